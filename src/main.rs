@@ -1,0 +1,2 @@
+//! The built-in binary.
+fn main() {}
