@@ -1,1 +1,6 @@
 //! Redeliver.
+
+pub mod pipeline;
+pub mod ports;
+#[cfg(any(feature = "rabbitmq", feature = "sim"))]
+pub mod rabbitmq;

@@ -1,0 +1,113 @@
+//! The inbox: what this consumer knows of a piece of work.
+//!
+//! One row for each consumer and idempotency key. It makes a duplicate harmless (the work is
+//! `Done`: the first answer stands), bounds attempts across crashes, and holds the claim of work
+//! that leaves the database.
+//!
+//! ```text
+//!            ┌────────── failed ──────────┐
+//!            ▼                            │
+//!  Open ──► (one transaction) ──► Done    │
+//!   │ ▲                                   │
+//!   │ └── lease over, or released ── Claimed{token, lease} ──► Done
+//!   └───────────► Dead ◄──────────────────┘
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::pipeline::dead_letter::DeadLetter;
+use crate::ports::env::Timestamp;
+
+/// Where a piece of work stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboxState {
+    /// Nobody works on it: it is new, or waits for its next attempt.
+    Open,
+    /// A worker holds it until the lease is over, by the database's clock.
+    Claimed {
+        /// Until when.
+        lease_until: Timestamp,
+        /// Which worker, for the operator's eyes.
+        worker: Arc<str>,
+    },
+    /// Its effects are committed.
+    Done {
+        /// What the handler answered; a duplicate gets the same.
+        result: Bytes,
+    },
+    /// It was given up.
+    Dead {
+        /// The story.
+        story: Box<DeadLetter>,
+        /// The dead letter is known to be in its queue. Until then every delivery of this work
+        /// publishes it again.
+        published: bool,
+    },
+}
+
+/// One row of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxRow {
+    /// The consumer.
+    pub consumer: Arc<str>,
+    /// The piece of work.
+    pub idempotency_key: Arc<str>,
+    /// Where it stands.
+    pub state: InboxState,
+    /// Attempts that are known to have ended in failure, or were recorded before they began.
+    pub attempts: u32,
+    /// Fencing token: rises with every claim.
+    pub token: u64,
+    /// When the first attempt failed.
+    pub first_failure: Option<Timestamp>,
+    /// When it was last saved, by the database's clock.
+    pub updated_at: Timestamp,
+    /// The database's clock when the row was opened; not stored.
+    pub now: Timestamp,
+}
+
+impl InboxRow {
+    /// A row for work never seen before.
+    pub fn fresh(consumer: Arc<str>, idempotency_key: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            consumer,
+            idempotency_key,
+            state: InboxState::Open,
+            attempts: 0,
+            token: 0,
+            first_failure: None,
+            updated_at: now,
+            now,
+        }
+    }
+
+    /// How long another worker's claim still holds; `None` where nobody's does.
+    pub fn live_claim(&self) -> Option<Duration> {
+        match &self.state {
+            InboxState::Claimed { lease_until, .. } if *lease_until > self.now => {
+                Some(lease_until.since(self.now))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes the claim for `lease` and counts the attempt. Gives the fencing token.
+    pub fn claim(&mut self, worker: Arc<str>, lease: Duration) -> u64 {
+        self.token += 1;
+        self.attempts += 1;
+        self.state = InboxState::Claimed {
+            lease_until: self.now.after(lease),
+            worker,
+        };
+        self.token
+    }
+
+    /// Whether the claim taken with `token` still stands. A lease that is over but that nobody
+    /// took over still stands: its holder is the only one who works.
+    pub fn holds(&self, token: u64) -> bool {
+        self.token == token && matches!(self.state, InboxState::Claimed { .. })
+    }
+}
