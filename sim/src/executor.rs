@@ -153,16 +153,17 @@ pub(crate) fn run_in_tokio() {
                     }
                 }
                 Turn::Idle(next) => {
-                    let Some(at) = next else {
-                        with(|w| w.stuck = true);
-                        return;
-                    };
+                    // A timer of tokio may be all that is left: look an hour ahead.
+                    let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
                     let floor = start + Duration::from_millis(at / 1_000_000);
                     if wait_for_tokio(floor, &foreign).await {
                         let ns = start.elapsed().as_nanos() as u64;
                         with(|w| w.now = w.now.max(ns));
-                    } else {
+                    } else if next.is_some() {
                         advance(at);
+                    } else {
+                        with(|w| w.stuck = true);
+                        return;
                     }
                 }
                 Turn::Over => return,

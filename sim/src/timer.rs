@@ -93,7 +93,8 @@ impl Timers {
     }
 
     pub(crate) fn cancel(&mut self, id: TimerId) {
-        if self.slots[id.slot as usize].generation == id.generation {
+        // After the end of a world its slots are gone, while sleepers may still be dropped.
+        if self.slots.get(id.slot as usize).is_some_and(|s| s.generation == id.generation) {
             self.release(id);
         }
     }
