@@ -94,7 +94,11 @@ impl Timers {
 
     pub(crate) fn cancel(&mut self, id: TimerId) {
         // After the end of a world its slots are gone, while sleepers may still be dropped.
-        if self.slots.get(id.slot as usize).is_some_and(|s| s.generation == id.generation) {
+        if self
+            .slots
+            .get(id.slot as usize)
+            .is_some_and(|s| s.generation == id.generation)
+        {
             self.release(id);
         }
     }
