@@ -1,5 +1,7 @@
 //! Redeliver.
 
+#[cfg(feature = "sim")]
+pub mod harness;
 pub mod pipeline;
 pub mod ports;
 #[cfg(any(feature = "rabbitmq", feature = "sim"))]

@@ -1,0 +1,8 @@
+//! The harness: workloads, scenarios, runs in both worlds, histories and the checkers that judge
+//! them.
+
+pub mod checkers;
+pub mod history;
+pub mod reading;
+pub mod verdict;
+pub mod workload;
