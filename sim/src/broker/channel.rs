@@ -132,7 +132,8 @@ pub(super) enum Held {
     Publish {
         chan: ChanId,
         tag: u64,
-        publish: Publish,
+        /// Boxed: it is by far the larger, and alarms are rare.
+        publish: Box<Publish>,
     },
     Settle {
         chan: ChanId,

@@ -121,10 +121,17 @@ impl Broker {
     /// Where a dead letter goes: the queues, how many were left out because they would close a
     /// cycle, and whether the exchange exists.
     fn dead_letter_targets(&self, copy: &Message, rejected: bool) -> (Vec<QueueIx>, usize, bool) {
-        let exists = copy.exchange.is_empty() || self.exchange(&copy.exchange).is_some();
+        let slot = self.exchange_names.get(&copy.exchange).copied();
+        let exists = copy.exchange.is_empty() || slot.is_some();
         let mut targets = Vec::new();
-        let properties = &copy.content.properties;
-        self.route(&copy.exchange, &copy.routing_key, properties, &mut targets);
+        if exists {
+            self.route(
+                slot,
+                &copy.routing_key,
+                &copy.content.properties,
+                &mut targets,
+            );
+        }
         let routed = targets.len();
         if let Some(deaths) = copy.deaths.as_ref().filter(|_| !rejected) {
             targets.retain(|&ix| !self.queue(ix).is_some_and(|q| deaths.is_cycle(&q.name)));

@@ -176,7 +176,7 @@ impl Broker {
         };
         channel.outstanding.push(delivery.tag, unacked);
         self.queue_mut(ix)?.unacked += 1;
-        self.arm_channel(chan);
+        self.arm_channel_again(chan);
         Some(delivery)
     }
 

@@ -94,6 +94,8 @@ pub struct Broker {
     /// Reused by routing.
     targets: Vec<QueueIx>,
     alarm: bool,
+    /// Some queue has a consumer timeout of its own.
+    own_timeouts: bool,
     drop_dead_letters: u32,
     generated_names: u64,
 }
@@ -122,6 +124,7 @@ impl Broker {
             },
             targets: Vec::new(),
             alarm: false,
+            own_timeouts: false,
             drop_dead_letters: 0,
             generated_names: 0,
         };

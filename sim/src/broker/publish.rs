@@ -44,6 +44,7 @@ impl Broker {
         };
         if self.alarm {
             let conn = self.connection_mut(chan.conn)?;
+            let publish = Box::new(publish);
             conn.held.push_back(Held::Publish { chan, tag, publish });
             if !std::mem::replace(&mut conn.blocked, true) {
                 self.outputs.push(Output::Blocked { conn: chan.conn });
@@ -74,7 +75,7 @@ impl Broker {
             for frame in held {
                 // Errors close the channel and come out as an output.
                 let _ = match frame {
-                    Held::Publish { chan, tag, publish } => self.publish_now(chan, tag, publish),
+                    Held::Publish { chan, tag, publish } => self.publish_now(chan, tag, *publish),
                     Held::Settle {
                         chan,
                         tag,
@@ -106,7 +107,7 @@ impl Broker {
             mut properties,
             body,
         } = publish;
-        self.check_exchange(chan, &exchange)?;
+        let slot = self.check_exchange(chan, &exchange)?;
         let size = body.len();
         if size > self.rules.max_message_size {
             let max = self.rules.max_message_size;
@@ -122,7 +123,7 @@ impl Broker {
         self.ledger.stats.published += 1;
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        self.route(&exchange, &routing_key, &properties, &mut targets);
+        self.route(slot, &routing_key, &properties, &mut targets);
         strip_bcc(&mut properties);
         let content = Arc::new(Content { properties, body });
         let ack = if targets.is_empty() {
@@ -148,20 +149,24 @@ impl Broker {
         Ok(())
     }
 
-    fn check_exchange(&mut self, chan: ChanId, name: &str) -> Result<(), Closed> {
+    /// The slot of the exchange, `None` for the default one.
+    fn check_exchange(&mut self, chan: ChanId, name: &str) -> Result<Option<usize>, Closed> {
         if name.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        match self.exchange(name) {
-            Some(exchange) if !exchange.internal => Ok(()),
-            Some(_) => {
-                let text = format!(
-                    "ACCESS_REFUSED - cannot publish to internal exchange '{name}' in vhost '/'"
-                );
-                Err(self.fail_channel(chan, 403, text))
-            }
-            None => Err(self.no_such("exchange", chan, name)),
+        let Some(slot) = self.exchange_names.get(name).copied() else {
+            return Err(self.no_such("exchange", chan, name));
+        };
+        if self.exchanges[slot]
+            .as_ref()
+            .is_some_and(|exchange| exchange.internal)
+        {
+            let text = format!(
+                "ACCESS_REFUSED - cannot publish to internal exchange '{name}' in vhost '/'"
+            );
+            return Err(self.fail_channel(chan, 403, text));
         }
+        Ok(Some(slot))
     }
 
     fn unroutable(
@@ -259,10 +264,10 @@ impl Broker {
     }
 
     /// Adds the queues that a message reaches, by its key and its `CC` and `BCC` headers. An
-    /// exchange that routes it nowhere hands it to its alternate.
+    /// exchange (`None` is the default one) that routes it nowhere hands it to its alternate.
     pub(super) fn route(
         &self,
-        exchange: &str,
+        exchange: Option<usize>,
         key: &str,
         properties: &Properties,
         to: &mut Vec<QueueIx>,
@@ -275,33 +280,36 @@ impl Broker {
                 }
             }
         }
-        if !to.is_empty() {
-            return;
-        }
-        let mut tried = vec![exchange];
-        let mut next = self
-            .exchange(exchange)
-            .and_then(|exchange| exchange.alternate.as_deref());
-        while let Some(name) = next.filter(|name| !tried.contains(name)) {
-            self.route_key(name, key, properties, to);
-            if !to.is_empty() {
-                return;
+        let mut tried = Vec::new();
+        let mut at = exchange;
+        while to.is_empty()
+            && let Some(slot) = at
+            && !tried.contains(&slot)
+        {
+            tried.push(slot);
+            let alternate = self.exchanges[slot]
+                .as_ref()
+                .and_then(|e| e.alternate.as_deref());
+            at = alternate.and_then(|name| self.exchange_names.get(name).copied());
+            if at.is_some() {
+                self.route_key(at, key, properties, to);
             }
-            tried.push(name);
-            next = self
-                .exchange(name)
-                .and_then(|exchange| exchange.alternate.as_deref());
         }
     }
 
-    fn route_key(&self, name: &str, key: &str, properties: &Properties, to: &mut Vec<QueueIx>) {
-        if name.is_empty() {
-            if let Some(&ix) = self.queue_names.get(key)
-                && !to.contains(&ix)
-            {
-                to.push(ix);
-            }
-        } else if let Some(exchange) = self.exchange(name) {
+    fn route_key(
+        &self,
+        exchange: Option<usize>,
+        key: &str,
+        properties: &Properties,
+        to: &mut Vec<QueueIx>,
+    ) {
+        let Some(slot) = exchange else {
+            let named = self.queue_names.get(key).filter(|ix| !to.contains(ix));
+            to.extend(named);
+            return;
+        };
+        if let Some(exchange) = &self.exchanges[slot] {
             exchange.route(key, properties, to);
         }
     }

@@ -85,7 +85,7 @@ impl Broker {
         } else {
             return Err(self.unknown_tag(chan, tag));
         }
-        self.arm_channel(chan);
+        self.arm_channel_again(chan);
         Ok(())
     }
 

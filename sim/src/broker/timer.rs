@@ -78,7 +78,18 @@ impl Broker {
         }
     }
 
-    pub(super) fn arm_channel(&mut self, chan: ChanId) {
+    /// After a delivery was handed out or settled. While all queues share one timeout, the oldest
+    /// delivery is due first and what is armed is never too late, so nothing is computed.
+    pub(super) fn arm_channel_again(&mut self, chan: ChanId) {
+        let armed = self
+            .channel_ref(chan)
+            .is_none_or(|channel| channel.timer_at != NEVER);
+        if self.own_timeouts || !armed {
+            self.arm_channel(chan);
+        }
+    }
+
+    fn arm_channel(&mut self, chan: ChanId) {
         let at = self.channel_deadline(chan);
         let Ok(channel) = self.channel_mut(chan) else {
             return;
@@ -177,9 +188,16 @@ impl Broker {
             ConsumerTimeout::ClosesChannel => waiting.next().and_then(|(_, oldest)| {
                 Some(oldest.delivered_at.saturating_add(self.patience(oldest)?))
             }),
-            ConsumerTimeout::CancelsConsumer => waiting
-                .filter_map(|(_, one)| Some(one.delivered_at.saturating_add(self.patience(one)?)))
-                .min(),
+            ConsumerTimeout::CancelsConsumer => {
+                let mut dues = waiting.filter_map(|(_, one)| {
+                    Some(one.delivered_at.saturating_add(self.patience(one)?))
+                });
+                if self.own_timeouts {
+                    dues.min()
+                } else {
+                    dues.next()
+                }
+            }
         };
         due.map_or(NEVER, |due| self.tick_after(channel, due))
     }

@@ -105,6 +105,7 @@ impl Broker {
             self.check_reserved(chan, "queue", &name)?;
         }
         let args = self.check_arguments(chan, &name, &declare)?;
+        self.own_timeouts |= args.consumer_timeout_ns.is_some();
         let mut queue = Queue::new(name.clone(), args, self.now);
         queue.durable = declare.durable;
         queue.exclusive = declare.exclusive.then_some(chan.conn);
