@@ -14,6 +14,7 @@
 //! Architecture invariant: nothing in this package reads a wall clock, draws randomness from the
 //! operating system, starts a thread, or iterates a hash map.
 
+pub mod broker;
 pub mod choice;
 pub mod executor;
 pub mod fault;
