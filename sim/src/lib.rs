@@ -1,1 +1,3 @@
 //! The seeded world.
+
+pub mod db;
