@@ -3,6 +3,7 @@
 mod failures;
 mod locks;
 mod notifications;
+mod random;
 mod unique;
 mod visibility;
 
