@@ -47,8 +47,8 @@ impl Db {
 
     /// The committed rows of a table by primary key.
     pub fn committed(&self, table: TableId) -> impl Iterator<Item = (&Key, &Row)> {
-        let rows = self.table(table).rows.iter();
-        rows.filter_map(|(key, slot)| Some((key, slot.committed.as_ref()?)))
+        let rows = self.table(table).all();
+        rows.filter_map(|slot| Some((&slot.key, slot.committed.as_ref()?)))
     }
 
     /// Asserts what holds between any two calls. Reads everything: for tests, and for the end of
@@ -87,16 +87,16 @@ impl Db {
                 tx.state != TxState::Implicit || session.waiting,
                 "left in a statement"
             );
-            for (table, key) in &tx.held {
-                let owner = self.table(*table).rows[key].owner;
-                assert_eq!(owner, Some(session.id), "lock of {key:?}");
+            for (table, at) in &tx.held {
+                let slot = self.table(*table).slot(*at);
+                assert_eq!(slot.owner, Some(session.id), "lock of {:?}", slot.key);
             }
             for key in &tx.advisory {
                 assert_eq!(self.advisory[key], session.id);
             }
             held += tx.held.len() + tx.advisory.len();
         }
-        let rows = self.tables.iter().flat_map(|table| table.rows.values());
+        let rows = self.tables.iter().flat_map(|table| table.all());
         let owned = rows.filter(|slot| slot.owner.is_some()).count();
         assert_eq!(
             owned + self.advisory.len(),
@@ -144,7 +144,9 @@ impl Db {
 }
 
 fn check_slots(table: &Table) {
-    for (key, slot) in &table.rows {
+    for (key, at) in &table.rows {
+        let slot = table.slot(*at);
+        assert_eq!(slot.key, *key);
         assert!(
             !slot.is_changed() || slot.owner.is_some(),
             "{key:?} changed unlocked"
@@ -159,18 +161,18 @@ fn check_slots(table: &Table) {
 fn check_unique(table: &Table, index: &UniqueIndex) {
     let mut committed = BTreeMap::new();
     let mut pending = BTreeMap::new();
-    for (key, slot) in &table.rows {
+    for slot in table.all() {
         let (old, new) = (
-            index.of(key, slot.committed.as_ref()),
-            index.of(key, slot.latest()),
+            index.of(slot, slot.committed.as_ref()),
+            index.of(slot, slot.latest()),
         );
         if let Some(value) = old.clone() {
-            let twin = committed.insert(value, key.clone());
+            let twin = committed.insert(value, slot.key.clone());
             assert_eq!(twin, None, "{} has a value twice", index.name);
         }
         if let Some(value) = new.filter(|new| Some(new) != old.as_ref()) {
             let owner = slot.owner.expect("a changed row is locked");
-            let twin = pending.insert(value, (owner, key.clone()));
+            let twin = pending.insert(value, (owner, slot.key.clone()));
             assert_eq!(twin, None, "{} has a value twice", index.name);
         }
     }
@@ -187,10 +189,15 @@ fn check_unique(table: &Table, index: &UniqueIndex) {
 }
 
 fn check_ordered(table: &Table, index: &OrderedIndex) {
-    let mut expected = BTreeSet::new();
-    for (key, slot) in &table.rows {
+    let mut expected = BTreeMap::new();
+    for slot in table.all() {
+        let at = table.rows[&slot.key];
         for version in [slot.committed.as_ref(), slot.latest()] {
-            expected.extend(index.of(key, version).map(|value| (value, key.clone())));
+            expected.extend(
+                index
+                    .of(slot, version)
+                    .map(|value| ((value, slot.key.clone()), at)),
+            );
         }
     }
     assert_eq!(index.entries, expected, "{}", index.name);

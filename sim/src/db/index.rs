@@ -1,9 +1,9 @@
 //! Secondary indexes: unique ones, and ordered ones to scan by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::table::Slot;
+use super::table::{Slot, SlotNo, Table};
 use super::{Key, Row, SessionId};
 
 /// Reads an index key from a row. Must be a pure function of its arguments; the first is the
@@ -56,7 +56,7 @@ impl UniqueIndex {
     /// transaction then we have to wait for its commit/abort").
     pub(super) fn clash(
         &self,
-        rows: &BTreeMap<Key, Slot>,
+        table: &Table,
         session: SessionId,
         key: &Key,
         row: &Row,
@@ -73,24 +73,24 @@ impl UniqueIndex {
             });
         }
         let rival = holders.committed.as_ref().filter(|rival| *rival != key)?;
-        let slot = &rows[rival];
+        let (_, slot) = table.find(rival).expect("an indexed row is in its table");
         if !slot.is_changed() {
             return Some(self.duplicate(rival));
         }
         if slot.is_locked_against(session) {
             return Some(Clash::Wait(rival.clone()));
         }
-        let kept = self.of(rival, slot.latest());
+        let kept = self.of(slot, slot.latest());
         (kept.as_ref() == Some(&value)).then(|| self.duplicate(rival))
     }
 
     /// Moves the claim of an uncommitted row from its last version to `new`.
-    pub(super) fn write(&mut self, session: SessionId, key: &Key, slot: &Slot, new: Option<&Row>) {
-        let (old, new) = (self.of(key, slot.latest()), self.of(key, new));
+    pub(super) fn write(&mut self, session: SessionId, slot: &Slot, new: Option<&Row>) {
+        let (old, new) = (self.of(slot, slot.latest()), self.of(slot, new));
         if old == new {
             return;
         }
-        let committed = self.of(key, slot.committed.as_ref());
+        let committed = self.of(slot, slot.committed.as_ref());
         if let Some(value) = old
             && Some(&value) != committed.as_ref()
         {
@@ -99,14 +99,14 @@ impl UniqueIndex {
         if let Some(value) = new
             && Some(&value) != committed.as_ref()
         {
-            self.entries.entry(value).or_default().pending = Some((session, key.clone()));
+            self.entries.entry(value).or_default().pending = Some((session, slot.key.clone()));
         }
     }
 
     /// The end of the transaction that changed the row.
-    pub(super) fn settle(&mut self, key: &Key, slot: &Slot, commit: bool) {
-        let old = self.of(key, slot.committed.as_ref());
-        let new = self.of(key, slot.latest());
+    pub(super) fn settle(&mut self, slot: &Slot, commit: bool) {
+        let old = self.of(slot, slot.committed.as_ref());
+        let new = self.of(slot, slot.latest());
         if old == new {
             return;
         }
@@ -119,20 +119,20 @@ impl UniqueIndex {
         if let Some(value) = old {
             // The transaction may have given the value to another row, settled before this one.
             self.release(&value, |holders| {
-                holders.committed.take_if(|holder| holder == key);
+                holders.committed.take_if(|holder| *holder == slot.key);
             });
         }
         if let Some(value) = new {
             let holders = self.entries.entry(value).or_default();
             *holders = Holders {
-                committed: Some(key.clone()),
+                committed: Some(slot.key.clone()),
                 pending: None,
             };
         }
     }
 
-    pub(super) fn of(&self, key: &Key, row: Option<&Row>) -> Option<Key> {
-        row.and_then(|row| (self.extract)(key, row))
+    pub(super) fn of(&self, slot: &Slot, row: Option<&Row>) -> Option<Key> {
+        row.and_then(|row| (self.extract)(&slot.key, row))
     }
 
     fn duplicate(&self, holder: &Key) -> Clash {
@@ -158,7 +158,7 @@ impl UniqueIndex {
 pub(super) struct OrderedIndex {
     pub(super) name: &'static str,
     pub(super) extract: Extract,
-    pub(super) entries: BTreeSet<(Key, Key)>,
+    pub(super) entries: BTreeMap<(Key, Key), SlotNo>,
 }
 
 impl OrderedIndex {
@@ -166,7 +166,7 @@ impl OrderedIndex {
         Self {
             name,
             extract,
-            entries: BTreeSet::new(),
+            entries: BTreeMap::new(),
         }
     }
 
@@ -174,35 +174,35 @@ impl OrderedIndex {
         self.entries.clear();
     }
 
-    pub(super) fn write(&mut self, key: &Key, slot: &Slot, new: Option<&Row>) {
-        let (old, new) = (self.of(key, slot.latest()), self.of(key, new));
+    pub(super) fn write(&mut self, at: SlotNo, slot: &Slot, new: Option<&Row>) {
+        let (old, new) = (self.of(slot, slot.latest()), self.of(slot, new));
         if old == new {
             return;
         }
-        let committed = self.of(key, slot.committed.as_ref());
+        let committed = self.of(slot, slot.committed.as_ref());
         if let Some(value) = old
             && Some(&value) != committed.as_ref()
         {
-            self.entries.remove(&(value, key.clone()));
+            self.entries.remove(&(value, slot.key.clone()));
         }
         if let Some(value) = new {
-            self.entries.insert((value, key.clone()));
+            self.entries.insert((value, slot.key.clone()), at);
         }
     }
 
-    pub(super) fn settle(&mut self, key: &Key, slot: &Slot, commit: bool) {
-        let old = self.of(key, slot.committed.as_ref());
-        let new = self.of(key, slot.latest());
+    pub(super) fn settle(&mut self, slot: &Slot, commit: bool) {
+        let old = self.of(slot, slot.committed.as_ref());
+        let new = self.of(slot, slot.latest());
         if old == new {
             return;
         }
         let stale = if commit { old } else { new };
         if let Some(value) = stale {
-            self.entries.remove(&(value, key.clone()));
+            self.entries.remove(&(value, slot.key.clone()));
         }
     }
 
-    pub(super) fn of(&self, key: &Key, row: Option<&Row>) -> Option<Key> {
-        row.and_then(|row| (self.extract)(key, row))
+    pub(super) fn of(&self, slot: &Slot, row: Option<&Row>) -> Option<Key> {
+        row.and_then(|row| (self.extract)(&slot.key, row))
     }
 }

@@ -1,6 +1,7 @@
 //! Keys and rows as the model stores them.
 
 use std::any::{Any, type_name};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The key of a row, or of an index entry.
@@ -8,7 +9,7 @@ use std::sync::Arc;
 /// Cloning never copies text: a key sits in its table, in indexes and in the list of locks of a
 /// transaction. Keys of one table should be of one kind; the order between kinds is arbitrary but
 /// fixed. Text sorts by bytes, as under PostgreSQL's `C` collation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Below every key. Only for the bounds of a range; no row may carry it.
     Lowest,
@@ -35,6 +36,17 @@ impl Key {
         Self::Pair(Arc::new((first.into(), second.into())))
     }
 
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Lowest => 0,
+            Self::Int(_) => 1,
+            Self::Uuid(_) => 2,
+            Self::Text(_) => 3,
+            Self::Pair(_) => 4,
+            Self::Highest => 5,
+        }
+    }
+
     /// Whether a row may carry this key: it holds no bound.
     pub(super) fn is_storable(&self) -> bool {
         match self {
@@ -42,6 +54,27 @@ impl Key {
             Self::Int(_) | Self::Uuid(_) | Self::Text(_) => true,
             Self::Pair(pair) => pair.0.is_storable() && pair.1.is_storable(),
         }
+    }
+}
+
+impl Ord for Key {
+    /// Keys of one kind come first: they are what a look-up compares.
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Int(one), Self::Int(two)) => one.cmp(two),
+            (Self::Text(one), Self::Text(two)) => one.cmp(two),
+            (Self::Uuid(one), Self::Uuid(two)) => one.cmp(two),
+            (Self::Pair(one), Self::Pair(two)) => one.cmp(two),
+            _ => self.kind().cmp(&other.kind()),
+        }
+    }
+}
+
+impl PartialOrd for Key {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Wait {
 impl Db {
     pub(super) fn holder(&self, name: &LockName) -> Option<SessionId> {
         match name {
-            LockName::Row(table, key) => self.table(*table).rows.get(key)?.owner,
+            LockName::Row(table, key) => self.table(*table).find(key)?.1.owner,
             LockName::Advisory(key) => self.advisory.get(key).copied(),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::{Bound, RangeBounds};
 use super::index::OrderedIndex;
 use super::lock::LockName;
 use super::statement::Stop;
-use super::table::{Slot, Table};
+use super::table::{Slot, SlotNo, Table};
 use super::{Db, IndexId, Key, Row, SessionId, SqlError, Step, TableId};
 
 /// What a scan runs over: a table by primary key, or an ordered index by its own key.
@@ -65,8 +65,8 @@ impl Db {
         key: &Key,
     ) -> Result<Option<Row>, SqlError> {
         self.immediate(session, |db, _| {
-            let slot = db.table(table).rows.get(key);
-            Ok(slot.and_then(|slot| slot.visible(session)).cloned())
+            let found = db.table(table).find(key);
+            Ok(found.and_then(|(_, slot)| slot.visible(session)).cloned())
         })
     }
 
@@ -82,7 +82,7 @@ impl Db {
         key: &Key,
     ) -> Result<Step<Option<Row>>, SqlError> {
         self.statement(session, |db, place| {
-            let Some(slot) = db.table_mut(table).rows.get_mut(key) else {
+            let Some((at, slot)) = db.table(table).find(key) else {
                 return Ok(None);
             };
             let Some(row) = slot.visible(session).cloned() else {
@@ -91,9 +91,7 @@ impl Db {
             if slot.is_locked_against(session) {
                 return Err(Stop::Wait(LockName::Row(table, key.clone())));
             }
-            if slot.owner.replace(session).is_none() {
-                db.hold(place, table, key);
-            }
+            db.lock(place, table, at);
             Ok(Some(row))
         })
     }
@@ -116,11 +114,11 @@ impl Db {
         self.immediate(session, |db, _| {
             let mut found = Vec::new();
             let table = db.table(over.table());
-            candidates(table, over, &range, |key, slot, index| {
+            candidates(table, over, &range, |_, slot, entry| {
                 if found.len() < limit
-                    && let Some(row) = matching(session, key, slot, index, filter)
+                    && let Some(row) = matching(session, slot, entry, filter)
                 {
-                    found.push((key.clone(), row.clone()));
+                    found.push((slot.key.clone(), row.clone()));
                 }
                 found.len() < limit
             });
@@ -146,25 +144,21 @@ impl Db {
         let over = over.into();
         self.statement(session, |db, place| {
             let id = over.table();
-            let (mut found, mut locked) = (Vec::new(), None);
-            candidates(db.table(id), over, &range, |key, slot, index| {
+            let (mut found, mut slots, mut locked) = (Vec::new(), Vec::new(), None);
+            candidates(db.table(id), over, &range, |at, slot, entry| {
                 if found.len() < limit
-                    && let Some(row) = matching(session, key, slot, index, filter)
+                    && let Some(row) = matching(session, slot, entry, filter)
                 {
                     if !slot.is_locked_against(session) {
-                        found.push((key.clone(), row.clone()));
+                        found.push((slot.key.clone(), row.clone()));
+                        slots.push(at);
                     } else if wait != LockWait::SkipLocked {
-                        locked = Some(key.clone());
+                        locked = Some(slot.key.clone());
                     }
                 }
                 found.len() < limit && locked.is_none()
             });
-            for (key, _) in &found {
-                let slot = db.table_mut(id).rows.get_mut(key).expect("found above");
-                if slot.owner.replace(session).is_none() {
-                    db.hold(place, id, key);
-                }
-            }
+            slots.into_iter().for_each(|at| db.lock(place, id, at));
             match locked {
                 None => Ok(found),
                 Some(key) if wait == LockWait::Block => Err(Stop::Wait(LockName::Row(id, key))),
@@ -173,25 +167,36 @@ impl Db {
         })
     }
 
+    /// Locks a row that no other session has locked.
+    pub(super) fn lock(&mut self, place: usize, table: TableId, at: SlotNo) {
+        let session = self.sessions[place].id;
+        if self.table_mut(table).lock(session, at) {
+            self.hold(place, table, at);
+        }
+    }
+
     /// Notes a lock just taken, for the end of the transaction. The first gives the transaction
     /// its id: a row lock is written into the row (documentation, 13.3.2).
-    pub(super) fn hold(&mut self, place: usize, table: TableId, key: &Key) {
+    pub(super) fn hold(&mut self, place: usize, table: TableId, at: SlotNo) {
         let tx = &mut self.sessions[place].tx;
         if tx.xid == 0 {
             tx.xid = self.next_xid;
             self.next_xid += 1;
         }
-        tx.held.push((table, key.clone()));
+        tx.held.push((table, at));
         self.held += 1;
     }
 }
+
+/// The index a slot was found by, and the key it was found under.
+type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
 
 /// Visits the rows of a range in order until `visit` answers false.
 fn candidates(
     table: &Table,
     over: Over,
     range: &impl RangeBounds<Key>,
-    mut visit: impl FnMut(&Key, &Slot, Option<&(Key, &OrderedIndex)>) -> bool,
+    mut visit: impl FnMut(SlotNo, &Slot, Entry<'_>) -> bool,
 ) {
     let (start, end) = (range.start_bound(), range.end_bound());
     if is_empty(start, end) {
@@ -199,8 +204,8 @@ fn candidates(
     }
     match over {
         Over::Table(_) => {
-            for (key, slot) in table.rows.range((start, end)) {
-                if !visit(key, slot, None) {
+            for at in table.rows.range((start, end)).map(|(_, at)| *at) {
+                if !visit(at, table.slot(at), None) {
                     return;
                 }
             }
@@ -209,8 +214,8 @@ fn candidates(
             let index = &table.ordered[usize::from(index.index)];
             let from = widen(start, Key::Lowest, Key::Highest);
             let to = widen(end, Key::Highest, Key::Lowest);
-            for (value, key) in index.entries.range((from, to)) {
-                if !visit(key, &table.rows[key], Some(&(value.clone(), index))) {
+            for ((value, _), at) in index.entries.range((from, to)) {
+                if !visit(*at, table.slot(*at), Some((index, value))) {
                     return;
                 }
             }
@@ -222,19 +227,18 @@ fn candidates(
 /// this session may not see, so the version is asked whether the entry is its own.
 fn matching<'a>(
     session: SessionId,
-    key: &Key,
     slot: &'a Slot,
-    entry: Option<&(Key, &OrderedIndex)>,
+    entry: Entry<'_>,
     filter: Filter<'_>,
 ) -> Option<&'a Row> {
     let row = slot.visible(session)?;
     if slot.is_changed()
-        && let Some((value, index)) = entry
-        && index.of(key, Some(row)).as_ref() != Some(value)
+        && let Some((index, value)) = entry
+        && index.of(slot, Some(row)).as_ref() != Some(value)
     {
         return None;
     }
-    filter(key, row).then_some(row)
+    filter(&slot.key, row).then_some(row)
 }
 
 /// Whether nothing lies between the bounds; `BTreeMap::range` panics on some of those.

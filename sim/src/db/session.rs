@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Db, Key, SqlError, TableId};
+use super::table::SlotNo;
+use super::{Db, SqlError, TableId};
 
 /// A connection, as the server sees it. Never names another session once it has ended, short of
 /// 65,536 later ones in the same place.
@@ -56,7 +57,7 @@ pub(super) struct Tx {
     /// Zero until the transaction locks or writes a row.
     pub(super) xid: u64,
     /// The rows locked, in the order of locking.
-    pub(super) held: Vec<(TableId, Key)>,
+    pub(super) held: Vec<(TableId, SlotNo)>,
     pub(super) advisory: Vec<i64>,
     pub(super) notifies: Vec<Arc<str>>,
     /// `LISTEN` (true) and `UNLISTEN` (false), in order; they take effect at commit.

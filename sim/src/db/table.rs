@@ -59,12 +59,16 @@ pub(super) enum Pending {
     Deleted,
 }
 
+/// Where a slot is, for as long as its row has a version or a lock.
+pub(super) type SlotNo = u32;
+
 /// One row: what everyone sees, and what its writer sees.
 ///
 /// One uncommitted version is enough, because a writer holds the row's lock until its transaction
 /// ends. Invariant: a slot without a committed version has an owner.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slot {
+    pub(super) key: Key,
     pub(super) committed: Option<Row>,
     pub(super) pending: Pending,
     pub(super) owner: Option<SessionId>,
@@ -105,7 +109,10 @@ impl Slot {
 pub(super) struct Table {
     pub(super) name: Arc<str>,
     pub(super) primary: Arc<str>,
-    pub(super) rows: BTreeMap<Key, Slot>,
+    pub(super) rows: BTreeMap<Key, SlotNo>,
+    /// The slots of the rows; a transaction finds those it holds without a look-up.
+    slots: Vec<Slot>,
+    free: Vec<SlotNo>,
     pub(super) unique: Vec<UniqueIndex>,
     pub(super) ordered: Vec<OrderedIndex>,
 }
@@ -116,6 +123,8 @@ impl Table {
             name: name.into(),
             primary: format!("{name}_pkey").into(),
             rows: BTreeMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
             unique: def
                 .unique
                 .into_iter()
@@ -131,51 +140,90 @@ impl Table {
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
+        self.slots.clear();
+        self.free.clear();
         self.unique.iter_mut().for_each(UniqueIndex::clear);
         self.ordered.iter_mut().for_each(OrderedIndex::clear);
+    }
+
+    pub(super) fn find(&self, key: &Key) -> Option<(SlotNo, &Slot)> {
+        self.rows.get(key).map(|at| (*at, self.slot(*at)))
+    }
+
+    pub(super) fn slot(&self, at: SlotNo) -> &Slot {
+        &self.slots[at as usize]
+    }
+
+    /// The slots in the order of their keys.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Slot> {
+        self.rows.values().map(|at| self.slot(*at))
+    }
+
+    /// Takes the lock of a row that no other session holds; true when it is new.
+    pub(super) fn lock(&mut self, session: SessionId, at: SlotNo) -> bool {
+        let slot = &mut self.slots[at as usize];
+        debug_assert!(!slot.is_locked_against(session));
+        slot.owner.replace(session).is_none()
+    }
+
+    /// Makes a slot for a key that has none. It is to be written before anything else happens.
+    pub(super) fn create(&mut self, key: Key) -> SlotNo {
+        assert!(key.is_storable(), "a bound is no key: {key:?}");
+        let slot = Slot {
+            key: key.clone(),
+            committed: None,
+            pending: Pending::Unchanged,
+            owner: None,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at as usize] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                SlotNo::try_from(self.slots.len() - 1).expect("at most four billion rows")
+            }
+        };
+        let twin = self.rows.insert(key, at);
+        debug_assert!(twin.is_none());
+        at
     }
 
     /// Whether a secondary unique index refuses this version of the row.
     pub(super) fn clash(&self, session: SessionId, key: &Key, row: &Row) -> Option<Clash> {
         self.unique
             .iter()
-            .find_map(|index| index.clash(&self.rows, session, key, row))
+            .find_map(|index| index.clash(self, session, key, row))
     }
 
     /// Writes the session's uncommitted version, taking the lock; true when the lock is new.
     /// The caller has made sure that no other session holds the lock and that nothing clashes.
-    pub(super) fn write(&mut self, session: SessionId, key: &Key, new: Option<Row>) -> bool {
-        let slot = match self.rows.get_mut(key) {
-            Some(slot) => slot,
-            None => self.rows.entry(key.clone()).or_default(),
-        };
-        debug_assert!(!slot.is_locked_against(session));
+    pub(super) fn write(&mut self, session: SessionId, at: SlotNo, new: Option<Row>) -> bool {
+        let slot = &mut self.slots[at as usize];
         for index in &mut self.unique {
-            index.write(session, key, slot, new.as_ref());
+            index.write(session, slot, new.as_ref());
         }
         for index in &mut self.ordered {
-            index.write(key, slot, new.as_ref());
+            index.write(at, slot, new.as_ref());
         }
         slot.pending = new.map_or(Pending::Deleted, Pending::Row);
-        slot.owner.replace(session).is_none()
+        self.lock(session, at)
     }
 
     /// Ends a lock: the uncommitted version becomes the committed one, or is forgotten. Answers
     /// the version before, when the row changed.
-    pub(super) fn settle(&mut self, key: &Key, commit: bool) -> Option<Option<Row>> {
-        let slot = self
-            .rows
-            .get_mut(key)
-            .expect("a locked row is in its table");
+    pub(super) fn settle(&mut self, at: SlotNo, commit: bool) -> Option<Option<Row>> {
+        let slot = &mut self.slots[at as usize];
         slot.owner = None;
         if !slot.is_changed() {
             return None;
         }
         for index in &mut self.unique {
-            index.settle(key, slot, commit);
+            index.settle(slot, commit);
         }
         for index in &mut self.ordered {
-            index.settle(key, slot, commit);
+            index.settle(slot, commit);
         }
         let pending = std::mem::take(&mut slot.pending);
         let before = commit.then(|| {
@@ -186,15 +234,19 @@ impl Table {
             std::mem::replace(&mut slot.committed, now)
         });
         if slot.committed.is_none() {
-            self.rows.remove(key);
+            self.rows.remove(&slot.key);
+            self.free.push(at);
         }
         before
     }
 
     /// Puts a committed version back in place of the current one; nobody holds the lock.
     pub(super) fn restore(&mut self, key: &Key, before: Option<Row>) {
-        let nobody = SessionId::NOBODY;
-        self.write(nobody, key, before);
-        self.settle(key, true);
+        let at = match self.rows.get(key) {
+            Some(at) => *at,
+            None => self.create(key.clone()),
+        };
+        self.write(SessionId::NOBODY, at, before);
+        self.settle(at, true);
     }
 }

@@ -157,10 +157,11 @@ impl Db {
         let mut changes = Vec::new();
         let held = &mut self.sessions[place].tx.held;
         self.held -= held.len();
-        for (table, key) in held.drain(..) {
-            let before = self.tables[usize::from(table.0)].settle(&key, commit);
-            if keep && let Some(before) = before {
-                changes.push((table, key, before));
+        for (id, at) in held.drain(..) {
+            let table = &mut self.tables[usize::from(id.0)];
+            let key = keep.then(|| table.slot(at).key.clone());
+            if let (Some(before), Some(key)) = (table.settle(at, commit), key) {
+                changes.push((id, key, before));
             }
         }
         if keep && !changes.is_empty() {

@@ -3,6 +3,7 @@
 use super::index::Clash;
 use super::lock::LockName;
 use super::statement::Stop;
+use super::table::SlotNo;
 use super::{Db, Key, Row, SessionId, SqlError, Step, TableId};
 
 /// What `INSERT … ON CONFLICT DO NOTHING` did.
@@ -39,17 +40,22 @@ impl Db {
         row: Row,
     ) -> Result<Step<Insert>, SqlError> {
         self.statement(session, |db, place| {
-            if let Some(clash) = db.insert_clash(session, table, &key, &row) {
-                let holder = match clash {
-                    Clash::Wait(rival) => return Err(Stop::Wait(LockName::Row(table, rival))),
-                    Clash::Duplicate { holder, .. } => holder,
-                };
-                let slot = &db.table(table).rows[&holder];
-                let row = slot.visible(session).expect("a duplicate is visible");
-                return Ok(Insert::Conflict(row.clone()));
-            }
-            db.write(place, table, &key, Some(row));
-            Ok(Insert::Inserted)
+            let holder = match db.place_for(session, table, &key, &row) {
+                Ok(at) => {
+                    db.write(place, table, at, &key, Some(row));
+                    return Ok(Insert::Inserted);
+                }
+                Err(Clash::Wait(rival)) => {
+                    return Err(Stop::Wait(LockName::Row(table, rival)));
+                }
+                Err(Clash::Duplicate { holder, .. }) => holder,
+            };
+            let (_, slot) = db
+                .table(table)
+                .find(&holder)
+                .expect("a duplicate is in its table");
+            let row = slot.visible(session).expect("a duplicate is visible");
+            Ok(Insert::Conflict(row.clone()))
         })
     }
 
@@ -66,10 +72,9 @@ impl Db {
         row: Row,
     ) -> Result<Step<()>, SqlError> {
         self.statement(session, |db, place| {
-            if let Some(clash) = db.insert_clash(session, table, &key, &row) {
-                return Err(refusal(table, clash));
-            }
-            db.write(place, table, &key, Some(row));
+            let at = db.place_for(session, table, &key, &row);
+            let at = at.map_err(|clash| refusal(table, clash))?;
+            db.write(place, table, at, &key, Some(row));
             Ok(())
         })
     }
@@ -88,12 +93,13 @@ impl Db {
         change: impl FnOnce(Option<&Row>) -> Row,
     ) -> Result<Step<Row>, SqlError> {
         self.statement(session, |db, place| {
-            let slot = db.table(table).rows.get(&key);
-            if slot.is_some_and(|slot| slot.is_locked_against(session)) {
+            let found = db.table(table).find(&key);
+            if found.is_some_and(|(_, slot)| slot.is_locked_against(session)) {
                 return Err(Stop::Wait(LockName::Row(table, key.clone())));
             }
-            let row = change(slot.and_then(|slot| slot.visible(session)));
-            db.write_checked(place, table, &key, &row)?;
+            let row = change(found.and_then(|(_, slot)| slot.visible(session)));
+            let at = found.map(|(at, _)| at);
+            db.write_checked(place, table, at, &key, &row)?;
             Ok(row)
         })
     }
@@ -116,7 +122,7 @@ impl Db {
         change: impl FnOnce(&Row) -> Option<Row>,
     ) -> Result<Step<Option<Row>>, SqlError> {
         self.statement(session, |db, place| {
-            let Some(slot) = db.table(table).rows.get(key) else {
+            let Some((at, slot)) = db.table(table).find(key) else {
                 return Ok(None);
             };
             let Some(row) = slot.visible(session).and_then(change) else {
@@ -125,7 +131,7 @@ impl Db {
             if slot.is_locked_against(session) {
                 return Err(Stop::Wait(LockName::Row(table, key.clone())));
             }
-            db.write_checked(place, table, key, &row)?;
+            db.write_checked(place, table, Some(at), key, &row)?;
             Ok(Some(row))
         })
     }
@@ -144,7 +150,7 @@ impl Db {
         predicate: impl FnOnce(&Row) -> bool,
     ) -> Result<Step<bool>, SqlError> {
         self.statement(session, |db, place| {
-            let Some(slot) = db.table(table).rows.get(key) else {
+            let Some((at, slot)) = db.table(table).find(key) else {
                 return Ok(false);
             };
             if !slot.visible(session).is_some_and(predicate) {
@@ -153,35 +159,38 @@ impl Db {
             if slot.is_locked_against(session) {
                 return Err(Stop::Wait(LockName::Row(table, key.clone())));
             }
-            db.write(place, table, key, None);
+            db.write(place, table, Some(at), key, None);
             Ok(true)
         })
     }
 
-    /// Whether a unique key refuses a new row. The primary key comes first, as it is created
-    /// first.
-    fn insert_clash(
+    /// The slot a new row may go to, if its key has one, unless a unique key refuses the row. The
+    /// primary key comes first, as it is created first.
+    fn place_for(
         &self,
         session: SessionId,
         table: TableId,
         key: &Key,
         row: &Row,
-    ) -> Option<Clash> {
-        assert!(key.is_storable(), "a bound is no key: {key:?}");
+    ) -> Result<Option<SlotNo>, Clash> {
         let table = self.table(table);
-        if let Some(slot) = table.rows.get(key) {
+        let found = table.find(key);
+        if let Some((_, slot)) = found {
             if slot.is_changed() && slot.is_locked_against(session) {
-                return Some(Clash::Wait(key.clone()));
+                return Err(Clash::Wait(key.clone()));
             }
             if slot.latest().is_some() {
                 let constraint = table.primary.clone();
-                return Some(Clash::Duplicate {
+                return Err(Clash::Duplicate {
                     constraint,
                     holder: key.clone(),
                 });
             }
         }
-        table.clash(session, key, row)
+        match table.clash(session, key, row) {
+            Some(clash) => Err(clash),
+            None => Ok(found.map(|(at, _)| at)),
+        }
     }
 
     /// Writes a version unless a secondary unique index refuses it. The row is locked first, and
@@ -190,27 +199,35 @@ impl Db {
         &mut self,
         place: usize,
         table: TableId,
+        at: Option<SlotNo>,
         key: &Key,
         row: &Row,
     ) -> Result<(), Stop> {
-        assert!(key.is_storable(), "a bound is no key: {key:?}");
         let session = self.sessions[place].id;
         if let Some(clash) = self.table(table).clash(session, key, row) {
-            if let Some(slot) = self.table_mut(table).rows.get_mut(key)
-                && slot.owner.replace(session).is_none()
-            {
-                self.hold(place, table, key);
+            if let Some(at) = at {
+                self.lock(place, table, at);
             }
             return Err(refusal(table, clash));
         }
-        self.write(place, table, key, Some(row.clone()));
+        self.write(place, table, at, key, Some(row.clone()));
         Ok(())
     }
 
-    fn write(&mut self, place: usize, table: TableId, key: &Key, new: Option<Row>) {
+    /// Writes a version of the row in this slot, or of a row that has none yet.
+    fn write(
+        &mut self,
+        place: usize,
+        table: TableId,
+        at: Option<SlotNo>,
+        key: &Key,
+        new: Option<Row>,
+    ) {
         let session = self.sessions[place].id;
-        if self.table_mut(table).write(session, key, new) {
-            self.hold(place, table, key);
+        let rows = self.table_mut(table);
+        let at = at.unwrap_or_else(|| rows.create(key.clone()));
+        if rows.write(session, at, new) {
+            self.hold(place, table, at);
         }
     }
 }
