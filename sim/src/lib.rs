@@ -16,6 +16,7 @@
 
 pub mod broker;
 pub mod choice;
+pub mod db;
 pub mod executor;
 pub mod fault;
 pub mod latency;
