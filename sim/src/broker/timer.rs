@@ -212,12 +212,16 @@ impl Broker {
         self.disarm(TimerKey::Channel(chan));
         match self.rules.consumer_timeout {
             ConsumerTimeout::ClosesChannel => {
+                let oldest = self
+                    .channel_ref(chan)
+                    .and_then(|c| c.outstanding.iter().next());
+                let patience = oldest.and_then(|(_, oldest)| self.patience(oldest));
                 let text = format!(
                     "PRECONDITION_FAILED - delivery acknowledgement on channel {} timed out. \
                      Timeout value used: {} ms. This timeout value can be configured, see \
                      consumers doc guide to learn more",
                     chan.number,
-                    self.limits.consumer_timeout_ns.unwrap_or(0) / 1_000_000,
+                    patience.unwrap_or(0) / 1_000_000,
                 );
                 self.fail_channel(chan, 406, text);
             }

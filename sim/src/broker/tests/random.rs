@@ -63,7 +63,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (client.clone(), queue.clone(), 0..4_u16)
             .prop_map(|(client, queue, prefetch)| Step::Consume { client, queue, prefetch }),
         1 => client.clone().prop_map(|client| Step::Cancel { client }),
-        3 => (client.clone(), queue.clone()).prop_map(|(client, queue)| Step::Get { client, queue }),
+        3 => (client.clone(), queue.clone())
+            .prop_map(|(client, queue)| Step::Get { client, queue }),
         9 => (client.clone(), 0..4_u64, 0..9_u8)
             .prop_map(|(client, back, how)| Step::Settle { client, back, how }),
         4 => (0..1500_u64).prop_map(|ms| Step::Advance { ms }),
