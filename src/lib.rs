@@ -1,8 +1,11 @@
 //! Redeliver.
 
+pub mod env;
 #[cfg(feature = "sim")]
 pub mod harness;
 pub mod pipeline;
 pub mod ports;
 #[cfg(any(feature = "rabbitmq", feature = "sim"))]
 pub mod rabbitmq;
+pub mod service;
+pub mod store;

@@ -683,11 +683,10 @@ impl Channel {
     /// When the client knows that channel or connection are gone.
     pub async fn settle(
         &self,
-        scope: (u64, u32),
         act: impl FnOnce(&mut Broker, ChanId) -> Result<(), Closed>,
     ) -> Result<(), Error> {
         let chan = self.chan;
-        let strike = with(|w| w.strike_message(Seam::Ack, scope.0, scope.1));
+        let strike = with(|w| w.strike_here(Seam::Ack));
         let struck = strike.act().await;
         with(|w| {
             w.check_open(chan)?;

@@ -603,14 +603,19 @@ impl World {
             .saturating_add_signed(self.processes[id.0 as usize].skew)
     }
 
-    /// 64 bits of chance for a process; its own count keeps draws of other processes apart.
-    pub fn random(&mut self, id: ProcessId, site: &'static str) -> u64 {
-        let work = self.work();
+    /// 64 bits of chance for a process, about the message of that name and attempt.
+    pub fn random(
+        &mut self,
+        id: ProcessId,
+        site: &'static str,
+        subject: &str,
+        attempt: u32,
+    ) -> u64 {
         let key = Key {
             site: Site::new(site),
             component: self.processes[id.0 as usize].id,
-            subject: work.0,
-            attempt: work.1,
+            subject: if subject.is_empty() { 0 } else { name(subject) },
+            attempt,
         };
         self.choices.draw(key)
     }

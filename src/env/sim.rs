@@ -33,8 +33,14 @@ impl SimEnv {
     /// Outside a task of a world.
     pub fn current() -> Self {
         with(|w| {
-            let process = w.current_process().expect("called from a task of the world");
-            Self { process, name: w.process_name(process), incarnation: w.incarnation(process) }
+            let process = w
+                .current_process()
+                .expect("called from a task of the world");
+            Self {
+                process,
+                name: w.process_name(process),
+                incarnation: w.incarnation(process),
+            }
         })
     }
 }

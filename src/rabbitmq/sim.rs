@@ -7,13 +7,11 @@ use std::task::{Context, Poll};
 
 use redeliver_sim::amqp as world;
 use redeliver_sim::broker::{self, Closed};
-use redeliver_sim::choice::name;
 
 use super::amqp::{
-    AMQPValue, Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError,
-    Confirmation, ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec,
+    Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Confirmation,
+    ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec,
 };
-use super::envelope;
 
 /// Connects to the broker of the world that runs on this thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,11 +23,7 @@ pub struct SimConnection(world::Connection);
 
 /// See [`AmqpChannel`].
 #[derive(Debug)]
-pub struct SimChannel {
-    channel: world::Channel,
-    /// What each unsettled delivery is about, for the keys of faults that strike its ack.
-    unsettled: std::sync::Mutex<std::collections::BTreeMap<u64, (u64, u32)>>,
-}
+pub struct SimChannel(world::Channel);
 
 /// See [`AmqpConsumer`].
 #[derive(Debug)]
@@ -56,11 +50,7 @@ impl AmqpConnection for SimConnection {
     type Channel = SimChannel;
 
     async fn open_channel(&self) -> Result<SimChannel, AmqpError> {
-        let channel = self.0.open_channel().await?;
-        Ok(SimChannel {
-            channel,
-            unsettled: std::sync::Mutex::default(),
-        })
+        Ok(SimChannel(self.0.open_channel().await?))
     }
 
     async fn close(&self) -> Result<(), AmqpError> {
@@ -74,12 +64,7 @@ impl SimChannel {
         &self,
         act: impl FnOnce(&mut broker::Broker, broker::ChanId) -> Result<R, Closed> + Send,
     ) -> Result<R, AmqpError> {
-        Ok(self.channel.call(act).await?)
-    }
-
-    fn about(&self, tag: u64) -> (u64, u32) {
-        let mut unsettled = self.unsettled.lock().unwrap_or_else(|e| e.into_inner());
-        unsettled.remove(&tag).unwrap_or((0, 0))
+        Ok(self.0.call(act).await?)
     }
 }
 
@@ -188,13 +173,11 @@ impl AmqpChannel for SimChannel {
             properties: to_broker(message.properties),
             body: message.body,
         };
-        Ok(SimConfirm(self.channel.publish(publish).await?))
+        Ok(SimConfirm(self.0.publish(publish).await?))
     }
 
     async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<SimConsumer, AmqpError> {
-        Ok(SimConsumer(
-            self.channel.consume(queue, consumer_tag).await?,
-        ))
+        Ok(SimConsumer(self.0.consume(queue, consumer_tag).await?))
     }
 
     async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
@@ -207,18 +190,13 @@ impl AmqpChannel for SimChannel {
     }
 
     async fn ack(&self, tag: u64, multiple: bool) -> Result<(), AmqpError> {
-        let about = self.about(tag);
-        Ok(self
-            .channel
-            .settle(about, |b, chan| b.ack(chan, tag, multiple))
-            .await?)
+        Ok(self.0.settle(|b, chan| b.ack(chan, tag, multiple)).await?)
     }
 
     async fn nack(&self, tag: u64, multiple: bool, requeue: bool) -> Result<(), AmqpError> {
-        let about = self.about(tag);
         Ok(self
-            .channel
-            .settle(about, |b, chan| b.nack(chan, tag, multiple, requeue))
+            .0
+            .settle(|b, chan| b.nack(chan, tag, multiple, requeue))
             .await?)
     }
 
@@ -272,13 +250,4 @@ pub(crate) fn from_broker(from: broker::Delivery) -> AmqpDelivery {
         },
         body: from.content.body.clone(),
     }
-}
-
-/// What a delivery is about, for the keys of choices.
-pub(crate) fn about(delivery: &AmqpDelivery) -> (u64, u32) {
-    let subject = match delivery.properties.headers.inner().get(envelope::KEY) {
-        Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes()).map_or(0, name),
-        _ => 0,
-    };
-    (subject, envelope::travel_of(delivery).attempt)
 }

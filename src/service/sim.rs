@@ -21,17 +21,22 @@ impl Service for SimService {
         match service::call(request).await {
             Ok(reference) => {
                 let payload = format!("{{\"reference\":\"{service}-{reference}\"}}");
-                Ok(ServiceReply { payload: payload.into() })
+                Ok(ServiceReply {
+                    payload: payload.into(),
+                })
             }
-            Err(Error::Unavailable(reason)) => {
-                Err(ServiceError::Unavailable { service, reason: reason.to_owned() })
-            }
-            Err(Error::InDoubt(reason)) => {
-                Err(ServiceError::InDoubt { service, reason: reason.to_owned() })
-            }
-            Err(Error::Refused(reason)) => {
-                Err(ServiceError::Refused { service, reason: reason.to_owned() })
-            }
+            Err(Error::Unavailable(reason)) => Err(ServiceError::Unavailable {
+                service,
+                reason: reason.to_owned(),
+            }),
+            Err(Error::InDoubt(reason)) => Err(ServiceError::InDoubt {
+                service,
+                reason: reason.to_owned(),
+            }),
+            Err(Error::Refused(reason)) => Err(ServiceError::Refused {
+                service,
+                reason: reason.to_owned(),
+            }),
         }
     }
 }

@@ -75,7 +75,11 @@ pub struct SimStore {
 impl SimStore {
     /// A store of one process.
     pub fn new(tables: Tables) -> Self {
-        Self { tables, listener: Arc::default(), channel: Arc::from("outbox") }
+        Self {
+            tables,
+            listener: Arc::default(),
+            channel: Arc::from("outbox"),
+        }
     }
 }
 
@@ -102,13 +106,24 @@ impl Doc {
             let value = value.downcast_ref::<R>().expect("a row of this table");
             serde_json::to_value(value).unwrap_or(Value::Null)
         };
-        self::row(Self { version, value: Arc::new(row.clone()), json })
+        self::row(Self {
+            version,
+            value: Arc::new(row.clone()),
+            json,
+        })
     }
 
     fn versioned<R: Row>(stored: &Stored) -> Versioned<R> {
         let doc: &Self = get(stored);
-        let row = doc.value.downcast_ref::<R>().expect("one row type for each table").clone();
-        Versioned { row, version: doc.version }
+        let row = doc
+            .value
+            .downcast_ref::<R>()
+            .expect("one row type for each table")
+            .clone();
+        Versioned {
+            row,
+            version: doc.version,
+        }
     }
 }
 
@@ -161,7 +176,9 @@ impl Tx for SimTx {
 
     async fn get<R: Row>(&mut self, key: &str) -> Result<Option<Versioned<R>>, StoreError> {
         let (table, key) = (self.tables.rows, row_key::<R>(key));
-        let found = self.run(|db, s| db.get(s, table, &key).map(Step::Done)).await?;
+        let found = self
+            .run(|db, s| db.get(s, table, &key).map(Step::Done))
+            .await?;
         Ok(found.as_ref().map(Doc::versioned))
     }
 
@@ -200,7 +217,11 @@ impl Tx for SimTx {
             );
             db.scan(s, table, from..to, &matches, limit as usize).map(Step::Done)
         });
-        Ok(found.await?.iter().map(|(_, stored)| Doc::versioned(stored)).collect())
+        Ok(found
+            .await?
+            .iter()
+            .map(|(_, stored)| Doc::versioned(stored))
+            .collect())
     }
 
     async fn emit(&mut self, outgoing: Outgoing) -> Result<Outgoing, StoreError> {
@@ -213,8 +234,14 @@ impl Tx for SimTx {
                     let next = |last: Option<&Stored>| row(last.map_or(1, |n| get::<u64>(n) + 1));
                     let number = step!(db.upsert(s, tables.outbox_order, scope, next));
                     let sequence = Some(*get::<u64>(&number));
-                    let event = Arc::new(Event { sequence, ..(*outgoing.event).clone() });
-                    Outgoing { event, ..outgoing.clone() }
+                    let event = Arc::new(Event {
+                        sequence,
+                        ..(*outgoing.event).clone()
+                    });
+                    Outgoing {
+                        event,
+                        ..outgoing.clone()
+                    }
                 }
             };
             let id = db.nextval(tables.outbox_ids);
@@ -233,11 +260,14 @@ impl Tx for SimTx {
         let opened = self.run(|db, s| {
             let now = at(db.clock_timestamp());
             let stored = step!(db.upsert(s, table, index.clone(), |there| {
-                there.cloned().unwrap_or_else(|| {
-                    row(InboxRow::fresh(consumer.clone(), key.clone(), now))
-                })
+                there
+                    .cloned()
+                    .unwrap_or_else(|| row(InboxRow::fresh(consumer.clone(), key.clone(), now)))
             }));
-            done(InboxRow { now, ..get::<InboxRow>(&stored).clone() })
+            done(InboxRow {
+                now,
+                ..get::<InboxRow>(&stored).clone()
+            })
         });
         opened.await
     }
@@ -247,7 +277,11 @@ impl Tx for SimTx {
         let index = Key::pair(saved.consumer.clone(), saved.idempotency_key.clone());
         self.run(|db, s| {
             let now = at(db.clock_timestamp());
-            let next = row(InboxRow { updated_at: now, now, ..saved.clone() });
+            let next = row(InboxRow {
+                updated_at: now,
+                now,
+                ..saved.clone()
+            });
             step!(db.update(s, table, &index, |_| Some(next)));
             done(())
         })
@@ -257,7 +291,9 @@ impl Tx for SimTx {
     async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
         let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
         let next = self.run(|db, s| {
-            db.upsert(s, table, key.clone(), |there| there.cloned().unwrap_or_else(|| row(1u64)))
+            db.upsert(s, table, key.clone(), |there| {
+                there.cloned().unwrap_or_else(|| row(1u64))
+            })
         });
         Ok(*get::<u64>(&next.await?))
     }
@@ -269,7 +305,8 @@ impl Tx for SimTx {
         next: u64,
     ) -> Result<(), StoreError> {
         let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
-        self.run(|db, s| db.update(s, table, &key, |_| Some(row(next)))).await?;
+        self.run(|db, s| db.update(s, table, &key, |_| Some(row(next))))
+            .await?;
         Ok(())
     }
 
@@ -277,7 +314,9 @@ impl Tx for SimTx {
         let (table, name) = (self.tables.workflow, Arc::<str>::from(workflow));
         let head = self.run(|db, s| {
             db.upsert(s, table, Key::Text(name.clone()), |there| {
-                there.cloned().unwrap_or_else(|| row(WorkflowHead::new(name.clone())))
+                there
+                    .cloned()
+                    .unwrap_or_else(|| row(WorkflowHead::new(name.clone())))
             })
         });
         Ok(get::<WorkflowHead>(&head.await?).clone())
@@ -296,10 +335,13 @@ impl Tx for SimTx {
     }
 
     async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await.map_err(|error| match error {
-            sql::Error::Lost(what) => StoreError::InDoubt(what.to_owned()),
-            sql::Error::Sql(error) => StoreError::Transient(error.to_string()),
-        })
+        self.transaction
+            .commit()
+            .await
+            .map_err(|error| match error {
+                sql::Error::Lost(what) => StoreError::InDoubt(what.to_owned()),
+                sql::Error::Sql(error) => StoreError::Transient(error.to_string()),
+            })
     }
 
     async fn rollback(self) {
@@ -312,12 +354,17 @@ impl Store for SimStore {
 
     async fn begin(&self, scope: Scope<'_>) -> Result<SimTx, StoreError> {
         let transaction = sql::begin(scope.subject, scope.attempt).await?;
-        Ok(SimTx { transaction, tables: self.tables, channel: self.channel.clone() })
+        Ok(SimTx {
+            transaction,
+            tables: self.tables,
+            channel: self.channel.clone(),
+        })
     }
 
     async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
         let tables = self.tables;
-        self.alone(|db, s| outbox::claim(db, s, tables, claim).map(Step::Done)).await
+        self.alone(|db, s| outbox::claim(db, s, tables, claim).map(Step::Done))
+            .await
     }
 
     async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
@@ -332,18 +379,21 @@ impl Store for SimStore {
         _: &str,
     ) -> Result<u64, StoreError> {
         let tables = self.tables;
-        self.alone(|db, s| outbox::release(db, s, tables, rows, delay)).await
+        self.alone(|db, s| outbox::release(db, s, tables, rows, delay))
+            .await
     }
 
     async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         let tables = self.tables;
-        self.alone(|db, s| outbox::purge(db, s, tables, age, limit)).await
+        self.alone(|db, s| outbox::purge(db, s, tables, age, limit))
+            .await
     }
 
     async fn outbox_wait(&self) {
         let listener = {
             let mut slot = self.listener.lock().unwrap_or_else(|e| e.into_inner());
-            slot.get_or_insert_with(|| Arc::new(Listener::listen(&self.channel))).clone()
+            slot.get_or_insert_with(|| Arc::new(Listener::listen(&self.channel)))
+                .clone()
         };
         listener.notified().await;
     }
@@ -360,7 +410,9 @@ impl Store for SimStore {
             let now = at(db.clock_timestamp());
             let renewed = step!(db.update(s, table, &index, |there| {
                 let mut next = get::<InboxRow>(there).clone();
-                let InboxState::Claimed { lease_until, .. } = &mut next.state else { return None };
+                let InboxState::Claimed { lease_until, .. } = &mut next.state else {
+                    return None;
+                };
                 *lease_until = now.after(lease);
                 (next.token == token).then(|| row(next))
             }));
@@ -375,10 +427,14 @@ impl Store for SimStore {
             let now = at(db.clock_timestamp());
             let ended = |_: &Key, there: &Stored| {
                 let there: &InboxRow = get(there);
-                let over = matches!(there.state, InboxState::Done { .. } | InboxState::Dead { .. });
+                let over = matches!(
+                    there.state,
+                    InboxState::Done { .. } | InboxState::Dead { .. }
+                );
                 over && now.since(there.updated_at) > age
             };
-            let old = db.scan_for_update(s, table, .., &ended, limit as usize, LockWait::SkipLocked);
+            let old =
+                db.scan_for_update(s, table, .., &ended, limit as usize, LockWait::SkipLocked);
             let old = step!(old);
             for (key, _) in &old {
                 step!(db.delete(s, table, key, |_| true));
@@ -409,19 +465,36 @@ impl SimStore {
 /// Reads what is committed.
 pub fn read(db: &Db, tables: Tables) -> Reading {
     let outbox = db.committed(tables.outbox).map(|(key, stored)| {
-        let Key::Int(id) = key else { unreachable!("outbox ids are integers") };
+        let Key::Int(id) = key else {
+            unreachable!("outbox ids are integers")
+        };
         get::<outbox::Stored>(stored).reading(*id)
     });
     let rows = db.committed(tables.rows).map(|(key, stored)| {
         let doc: &Doc = get(stored);
-        let Key::Pair(pair) = key else { unreachable!("rows have a table and a key") };
-        let (Key::Text(table), Key::Text(key)) = &**pair else { unreachable!("both are text") };
-        (table.clone(), key.clone(), doc.version, (doc.json)(&*doc.value))
+        let Key::Pair(pair) = key else {
+            unreachable!("rows have a table and a key")
+        };
+        let (Key::Text(table), Key::Text(key)) = &**pair else {
+            unreachable!("both are text")
+        };
+        (
+            table.clone(),
+            key.clone(),
+            doc.version,
+            (doc.json)(&*doc.value),
+        )
     });
     Reading {
         outbox: outbox.collect::<Vec<OutboxRow>>(),
-        inbox: db.committed(tables.inbox).map(|(_, r)| get::<InboxRow>(r).clone()).collect(),
-        audit: db.committed(tables.audit).map(|(_, r)| get::<AuditEntry>(r).clone()).collect(),
+        inbox: db
+            .committed(tables.inbox)
+            .map(|(_, r)| get::<InboxRow>(r).clone())
+            .collect(),
+        audit: db
+            .committed(tables.audit)
+            .map(|(_, r)| get::<AuditEntry>(r).clone())
+            .collect(),
         workflows: db
             .committed(tables.workflow)
             .map(|(_, r)| get::<WorkflowHead>(r).clone())

@@ -49,7 +49,10 @@ impl Stored {
 
 /// The partial index over what is still to be published.
 pub(super) fn if_unpublished(key: &Key, stored: &Row) -> Option<Key> {
-    get::<Stored>(stored).published_at.is_none().then(|| key.clone())
+    get::<Stored>(stored)
+        .published_at
+        .is_none()
+        .then(|| key.clone())
 }
 
 /// Oldest first; of an ordered scope a run from its first unpublished row, or nothing. Rows that
@@ -71,7 +74,9 @@ pub(super) fn claim(
         let stored: &Stored = get(&stored);
         let event = &stored.outgoing.event;
         let scope = event.sequence.map(|_| event.order_scope());
-        let passes = scope.as_ref().is_none_or(|scope| *open.get(scope).unwrap_or(&true));
+        let passes = scope
+            .as_ref()
+            .is_none_or(|scope| *open.get(scope).unwrap_or(&true));
         let taken = passes && stored.claimable(now) && take(db, session, tables, &key)?;
         if let Some(scope) = scope {
             open.insert(scope, taken);
@@ -82,7 +87,9 @@ pub(super) fn claim(
         let mut next = stored.clone();
         next.token += 1;
         next.lease_until = Some(now.after(claim.lease));
-        let Key::Int(id) = key else { unreachable!("outbox ids are integers") };
+        let Key::Int(id) = key else {
+            unreachable!("outbox ids are integers")
+        };
         claimed.push(ClaimedRow {
             id,
             token: next.token,
@@ -98,7 +105,14 @@ pub(super) fn claim(
 /// Locks one row unless somebody else has.
 fn take(db: &mut Db, s: SessionId, tables: Tables, key: &Key) -> Result<bool, SqlError> {
     let range = key.clone()..=key.clone();
-    let locked = db.scan_for_update(s, tables.outbox, range, &|_, _| true, 1, LockWait::SkipLocked);
+    let locked = db.scan_for_update(
+        s,
+        tables.outbox,
+        range,
+        &|_, _| true,
+        1,
+        LockWait::SkipLocked,
+    );
     Ok(matches!(locked?, Step::Done(rows) if !rows.is_empty()))
 }
 
@@ -159,10 +173,19 @@ pub(super) fn purge(
 ) -> Result<Step<u64>, SqlError> {
     let now = at(db.clock_timestamp());
     let old = |_: &Key, stored: &Row| {
-        get::<Stored>(stored).published_at.is_some_and(|published| now.since(published) > age)
+        get::<Stored>(stored)
+            .published_at
+            .is_some_and(|published| now.since(published) > age)
     };
     let limit = limit as usize;
-    let old = db.scan_for_update(session, tables.outbox, .., &old, limit, LockWait::SkipLocked);
+    let old = db.scan_for_update(
+        session,
+        tables.outbox,
+        ..,
+        &old,
+        limit,
+        LockWait::SkipLocked,
+    );
     let old = step!(old);
     for (key, _) in &old {
         step!(db.delete(session, tables.outbox, key, |_| true));

@@ -1,0 +1,4 @@
+//! Time, chance and tasks.
+
+#[cfg(feature = "sim")]
+pub mod sim;

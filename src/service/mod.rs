@@ -1,0 +1,4 @@
+//! Outside services.
+
+#[cfg(feature = "sim")]
+pub mod sim;

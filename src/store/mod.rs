@@ -1,0 +1,4 @@
+//! Stores: where rows live.
+
+#[cfg(feature = "sim")]
+pub mod sim;
