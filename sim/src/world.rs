@@ -792,6 +792,28 @@ impl World {
         self.trace_for(process, what, n, detail);
     }
 
+    /// Adds a line done by the current process, about the message of that name.
+    pub fn trace_about(
+        &mut self,
+        what: &'static str,
+        subject: &str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let process = self.current_process().unwrap_or(ProcessId(0));
+        let owner = &self.processes[process.0 as usize];
+        let entry = || Entry {
+            at: self.now,
+            actor: owner.name.clone(),
+            what,
+            subject: Arc::from(subject),
+            detail: detail(),
+        };
+        let about = if subject.is_empty() { 0 } else { name(subject) };
+        self.trace
+            .add(entry, self.now, word(what), [owner.id ^ about, n[0], n[1]]);
+    }
+
     /// Adds a line done by `process`.
     pub fn trace_for(
         &mut self,

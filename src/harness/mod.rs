@@ -4,5 +4,8 @@
 pub mod checkers;
 pub mod history;
 pub mod reading;
+pub mod record;
+pub mod sabotage;
+pub mod trace;
 pub mod verdict;
 pub mod workload;
