@@ -1,0 +1,3 @@
+//! Time, chance and tasks.
+
+pub mod live;

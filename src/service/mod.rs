@@ -1,0 +1,3 @@
+//! Outside services.
+
+pub mod live;
