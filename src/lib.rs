@@ -6,3 +6,4 @@ pub mod ports;
 #[cfg(any(feature = "rabbitmq", feature = "sim"))]
 pub mod rabbitmq;
 pub mod service;
+pub mod store;

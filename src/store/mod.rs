@@ -1,0 +1,4 @@
+//! Stores: where rows live.
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
