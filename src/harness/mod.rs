@@ -2,10 +2,19 @@
 //! them.
 
 pub mod checkers;
+pub mod client;
 pub mod history;
+pub mod judge;
+pub mod pickups;
+pub mod plan;
 pub mod reading;
 pub mod record;
+pub mod run;
 pub mod sabotage;
+pub mod scenario;
+pub mod simulate;
+mod simulated_reading;
+pub mod swarm;
 pub mod trace;
 pub mod verdict;
 pub mod workload;

@@ -462,6 +462,11 @@ impl SimStore {
     }
 }
 
+/// Whether no committed event is still to be published.
+pub fn outbox_is_drained(db: &Db, tables: Tables) -> bool {
+    db.is_empty(tables.unpublished)
+}
+
 /// Reads what is committed.
 pub fn read(db: &Db, tables: Tables) -> Reading {
     let outbox = db.committed(tables.outbox).map(|(key, stored)| {
