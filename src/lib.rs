@@ -6,3 +6,5 @@ pub mod pipeline;
 pub mod ports;
 #[cfg(any(feature = "rabbitmq", feature = "sim"))]
 pub mod rabbitmq;
+#[cfg(feature = "sim")]
+pub mod workloads;
