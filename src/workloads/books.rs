@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::harness::reading::FinalReading;
 use crate::harness::verdict::{Anomaly, AnomalyKind};
@@ -21,16 +22,23 @@ pub(super) struct Books<'a> {
     reading: &'a FinalReading,
     /// Workflows with a dead letter, or with a message on its way.
     excused: BTreeSet<Arc<str>>,
+    /// By workflow.
+    states: BTreeMap<&'a str, &'a str>,
+    /// By idempotency key; made when something is found.
+    ids: Option<BTreeMap<&'a str, Uuid>>,
     found: Vec<Anomaly>,
 }
 
 impl<'a> Books<'a> {
     /// Opens `reading` for the checker of this name.
     pub(super) fn open(checker: &'static str, reading: &'a FinalReading) -> Self {
+        let heads = reading.store.workflows.iter();
         Self {
             checker,
             reading,
             excused: excused(reading),
+            states: heads.map(|head| (&*head.workflow, &*head.state)).collect(),
+            ids: None,
             found: Vec::new(),
         }
     }
@@ -42,9 +50,7 @@ impl<'a> Books<'a> {
 
     /// The state of a workflow; empty before its first transition.
     pub(super) fn state(&self, workflow: &str) -> &'a str {
-        let heads = &self.reading.store.workflows;
-        let head = heads.iter().find(|head| *head.workflow == *workflow);
-        head.map_or("", |head| &head.state)
+        self.states.get(workflow).copied().unwrap_or("")
     }
 
     /// The rows of one table, by key. A row of another shape is reported and left out.
@@ -94,9 +100,14 @@ impl<'a> Books<'a> {
         seen: String,
     ) {
         let key: Arc<str> = request.map_or_else(|| Arc::from(""), |request| request.key.clone());
-        let outbox = self.reading.store.outbox.iter();
-        let mut events = outbox.map(|row| &row.outgoing.event);
-        let message_id = events.find(|e| e.idempotency_key == key).map(|e| e.id);
+        let outbox = &self.reading.store.outbox;
+        let ids = self.ids.get_or_insert_with(|| {
+            let events = outbox.iter().map(|row| &row.outgoing.event);
+            events
+                .map(|event| (&*event.idempotency_key, event.id))
+                .collect()
+        });
+        let message_id = ids.get(&*key).copied();
         self.found.push(Anomaly {
             kind,
             checker: self.checker,

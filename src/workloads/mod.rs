@@ -12,9 +12,13 @@
 //! Each has its messages, its rows, its handlers, and a check of the books at the end.
 
 mod books;
+pub mod deposits;
+pub mod onboarding;
 pub mod orders;
 mod steps;
 #[cfg(test)]
 mod testing;
 
+pub use deposits::Deposits;
+pub use onboarding::Onboarding;
 pub use orders::Orders;

@@ -170,7 +170,8 @@ fn of_order(books: &mut Books<'_>, tables: &Tables, request: &Request, order: &O
 /// Effects for orders that nobody placed.
 fn phantoms(books: &mut Books<'_>, tables: &Tables, known: &BTreeSet<String>) {
     let effects = [
-        ("charge-card", tables.charges.keys().collect::<Vec<_>>()),
+        ("client", tables.orders.keys().collect::<Vec<_>>()),
+        ("charge-card", tables.charges.keys().collect()),
         ("charge-card", tables.payments.keys().collect()),
         ("reserve-inventory", tables.reservations.keys().collect()),
         ("send-receipt", tables.mails.keys().collect()),

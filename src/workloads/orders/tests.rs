@@ -215,7 +215,7 @@ fn effects_for_unknown_orders_show() {
             .iter()
             .all(|anomaly| anomaly.kind == EffectWithoutEvent)
     );
-    assert_eq!(found.len(), 5);
+    assert_eq!(found.len(), 6);
 }
 
 #[test]
