@@ -18,7 +18,7 @@ use memory::{Clockwork, Ledger, Memory, NoBroker, Tables};
 
 mod memory;
 
-type Bench = Ports<NoBroker, Memory, Ledger, Clockwork>;
+pub(super) type Bench = Ports<NoBroker, Memory, Ledger, Clockwork>;
 
 /// How a run of the bench goes.
 #[derive(Clone, Copy, Default)]

@@ -63,107 +63,102 @@ fn read(books: &mut Books<'_>) -> Tables {
 }
 
 fn of_order(books: &mut Books<'_>, tables: &Tables, request: &Request, order: &OrderPlaced) {
-    use AnomalyKind::{Duplicated, Invariant, Lost};
-    let id = &order.order;
-    let lost = !books.excused(id);
-    let mut report = |kind, consumer, promise, seen: String| {
-        books.report(
-            kind,
-            Some(request),
-            consumer,
-            promise,
-            format!("{id}: {seen}"),
-        );
+    let mut case = Case {
+        lost: !books.excused(&order.order),
+        books,
+        tables,
+        request,
+        order,
     };
-    if tables.orders.get(id) != Some(&Order::from(order)) {
-        let seen = "it is not there, or differs".to_owned();
-        report(
-            Invariant,
-            "",
-            "an accepted order stands in the orders",
-            seen,
-        );
+    if tables.orders.get(&order.order) != Some(&Order::from(order)) {
+        let promise = "an accepted order stands in the orders";
+        let seen = "it is not there, or differs";
+        case.report(AnomalyKind::Invariant, "client", promise, seen);
+    }
+    case.paid();
+    case.reserved();
+    case.receipted();
+}
+
+/// One accepted order.
+struct Case<'a, 'b> {
+    books: &'a mut Books<'b>,
+    tables: &'a Tables,
+    request: &'a Request,
+    order: &'a OrderPlaced,
+    /// Whether an effect that is missing now will never come.
+    lost: bool,
+}
+
+impl Case<'_, '_> {
+    fn report(&mut self, kind: AnomalyKind, consumer: &str, promise: &'static str, seen: &str) {
+        let seen = format!("{}: {seen}", self.order.order);
+        self.books
+            .report(kind, Some(self.request), consumer, promise, seen);
     }
 
-    let charges = tables.charges.get(id).map_or(&[][..], Vec::as_slice);
-    let payment = tables.payments.get(id);
-    let once = "an accepted order is paid once, at its price";
-    if charges.len() > 1 {
-        report(
-            Duplicated,
-            "charge-card",
-            once,
-            format!("{} charges", charges.len()),
-        );
-    }
-    if charges.is_empty() && (lost || payment.is_some()) {
-        let kind = if payment.is_some() { Invariant } else { Lost };
-        report(
-            kind,
-            "charge-card",
-            once,
-            "the payment service knows no charge".to_owned(),
-        );
-    }
-    if payment.is_none() && lost {
-        report(
-            Lost,
-            "charge-card",
-            once,
-            "no payment is recorded".to_owned(),
-        );
-    }
-    let amounts = charges
-        .iter()
-        .map(|c| c.cents)
-        .chain(payment.map(|p| p.cents));
-    for cents in amounts.filter(|cents| *cents != order.cents) {
-        let seen = format!("{cents} cents instead of {}", order.cents);
-        report(Invariant, "charge-card", once, seen);
-    }
-
-    let promise = "goods are reserved as ordered";
-    match tables.reservations.get(id) {
-        None if lost => report(
-            Lost,
-            "reserve-inventory",
-            promise,
-            "they are not".to_owned(),
-        ),
-        Some(r) if (&r.sku, r.quantity) != (&order.sku, order.quantity) => {
-            let seen = format!("{} of {}", r.quantity, r.sku);
-            report(Invariant, "reserve-inventory", promise, seen);
+    /// One charge in the payment service's ledger and one payment, both of the order's amount.
+    fn paid(&mut self) {
+        use AnomalyKind::{Duplicated, Invariant, Lost};
+        let promise = "an accepted order is paid once, at its price";
+        let (id, due, lost) = (&self.order.order, self.order.cents, self.lost);
+        let charges = self.tables.charges.get(id).map_or(&[][..], Vec::as_slice);
+        let payment = self.tables.payments.get(id);
+        let mut report = |kind, seen: &str| self.report(kind, "charge-card", promise, seen);
+        if charges.len() > 1 {
+            report(Duplicated, &format!("{} charges", charges.len()));
         }
-        _ => {}
+        match payment {
+            Some(_) if charges.is_empty() => report(Invariant, "a payment, and no charge"),
+            None if lost && charges.is_empty() => report(Lost, "neither charge nor payment"),
+            None if lost => report(Lost, "a charge, and no payment"),
+            _ => {}
+        }
+        let amounts = charges.iter().map(|charge| charge.cents);
+        for cents in amounts.chain(payment.map(|payment| payment.cents)) {
+            if cents != due {
+                report(Invariant, &format!("{cents} cents instead of {due}"));
+            }
+        }
     }
 
-    let mails = tables.mails.get(id).copied().unwrap_or(0);
-    let receipt = tables.receipts.get(id);
-    let promise = "a paid order gets one receipt";
-    if mails > 1 {
-        report(
-            Duplicated,
-            "send-receipt",
-            promise,
-            format!("{mails} mails"),
-        );
+    /// One reservation of what was ordered.
+    fn reserved(&mut self) {
+        let order = self.order;
+        let (kind, seen) = match self.tables.reservations.get(&order.order) {
+            None if self.lost => (AnomalyKind::Lost, "they are not".to_owned()),
+            Some(row) if (&row.sku, row.quantity) != (&order.sku, order.quantity) => {
+                let seen = format!("{} of {}", row.quantity, row.sku);
+                (AnomalyKind::Invariant, seen)
+            }
+            _ => return,
+        };
+        let promise = "goods are reserved as ordered";
+        self.report(kind, "reserve-inventory", promise, &seen);
     }
-    if lost && (mails == 0 || receipt.is_none()) {
-        let seen = format!("{mails} mails, recorded: {}", receipt.is_some());
-        report(Lost, "send-receipt", promise, seen);
-    }
-    let promise = "there is no receipt without its payment";
-    if payment.is_none() && (mails > 0 || receipt.is_some()) {
-        report(
-            Invariant,
-            "send-receipt",
-            promise,
-            "no payment is recorded".to_owned(),
-        );
-    }
-    if let Some(receipt) = receipt.filter(|r| r.cents != order.cents) {
-        let seen = format!("it says {} cents", receipt.cents);
-        report(Invariant, "send-receipt", promise, seen);
+
+    /// One mail and one receipt, after a payment.
+    fn receipted(&mut self) {
+        use AnomalyKind::{Duplicated, Invariant, Lost};
+        let promise = "a paid order gets one receipt, and no other does";
+        let (order, lost) = (self.order, self.lost);
+        let mails = self.tables.mails.get(&order.order).copied().unwrap_or(0);
+        let receipt = self.tables.receipts.get(&order.order);
+        let paid = self.tables.payments.contains_key(&order.order);
+        let mut report = |kind, seen: &str| self.report(kind, "send-receipt", promise, seen);
+        if mails > 1 {
+            report(Duplicated, &format!("{mails} mails"));
+        }
+        if lost && (mails == 0 || receipt.is_none()) {
+            let recorded = receipt.is_some();
+            report(Lost, &format!("{mails} mails, recorded: {recorded}"));
+        }
+        if !paid && (mails > 0 || receipt.is_some()) {
+            report(Invariant, "a receipt, and no payment");
+        }
+        if let Some(receipt) = receipt.filter(|row| row.cents != order.cents) {
+            report(Invariant, &format!("it says {} cents", receipt.cents));
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(in crate::workloads) struct Tables {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<Tables>>);
+pub(in crate::workloads) struct Memory(Arc<Mutex<Tables>>);
 
 impl Memory {
     pub(super) fn tables(&self) -> Tables {
@@ -40,7 +40,7 @@ impl Memory {
     }
 }
 
-pub(super) struct Change {
+pub(in crate::workloads) struct Change {
     home: Memory,
     tables: Tables,
 }
@@ -172,7 +172,7 @@ impl Store for Memory {
 
 /// A service that honours idempotency keys.
 #[derive(Clone, Default)]
-pub(super) struct Ledger {
+pub(in crate::workloads) struct Ledger {
     refuse: Option<&'static str>,
     entries: Arc<Mutex<Vec<LedgerEntry>>>,
 }
@@ -218,7 +218,7 @@ impl Service for Ledger {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Clockwork(Arc<AtomicU64>);
+pub(in crate::workloads) struct Clockwork(Arc<AtomicU64>);
 
 impl Env for Clockwork {
     fn now(&self) -> Timestamp {
@@ -248,7 +248,7 @@ impl Env for Clockwork {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct NoBroker;
+pub(in crate::workloads) struct NoBroker;
 
 impl Publisher for NoBroker {
     async fn publish(&mut self, _: &[Outgoing], _: Duration) -> Vec<PublishOutcome> {
