@@ -9,3 +9,5 @@ pub mod ports;
 pub mod rabbitmq;
 pub mod service;
 pub mod store;
+#[cfg(feature = "sim")]
+pub mod workloads;
