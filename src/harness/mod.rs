@@ -4,5 +4,11 @@
 pub mod checkers;
 pub mod history;
 pub mod reading;
+pub mod registry;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod seed;
+pub mod test;
 pub mod verdict;
 pub mod workload;
