@@ -1,5 +1,7 @@
 //! Redeliver.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "sim")]
 pub mod harness;
 pub mod pipeline;

@@ -22,7 +22,9 @@ pub fn parse(text: &str) -> Result<u64, String> {
         plain.parse().ok().filter(|_| digits)
     };
     parsed.ok_or_else(|| {
-        format!("`{text}` is not a seed: a number, 0x and up to 16 hexadecimal digits, or a commit hash")
+        format!(
+            "`{text}` is not a seed: a number, 0x and up to 16 hexadecimal digits, or a commit hash"
+        )
     })
 }
 
@@ -55,7 +57,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "0x", "-1", "+1", "0x+1", "abc", "18446744073709551616", "1.5"] {
+        for text in [
+            "",
+            "0x",
+            "-1",
+            "+1",
+            "0x+1",
+            "abc",
+            "18446744073709551616",
+            "1.5",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -46,7 +46,12 @@ impl<L: Workload> Check<L> {
     /// A calm scenario of this workload, over 100 seeds from 1 on.
     pub fn new(workload: L) -> Self {
         let scenario = Scenario::new(&test_name(), L::NAME);
-        Self { workload, scenario, seeds: 100, first: 1 }
+        Self {
+            workload,
+            scenario,
+            seeds: 100,
+            first: 1,
+        }
     }
 
     /// A scenario from a file.
@@ -59,7 +64,12 @@ impl<L: Workload> Check<L> {
             Err(error) => panic!("{error}"),
         };
         let seeds = u64::from(scenario.seeds);
-        Self { workload, scenario, seeds, first: 1 }
+        Self {
+            workload,
+            scenario,
+            seeds,
+            first: 1,
+        }
     }
 
     /// How many seeds.
@@ -176,7 +186,9 @@ impl<L: Workload> Check<L> {
             Verdict::Violated => panic!("{}", story::render(&self.scenario, &run, &replay)),
             Verdict::Inconclusive => panic!(
                 "seed {seed} is inconclusive: {}\n  {replay}",
-                run.inconclusive.as_deref().unwrap_or("nothing was measured")
+                run.inconclusive
+                    .as_deref()
+                    .unwrap_or("nothing was measured")
             ),
         }
     }

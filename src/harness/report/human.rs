@@ -89,9 +89,23 @@ mod tests {
     fn numbers_and_times_are_short() {
         let numbers = [0, 999, 1_000, 999_999, 1_000_000, 1_234_567_890, u64::MAX];
         let shown: Vec<_> = numbers.into_iter().map(short).collect();
-        let expected = ["0", "999", "1,000", "999,999", "1.0M", "1.2G", "18,446,744T"];
+        let expected = [
+            "0",
+            "999",
+            "1,000",
+            "999,999",
+            "1.0M",
+            "1.2G",
+            "18,446,744T",
+        ];
         assert_eq!(shown, expected);
-        let times = [0, 250_000_000, 1_250_000_000, 312_000_000_000, 273_600_000_000_000];
+        let times = [
+            0,
+            250_000_000,
+            1_250_000_000,
+            312_000_000_000,
+            273_600_000_000_000,
+        ];
         let shown: Vec<_> = times.into_iter().map(time).collect();
         assert_eq!(shown, ["0ms", "250ms", "1.2s", "5m12s", "3d4h"]);
         assert_eq!(ratio(31_415_000_000, Duration::from_millis(1)), "31,000:1");

@@ -82,14 +82,22 @@ fn seconds(ns: u128) -> f64 {
 }
 
 fn counts(pairs: &[(&'static str, u64)]) -> Counts {
-    pairs.iter().copied().filter(|(_, count)| *count > 0).collect()
+    pairs
+        .iter()
+        .copied()
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 /// The line of a scenario.
 pub fn scenario(tally: &Tally) -> String {
     let (verdict, because) = tally.verdict();
     let (virtual_seconds, wall) = (seconds(tally.virtual_ns), tally.wall.as_secs_f64());
-    let ratio = if wall > 0.0 { (virtual_seconds / wall).round() } else { 0.0 };
+    let ratio = if wall > 0.0 {
+        (virtual_seconds / wall).round()
+    } else {
+        0.0
+    };
     line(&ScenarioLine {
         r#type: "scenario",
         scenario: &tally.scenario.name,
@@ -104,7 +112,12 @@ pub fn scenario(tally: &Tally) -> String {
         events: tally.events,
         faults: counts(&tally.faults),
         second_pickups: counts(&tally.mechanisms),
-        allowed: tally.scenario.allow.iter().map(|check| check.as_str()).collect(),
+        allowed: tally
+            .scenario
+            .allow
+            .iter()
+            .map(|check| check.as_str())
+            .collect(),
         anomalies: tally.anomalies,
         violated_seeds: tally.violated,
         virtual_seconds,
@@ -157,7 +170,9 @@ pub fn summary(tallies: &[Tally], verdict: Verdict, wall: Duration, interrupted:
 /// The largest memory that this process had, where the system says (Linux: `VmHWM`).
 pub fn max_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

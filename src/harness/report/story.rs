@@ -21,17 +21,28 @@ pub fn replay_line(program: &str, path: &Path, seed: u64, anomaly: &Anomaly, has
     } else {
         format!("'{}'", path.replace('\'', r"'\''"))
     };
-    format!("{program} replay {path} --seed {seed} --expect {}:{hash:016x}", anomaly.kind)
+    format!(
+        "{program} replay {path} --seed {seed} --expect {}:{hash:016x}",
+        anomaly.kind
+    )
 }
 
 /// The story of a recorded run that broke a promise; `replay` is the line to copy.
 pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
     let mut text = String::new();
     let Some(anomaly) = run.anomalies.first() else {
-        let _ = writeln!(text, "{}, seed {}: nothing was wrong", scenario.name, run.seed);
+        let _ = writeln!(
+            text,
+            "{}, seed {}: nothing was wrong",
+            scenario.name, run.seed
+        );
         return text;
     };
-    let _ = writeln!(text, "{}, seed {}: {}", scenario.name, run.seed, anomaly.kind);
+    let _ = writeln!(
+        text,
+        "{}, seed {}: {}",
+        scenario.name, run.seed, anomaly.kind
+    );
     let mut item = |label: &str, value: &str| {
         let words = value.split(' ').map(str::to_owned);
         for (i, line) in wrap(words, 68).iter().enumerate() {
@@ -40,7 +51,9 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
         }
     };
     if !anomaly.message.is_empty() {
-        let id = anomaly.message_id.map_or(String::new(), |id| format!(" (id {id})"));
+        let id = anomaly
+            .message_id
+            .map_or(String::new(), |id| format!(" (id {id})"));
         item("message", &format!("{}{id}", anomaly.message));
     }
     if !anomaly.consumer.is_empty() {
@@ -49,7 +62,11 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
     item("promise", anomaly.promise);
     item("seen", &anomaly.seen);
     for other in run.anomalies.iter().skip(1).take(3) {
-        let of = if other.message.is_empty() { "the run" } else { &other.message };
+        let of = if other.message.is_empty() {
+            "the run"
+        } else {
+            &other.message
+        };
         item("also", &format!("{} of {of}: {}", other.kind, other.seen));
     }
     if let Some(more @ 1..) = run.anomalies.len().checked_sub(4) {
@@ -65,7 +82,11 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
 fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
     let own = |line: &&TraceLine| !message.is_empty() && is_about(line, message);
     let first = trace.iter().find(own).map_or(0, |line| line.at);
-    let last = trace.iter().rev().find(own).map_or(u64::MAX, |line| line.at);
+    let last = trace
+        .iter()
+        .rev()
+        .find(own)
+        .map_or(u64::MAX, |line| line.at);
     let told: Vec<_> = trace
         .iter()
         .filter(|line| own(line) || ((first..=last).contains(&line.at) && is_common(line)))
@@ -89,7 +110,9 @@ fn is_about(line: &TraceLine, message: &str) -> bool {
     let subject = &*line.subject;
     subject == message
         || (!subject.is_empty()
-            && message.strip_prefix(subject).is_some_and(|rest| rest.starts_with('>')))
+            && message
+                .strip_prefix(subject)
+                .is_some_and(|rest| rest.starts_with('>')))
 }
 
 fn is_fault(line: &TraceLine) -> bool {
@@ -98,6 +121,8 @@ fn is_fault(line: &TraceLine) -> bool {
 
 /// Whether a line happens to everybody.
 fn is_common(line: &TraceLine) -> bool {
-    const COMMON: [&str; 7] = ["fault", "crash", "pause", "resume", "restart", "start", "heal"];
+    const COMMON: [&str; 7] = [
+        "fault", "crash", "pause", "resume", "restart", "start", "heal",
+    ];
     line.subject.is_empty() && COMMON.contains(&line.what)
 }

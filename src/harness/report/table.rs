@@ -94,13 +94,29 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
             .collect()
     };
     note(text, "faults:", counts(&tally.faults_in_order()));
-    let mechanisms: Vec<_> = tally.mechanisms.iter().copied().filter(|m| m.1 > 0).collect();
+    let mechanisms: Vec<_> = tally
+        .mechanisms
+        .iter()
+        .copied()
+        .filter(|m| m.1 > 0)
+        .collect();
     note(text, "second pick-ups:", counts(&mechanisms));
     let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let allow: Vec<_> = tally.scenario.allow.iter().map(|check| check.as_str()).collect();
+    let allow: Vec<_> = tally
+        .scenario
+        .allow
+        .iter()
+        .map(|check| check.as_str())
+        .collect();
     note(text, "allowed:", words(allow.join(", ")));
     if tally.verdict().0 == Verdict::Valid && tally.violated > 0 {
-        let kinds: Vec<_> = tally.scenario.expect.anomalies.iter().map(|k| k.as_str()).collect();
+        let kinds: Vec<_> = tally
+            .scenario
+            .expect
+            .anomalies
+            .iter()
+            .map(|k| k.as_str())
+            .collect();
         note(text, "as expected:", words(kinds.join(", ")));
     }
     note(text, "because:", words(why.unwrap_or_default()));

@@ -93,10 +93,14 @@ impl Tally {
         match run.verdict {
             Verdict::Valid => {}
             Verdict::Inconclusive => {
-                let why = run.inconclusive.unwrap_or_else(|| "nothing was measured".to_owned());
+                let why = run
+                    .inconclusive
+                    .unwrap_or_else(|| "nothing was measured".to_owned());
                 self.inconclusive.0 += 1;
                 let seed = run.seed;
-                self.inconclusive.1.get_or_insert_with(|| format!("seed {seed}: {why}"));
+                self.inconclusive
+                    .1
+                    .get_or_insert_with(|| format!("seed {seed}: {why}"));
             }
             Verdict::Violated => self.add_violation(run),
         }
@@ -162,7 +166,11 @@ impl Tally {
         if self.messages == 0 {
             return Some("no message was accepted".to_owned());
         }
-        let struck = |kind: &Kind| self.faults.iter().any(|(k, n)| *k == kind.as_str() && *n > 0);
+        let struck = |kind: &Kind| {
+            self.faults
+                .iter()
+                .any(|(k, n)| *k == kind.as_str() && *n > 0)
+        };
         let absent: Vec<_> = expect
             .reached
             .iter()

@@ -149,9 +149,14 @@ impl Scenario {
     /// last bound of a fault by chance.
     #[must_use]
     pub fn last_fault(&self) -> Duration {
-        let timed = self.events.iter().map(|event| event.at.saturating_add(event.lasts));
+        let timed = self
+            .events
+            .iter()
+            .map(|event| event.at.saturating_add(event.lasts));
         let bounded = self.rules.iter().map(|rule| rule.until);
-        let last = timed.chain(bounded.filter(|until| *until != u64::MAX)).max();
+        let last = timed
+            .chain(bounded.filter(|until| *until != u64::MAX))
+            .max();
         self.over.max(Duration::from_nanos(last.unwrap_or(0)))
     }
 }
