@@ -108,3 +108,6 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format};
 use crate::harness::report::human::wrap;
 use crate::harness::report::{Tally, json, story, table};
 use crate::harness::run::{LiveError, LiveOptions, LiveReport, Secret};
@@ -108,7 +108,7 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         }
         Err(LiveError::Other(why)) => {
             out::complain(&why);
-            USAGE
+            Verdict::Inconclusive.exit_code()
         }
     }
 }

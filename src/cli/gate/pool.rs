@@ -137,3 +137,7 @@ fn next_size(size: u64, took: Duration) -> u64 {
         size
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -142,6 +142,12 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
         unknown_version: file.poison.unknown_version,
         malformed: file.poison.malformed,
     };
+    let poison = scenario.poison;
+    let spoilt = [poison.poison, poison.killer, poison.unknown_version];
+    if spoilt.iter().map(|n| u64::from(*n)).sum::<u64>() > u64::from(scenario.messages) {
+        let what = "more messages are poison than there are";
+        problems.push(Problem::new(what, file.messages.span()).help("see [poison]"));
+    }
     if file.question.get_ref().trim().is_empty() {
         let what = "a scenario answers a question";
         problems.push(Problem::new(what, file.question.span()).label("empty"));
