@@ -1,6 +1,7 @@
 //! Redeliver.
 
-pub mod env;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "sim")]
 pub mod harness;
 pub mod pipeline;

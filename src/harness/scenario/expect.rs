@@ -54,7 +54,10 @@ impl Expect {
                 .collect();
             found.push(unmet(
                 "The scenario bounds how often work that one worker began is handed to another.",
-                format!("{pickups} second pick-ups ({}), at most {max}", causes.join(", ")),
+                format!(
+                    "{pickups} second pick-ups ({}), at most {max}",
+                    causes.join(", ")
+                ),
             ));
         }
         found

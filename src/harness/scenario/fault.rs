@@ -29,17 +29,30 @@ pub(super) fn read(table: &Spanned<FaultTable>) -> Result<Fault, Vec<Problem>> {
     let both = matches!(kind, Kind::Crash | Kind::Pause);
     let timed = kind.seams().is_empty() || (both && table.at.is_some());
     if timed {
-        misplaced(kind, "happens at a time", by_chance_keys(table), &mut problems);
+        misplaced(
+            kind,
+            "happens at a time",
+            by_chance_keys(table),
+            &mut problems,
+        );
         if table.at.is_none() {
             problems.push(
-                Problem::new(format!("`{kind}` has no time", kind = kind.as_str()), table.kind.span())
-                    .label("happens at a time, not by chance")
-                    .help("say when: at = \"30s\""),
+                Problem::new(
+                    format!("`{kind}` has no time", kind = kind.as_str()),
+                    table.kind.span(),
+                )
+                .label("happens at a time, not by chance")
+                .help("say when: at = \"30s\""),
             );
         }
         needs(kind, table, &mut problems);
     } else {
-        misplaced(kind, "strikes calls by chance", timed_keys(table), &mut problems);
+        misplaced(
+            kind,
+            "strikes calls by chance",
+            timed_keys(table),
+            &mut problems,
+        );
         chance(kind, table, &mut problems);
     }
     if !problems.is_empty() {
@@ -92,9 +105,12 @@ fn misplaced<const N: usize>(
             _ => "see the keys of a fault in `redeliver schema`",
         };
         problems.push(
-            Problem::new(format!("`{key}` does not go with `{}`", kind.as_str()), span)
-                .label(format!("this kind {nature}"))
-                .help(help),
+            Problem::new(
+                format!("`{key}` does not go with `{}`", kind.as_str()),
+                span,
+            )
+            .label(format!("this kind {nature}"))
+            .help(help),
         );
     }
 }
@@ -103,8 +119,11 @@ fn misplaced<const N: usize>(
 fn needs(kind: Kind, table: &FaultTable, problems: &mut Vec<Problem>) {
     let mut missing = |key: &str, example: &str| {
         problems.push(
-            Problem::new(format!("`{}` needs `{key}`", kind.as_str()), table.kind.span())
-                .help(format!("for example: {key} = {example}")),
+            Problem::new(
+                format!("`{}` needs `{key}`", kind.as_str()),
+                table.kind.span(),
+            )
+            .help(format!("for example: {key} = {example}")),
         );
     };
     let clock = matches!(kind, Kind::ClockSkew | Kind::ClockJump);
@@ -171,30 +190,53 @@ fn chance(kind: Kind, table: &FaultTable, problems: &mut Vec<Problem>) {
 
 fn rule(kind: Kind, table: &FaultTable) -> Rule {
     let text = |value: &Option<Spanned<String>>| {
-        value.as_ref().map(|text| Arc::from(text.get_ref().as_str()))
+        value
+            .as_ref()
+            .map(|text| Arc::from(text.get_ref().as_str()))
     };
-    let ppm = table.probability.as_ref().map_or(MILLION, |p| p.get_ref().0);
+    let ppm = table
+        .probability
+        .as_ref()
+        .map_or(MILLION, |p| p.get_ref().0);
     Rule {
         seam: table.seam.as_ref().map(|seam| seam.get_ref().0),
         process: text(&table.process),
         subject: text(&table.message),
         attempt: table.attempt.as_ref().map(|attempt| *attempt.get_ref()),
-        from: table.from.as_ref().map_or(0, |from| nanos(from.get_ref().0)),
-        until: table.until.as_ref().map_or(u64::MAX, |until| nanos(until.get_ref().0)),
+        from: table
+            .from
+            .as_ref()
+            .map_or(0, |from| nanos(from.get_ref().0)),
+        until: table
+            .until
+            .as_ref()
+            .map_or(u64::MAX, |until| nanos(until.get_ref().0)),
         lasts: table.lasts.map_or(LASTS, |lasts| nanos(lasts.0)),
-        limit: table.limit.as_ref().map_or(u32::MAX, |limit| *limit.get_ref()),
+        limit: table
+            .limit
+            .as_ref()
+            .map_or(u32::MAX, |limit| *limit.get_ref()),
         ..Rule::new(kind, ppm)
     }
 }
 
 fn event(kind: Kind, table: &FaultTable) -> Event {
-    let at = table.at.as_ref().map_or(Duration::ZERO, |at| at.get_ref().0);
-    let lose = table.lose.as_ref().map_or(0, |lose| i64::from(*lose.get_ref()));
+    let at = table
+        .at
+        .as_ref()
+        .map_or(Duration::ZERO, |at| at.get_ref().0);
+    let lose = table
+        .lose
+        .as_ref()
+        .map_or(0, |lose| i64::from(*lose.get_ref()));
     Event {
         kind,
         at: nanos(at),
         lasts: table.lasts.map_or(LASTS, |lasts| nanos(lasts.0)),
-        target: table.target.as_ref().map(|t| Arc::from(t.get_ref().as_str())),
+        target: table
+            .target
+            .as_ref()
+            .map(|t| Arc::from(t.get_ref().as_str())),
         amount: table.by.as_ref().map_or(lose, |by| by.get_ref().0),
     }
 }

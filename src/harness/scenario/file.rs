@@ -95,7 +95,7 @@ pub(crate) struct Processes {
     pub(crate) restart_after: Option<Time>,
 }
 
-/// How many messages of each kind there are, beside the good ones.
+/// How many requests cannot be handled, chosen by the seed.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct PoisonTable {
@@ -105,7 +105,7 @@ pub(crate) struct PoisonTable {
     pub(crate) killer: u32,
     /// Their schema version is not known yet.
     pub(crate) unknown_version: u32,
-    /// They are no events at all.
+    /// Messages beside the requests that are no events at all.
     pub(crate) malformed: u32,
 }
 

@@ -30,7 +30,11 @@ impl Scenario {
     ///
     /// # Errors
     /// As [`Scenario::load`].
-    pub fn parse(source: &str, path: &Path, workloads: &[&str]) -> Result<Self, Box<ScenarioError>> {
+    pub fn parse(
+        source: &str,
+        path: &Path,
+        workloads: &[&str],
+    ) -> Result<Self, Box<ScenarioError>> {
         let error = |problems| {
             Box::new(ScenarioError {
                 path: path.to_owned(),
@@ -38,8 +42,7 @@ impl Scenario {
                 problems,
             })
         };
-        let file: File =
-            toml::from_str(source).map_err(|e| error(vec![Problem::of_toml(&e)]))?;
+        let file: File = toml::from_str(source).map_err(|e| error(vec![Problem::of_toml(&e)]))?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut problems = Vec::new();
         let mut scenario = Self::new(&stem, file.workload.get_ref());
@@ -92,14 +95,22 @@ pub fn discover(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 fn known_workload(file: &File, workloads: &[&str], problems: &mut Vec<Problem>) {
     let name = file.workload.get_ref();
     if !workloads.contains(&name.as_str()) {
-        problems.push(Problem::unknown("workload", name, workloads, file.workload.span()));
+        problems.push(Problem::unknown(
+            "workload",
+            name,
+            workloads,
+            file.workload.span(),
+        ));
     }
 }
 
 fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
     let mut positive = |value: &Spanned<u32>, name: &str| {
         if *value.get_ref() == 0 {
-            problems.push(Problem::new(format!("`{name}` is at least 1"), value.span()));
+            problems.push(Problem::new(
+                format!("`{name}` is at least 1"),
+                value.span(),
+            ));
         }
         *value.get_ref()
     };
@@ -119,7 +130,9 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
     scenario.question.clone_from(file.question.get_ref());
     scenario.over = file.over.map_or(scenario.over, |over| over.0);
     scenario.settle = file.settle.map(|settle| settle.0);
-    scenario.restart_after = p.restart_after.map_or(scenario.restart_after, |after| after.0);
+    scenario.restart_after = p
+        .restart_after
+        .map_or(scenario.restart_after, |after| after.0);
     scenario.broker = file.broker.map_or(scenario.broker, |broker| broker.0);
     scenario.queue_type = file.queue_type.map_or(scenario.queue_type, |kind| kind.0);
     scenario.swarm = file.swarm;
@@ -129,6 +142,12 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
         unknown_version: file.poison.unknown_version,
         malformed: file.poison.malformed,
     };
+    let poison = scenario.poison;
+    let spoilt = [poison.poison, poison.killer, poison.unknown_version];
+    if spoilt.iter().map(|n| u64::from(*n)).sum::<u64>() > u64::from(scenario.messages) {
+        let what = "more messages are poison than there are";
+        problems.push(Problem::new(what, file.messages.span()).help("see [poison]"));
+    }
     if file.question.get_ref().trim().is_empty() {
         let what = "a scenario answers a question";
         problems.push(Problem::new(what, file.question.span()).label("empty"));
@@ -148,8 +167,7 @@ fn read_faults(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>
                     let what = "this fault would begin after all faults have healed";
                     let healed = super::format_duration(until.get_ref().0);
                     problems.push(
-                        Problem::new(what, place.span())
-                            .help(format!("faults-until is {healed}")),
+                        Problem::new(what, place.span()).help(format!("faults-until is {healed}")),
                     );
                 }
                 scenario.events.push(event);
@@ -187,9 +205,12 @@ fn read_policy(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>
         let check = allowed.get_ref().0;
         if !contradictions.iter().any(|found| found.check == check) {
             problems.push(
-                Problem::new(format!("nothing contradicts `{}`", check.as_str()), allowed.span())
-                    .label("not needed")
-                    .help("leave it out, so that a contradiction of tomorrow is seen"),
+                Problem::new(
+                    format!("nothing contradicts `{}`", check.as_str()),
+                    allowed.span(),
+                )
+                .label("not needed")
+                .help("leave it out, so that a contradiction of tomorrow is seen"),
             );
         }
     }
@@ -201,9 +222,7 @@ fn service(name: &str, table: &ServiceTable, problems: &mut Vec<Problem>) -> Ser
         let quantiles = [l.min.0, l.median.0, l.p95.0, l.max.0];
         if !quantiles.is_sorted() {
             let what = "these quantiles do not rise";
-            problems.push(
-                Problem::new(what, latency.span()).help("min ≤ median ≤ p95 ≤ max"),
-            );
+            problems.push(Problem::new(what, latency.span()).help("min ≤ median ≤ p95 ≤ max"));
         }
         quantiles
     });
@@ -233,7 +252,10 @@ fn service(name: &str, table: &ServiceTable, problems: &mut Vec<Problem>) -> Ser
 }
 
 fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>) -> Expect {
-    let verdict = table.verdict.as_ref().map_or(Verdict::Valid, |v| v.get_ref().0);
+    let verdict = table
+        .verdict
+        .as_ref()
+        .map_or(Verdict::Valid, |v| v.get_ref().0);
     let anomalies = table.anomalies.as_ref().map(|a| a.get_ref().clone());
     let anomalies = anomalies.unwrap_or_default();
     match (&table.verdict, &table.anomalies) {
@@ -252,9 +274,7 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         let name = kind.get_ref().0;
         if !has(scenario, name) {
             let what = format!("this scenario has no fault `{}`", name.as_str());
-            problems.push(
-                Problem::new(what, kind.span()).label("can never be reached"),
-            );
+            problems.push(Problem::new(what, kind.span()).label("can never be reached"));
         }
     }
     let dead_letters = table.dead_letters.as_ref().map(|range| {

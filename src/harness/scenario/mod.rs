@@ -86,7 +86,7 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
-/// Messages that cannot be handled, beside the good ones.
+/// How many requests cannot be handled, chosen by the seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Poison {
     /// Their handler always fails for good.
@@ -95,7 +95,7 @@ pub struct Poison {
     pub killer: u32,
     /// Their schema version is not known yet.
     pub unknown_version: u32,
-    /// They are no events at all.
+    /// Messages beside the requests that are no events at all.
     pub malformed: u32,
 }
 
@@ -149,9 +149,14 @@ impl Scenario {
     /// last bound of a fault by chance.
     #[must_use]
     pub fn last_fault(&self) -> Duration {
-        let timed = self.events.iter().map(|event| event.at.saturating_add(event.lasts));
+        let timed = self
+            .events
+            .iter()
+            .map(|event| event.at.saturating_add(event.lasts));
         let bounded = self.rules.iter().map(|rule| rule.until);
-        let last = timed.chain(bounded.filter(|until| *until != u64::MAX)).max();
+        let last = timed
+            .chain(bounded.filter(|until| *until != u64::MAX))
+            .max();
         self.over.max(Duration::from_nanos(last.unwrap_or(0)))
     }
 }

@@ -93,7 +93,10 @@ impl<'de, T: Named> Deserialize<'de> for Name<T> {
             // Read again by `Problem::of_toml`, which knows serde's own words for it.
             let names: Vec<_> = T::all().iter().map(|v| format!("`{}`", v.name())).collect();
             let names = names.join(", ");
-            D::Error::custom(format!("unknown {} `{text}`, expected one of {names}", T::WHAT))
+            D::Error::custom(format!(
+                "unknown {} `{text}`, expected one of {names}",
+                T::WHAT
+            ))
         })
     }
 }

@@ -225,8 +225,10 @@ impl PolicyTable {
     }
 
     fn zero(&self) -> Option<Range<usize>> {
-        let small = |v: &Option<Spanned<u16>>| v.as_ref().filter(|v| *v.get_ref() == 0).map(Spanned::span);
-        let wide = |v: &Option<Spanned<u32>>| v.as_ref().filter(|v| *v.get_ref() == 0).map(Spanned::span);
+        let small =
+            |v: &Option<Spanned<u16>>| v.as_ref().filter(|v| *v.get_ref() == 0).map(Spanned::span);
+        let wide =
+            |v: &Option<Spanned<u32>>| v.as_ref().filter(|v| *v.get_ref() == 0).map(Spanned::span);
         small(&self.consumer.workers)
             .or_else(|| small(&self.consumer.prefetch))
             .or_else(|| wide(&self.relay.batch))

@@ -38,7 +38,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         let (unit, after) = after.split_at(letters.unwrap_or(after.len()));
         let scale = UNITS.iter().find(|(name, _)| *name == unit);
         let (_, scale) = scale.filter(|(_, s)| *s < smaller_than).ok_or_else(wrong)?;
-        let number = if number.is_empty() { None } else { number.parse::<u64>().ok() };
+        let number = if number.is_empty() {
+            None
+        } else {
+            number.parse::<u64>().ok()
+        };
         let part = number.ok_or_else(wrong)?.checked_mul(*scale);
         total = part
             .and_then(|part| total.checked_add(part))
@@ -72,9 +76,8 @@ pub fn format_duration(duration: Duration) -> String {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn parse_share(text: &str) -> Result<Ppm, String> {
-    let wrong = || {
-        format!("`{text}` is not a probability: write a percentage from 0.0001% to 100%")
-    };
+    let wrong =
+        || format!("`{text}` is not a probability: write a percentage from 0.0001% to 100%");
     let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
     let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
     let plain = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
@@ -154,7 +157,8 @@ impl<'de> Deserialize<'de> for Share {
     }
 }
 
-const TIME: &str = r"^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?([0-9]+ns)?)$";
+const TIME: &str =
+    r"^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?([0-9]+ns)?)$";
 
 macro_rules! schema {
     ($type:ident, $name:literal, $doc:literal, $pattern:expr) => {
@@ -169,7 +173,12 @@ macro_rules! schema {
     };
 }
 
-schema!(Time, "Duration", "Whole numbers with units: 250ms, 30s, 1h30m.", TIME);
+schema!(
+    Time,
+    "Duration",
+    "Whole numbers with units: 250ms, 30s, 1h30m.",
+    TIME
+);
 schema!(
     TimeOrNever,
     "DurationOrNever",
