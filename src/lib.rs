@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod env;
 #[cfg(feature = "sim")]
 pub mod harness;
 pub mod pipeline;
