@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use redeliver_sim::broker::Limits;
-use redeliver_sim::{Options, World as Simulated, sleep, with};
+use redeliver_sim::{Options, World as Simulated, sleep, try_with, with};
 
 use crate::env::sim::SimEnv;
 use crate::harness::checkers::View;
@@ -22,7 +22,7 @@ use crate::harness::plan::Plan;
 use crate::harness::reading::FinalReading;
 use crate::harness::record::{Log, Watched, watch};
 use crate::harness::run::RunResult;
-use crate::harness::sabotage::{Kill, Observed};
+use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
 use crate::harness::swarm;
@@ -230,6 +230,12 @@ fn observed(
             }
         });
     });
+    let alive: Alive = {
+        let here = with(|w| w.current_process().map(|id| (id, w.incarnation(id))));
+        Arc::new(move || {
+            here.is_some_and(|(id, start)| try_with(|w| w.is_alive(id, start)) == Some(true))
+        })
+    };
     consumer.map(|inner| {
         Arc::new(Observed {
             inner,
@@ -237,6 +243,7 @@ fn observed(
             consumer: name.clone(),
             poisoned: poisoned.clone(),
             kill: kill.clone(),
+            alive: alive.clone(),
         })
     })
 }
