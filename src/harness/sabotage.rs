@@ -50,6 +50,7 @@ impl<E: Env> Run<E> {
             log: log.clone(),
             number,
             ended: None,
+            alive: alive.clone(),
         }
     }
 

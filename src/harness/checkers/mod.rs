@@ -44,7 +44,10 @@ pub trait Checker: Sync {
 
 /// Everything that any checker has to say.
 pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
-    all().iter().flat_map(|checker| checker.check(view)).collect()
+    all()
+        .iter()
+        .flat_map(|checker| checker.check(view))
+        .collect()
 }
 
 /// All checkers.
