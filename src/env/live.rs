@@ -164,7 +164,10 @@ mod tests {
         let env = LiveEnv::process("worker", 0);
         let (done, mut finished) = mpsc::unbounded_channel();
         env.spawn("bad", async { panic!("expected in this test") });
-        env.spawn("good", async move { done.send(()).expect("somebody listens") });
+        env.spawn(
+            "good",
+            async move { done.send(()).expect("somebody listens") },
+        );
         assert_eq!(finished.recv().await, Some(()));
         assert!(!env.has_crashed());
     }

@@ -5,3 +5,5 @@
 //! therefore what is simulated.
 
 pub mod amqp;
+#[cfg(feature = "rabbitmq")]
+pub mod lapin;
