@@ -59,6 +59,7 @@ create table redeliver.inbox (
     attempts        integer     not null default 0,
     token           bigint      not null default 0,
     first_failure   timestamptz,
+    not_before      timestamptz,
     updated_at      timestamptz not null default clock_timestamp(),
     primary key (consumer, idempotency_key),
     check (state <> 'claimed' or (lease_until is not null and worker is not null)),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -28,18 +29,26 @@ struct Process {
     started: Instant,
     /// `None` once it has crashed.
     tasks: Mutex<Option<Vec<JoinHandle<()>>>>,
+    stop: watch::Sender<bool>,
 }
 
 impl LiveEnv {
     /// The environment of a process. `name` and `incarnation` together must be unique for each
     /// start of a process: claims carry them.
     pub fn process(name: impl Into<String>, incarnation: u32) -> Self {
+        Self::process_since(name, incarnation, Instant::now())
+    }
+
+    /// The same, with [`Env::elapsed`] counted from a common start, so that the times of several
+    /// processes can be compared.
+    pub fn process_since(name: impl Into<String>, incarnation: u32, started: Instant) -> Self {
         Self {
             process: Arc::new(Process {
                 name: name.into(),
                 incarnation,
-                started: Instant::now(),
+                started,
                 tasks: Mutex::new(Some(Vec::new())),
+                stop: watch::Sender::new(false),
             }),
         }
     }
@@ -58,6 +67,11 @@ impl LiveEnv {
             // It ended by itself or was aborted: over in both cases.
             let _ = task.await;
         }
+    }
+
+    /// Asks the process to stop politely; see [`Env::stopping`].
+    pub fn request_stop(&self) {
+        self.process.stop.send_replace(true);
     }
 
     /// Whether [`LiveEnv::crash`] was called.
@@ -97,7 +111,7 @@ impl Env for LiveEnv {
         tokio::time::sleep(d).await;
     }
 
-    fn random(&self, _site: &'static str) -> u64 {
+    fn random(&self, _: &'static str, _: Scope<'_>) -> u64 {
         // A version 4 UUID is the operating system's chance but for six bits, in bytes 6 and 8.
         let [a, b, c, d, e, f, _, _, _, g, h, ..] = Uuid::new_v4().into_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -114,10 +128,10 @@ impl Env for LiveEnv {
         });
     }
 
-    fn enter(&self, scope: Scope<'_>) {
-        let span = tracing::Span::current();
-        span.record("subject", scope.subject);
-        span.record("attempt", scope.attempt);
+    async fn stopping(&self) {
+        let mut stop = self.process.stop.subscribe();
+        // The sender lives in this process: it outlasts the wait.
+        let _ = stop.wait_for(|stop| *stop).await;
     }
 
     fn process(&self) -> &str {
@@ -212,7 +226,7 @@ mod tests {
         let env = LiveEnv::process("worker", 0);
         let (mut ones, mut zeros) = (0, 0);
         for _ in 0..200 {
-            let n = env.random("test");
+            let n = env.random("test", Scope::default());
             ones |= n;
             zeros |= !n;
         }

@@ -63,6 +63,8 @@ pub struct InboxRow {
     pub token: u64,
     /// When the first attempt failed.
     pub first_failure: Option<Timestamp>,
+    /// No attempt begins before this: a duplicate must not jump the backoff.
+    pub not_before: Option<Timestamp>,
     /// When it was last saved, by the database's clock.
     pub updated_at: Timestamp,
     /// The database's clock when the row was opened; not stored.
@@ -79,6 +81,7 @@ impl InboxRow {
             attempts: 0,
             token: 0,
             first_failure: None,
+            not_before: None,
             updated_at: now,
             now,
         }
@@ -94,15 +97,35 @@ impl InboxRow {
         }
     }
 
-    /// Takes the claim for `lease` and counts the attempt. Gives the fencing token.
-    pub fn claim(&mut self, worker: Arc<str>, lease: Duration) -> u64 {
+    /// How long the backoff still lasts; `None` where it is over.
+    pub fn backoff(&self) -> Option<Duration> {
+        self.not_before
+            .filter(|at| *at > self.now)
+            .map(|at| at.since(self.now))
+    }
+
+    /// The number of the attempt that `delivered` (what the message says) would be now.
+    pub fn next_attempt(&self, delivered: u32) -> u32 {
+        delivered.max(self.attempts.saturating_add(1))
+    }
+
+    /// Takes the claim for `lease`, to make `attempt`. Gives the fencing token.
+    pub fn claim(&mut self, worker: Arc<str>, lease: Duration, attempt: u32) -> u64 {
         self.token += 1;
-        self.attempts += 1;
+        self.attempts = attempt;
         self.state = InboxState::Claimed {
             lease_until: self.now.after(lease),
             worker,
         };
         self.token
+    }
+
+    /// Records that `attempt` has failed; the next begins after `delay`. Frees the claim.
+    pub fn failed(&mut self, attempt: u32, delay: Duration) {
+        self.attempts = self.attempts.max(attempt);
+        self.first_failure.get_or_insert(self.now);
+        self.not_before = Some(self.now.after(delay));
+        self.state = InboxState::Open;
     }
 
     /// Whether the claim taken with `token` still stands. A lease that is over but that nobody

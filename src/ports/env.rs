@@ -48,13 +48,15 @@ pub fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What the current task works on, in names that do not change between runs.
+/// On whose behalf something is done, in names that do not change between runs.
 ///
-/// Live it feeds tracing spans. In the seeded world it keys every choice made on behalf of this
-/// work, so that a fault strikes "the commit of order-2, attempt 1" and not "the 17th commit".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// It keys every choice of the seeded world, so that a fault strikes "the commit of order-2,
+/// attempt 1" and not "the 17th commit", and it tells the history whose effects were committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope<'a> {
-    /// The idempotency key of the message in hand; empty where there is none.
+    /// The consumer, or the role of a process that consumes nothing (`client`, `relay`).
+    pub consumer: &'a str,
+    /// The idempotency key of the message or request in hand; empty where there is none.
     pub subject: &'a str,
     /// The 1-based attempt; 0 where there is none.
     pub attempt: u32,
@@ -70,13 +72,14 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
     /// Completes after `d`.
     fn sleep(&self, d: Duration) -> impl Future<Output = ()> + Send;
-    /// 64 bits of chance. `site` names what they are for, so that one more draw elsewhere does
-    /// not change these.
-    fn random(&self, site: &'static str) -> u64;
+    /// 64 bits of chance. `site` names what they are for and `scope` on whose behalf, so that
+    /// one more draw elsewhere does not change these.
+    fn random(&self, site: &'static str, scope: Scope<'_>) -> u64;
     /// Starts a task of this process; it dies with the process. A panic in it ends the task.
     fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static);
-    /// Says what the current task works on from here on.
-    fn enter(&self, scope: Scope<'_>);
+    /// Completes when this process is asked to stop: it should take no new work, end what it
+    /// has, and return.
+    fn stopping(&self) -> impl Future<Output = ()> + Send;
     /// The name of this process, unique among those alive, the same after a restart.
     fn process(&self) -> &str;
     /// How often this process was started before: 0 for the first start. With
@@ -87,8 +90,11 @@ pub trait Env: Clone + Send + Sync + 'static {
 /// What follows from [`Env`].
 pub trait EnvExt: Env {
     /// A UUID v7 of this process's clock and chance.
-    fn uuid(&self) -> Uuid {
-        let (a, b) = (self.random("env.uuid"), self.random("env.uuid"));
+    fn uuid(&self, scope: Scope<'_>) -> Uuid {
+        let (a, b) = (
+            self.random("env.uuid", scope),
+            self.random("env.uuid.low", scope),
+        );
         let mut bytes = [0u8; 10];
         bytes[..8].copy_from_slice(&a.to_be_bytes());
         bytes[8..].copy_from_slice(&b.to_be_bytes()[..2]);

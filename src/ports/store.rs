@@ -15,7 +15,7 @@ use crate::pipeline::audit::{AuditEntry, WorkflowHead};
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::inbox::InboxRow;
 use crate::pipeline::outbox::{ClaimedRow, OutboxRow, RelayClaim};
-use crate::ports::env::Timestamp;
+use crate::ports::env::{Scope, Timestamp};
 
 /// What a store could not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,11 +152,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// See [`Tx`].
     type Tx: Tx;
 
-    /// Opens a transaction.
+    /// Opens a transaction on behalf of `scope`.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] when there is no database.
-    fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
+    fn begin(&self, scope: Scope<'_>) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
 
     /// Claims outbox rows for a relay, oldest first: unpublished ones that nobody holds, skipping
     /// what others are claiming at this moment. Of an ordered key it takes a run that starts at

@@ -2,3 +2,5 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "sim")]
+pub mod sim;

@@ -130,10 +130,20 @@ async fn cancelling_stops_deliveries_and_leaves_those_in_hand() {
         );
         assert_eq!(consumer.next().await, Ok(Incoming::Cancelled));
         put(&channel, &queue, &["3"]).await;
-        assert_eq!(channel.inspect_queue(&queue).await, Ok(1));
+        let ready = async |wanted| {
+            let seen = async || {
+                channel
+                    .inspect_queue(&queue)
+                    .await
+                    .ok()
+                    .filter(|n| *n == wanted)
+            };
+            eventually("the count of ready messages", seen).await
+        };
+        ready(1).await;
         channel.ack(first.tag, false).await.unwrap();
         channel.nack(second.tag, false, true).await.unwrap();
-        assert_eq!(channel.inspect_queue(&queue).await, Ok(2));
+        ready(2).await;
     })
     .await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redeliver::ports::Scope;
 use redeliver::ports::store::{Store, StoreError, Tx};
 use redeliver::store::postgres::{PgOptions, PgStore};
 use sqlx::Executor;
@@ -29,13 +30,13 @@ async fn locks_are_free_after_rollback_and_soon_after_a_drop() {
         committed(&store, async |tx| tx.insert(&account("a", 1)).await)
             .await
             .unwrap();
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.get_for_update::<Account>("a").await.unwrap();
         assert!(!lock_is_free(&store, "a").await);
         tx.rollback().await;
         assert!(lock_is_free(&store, "a").await, "at once");
 
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.get_for_update::<Account>("a").await.unwrap();
         drop(tx);
         eventually("the lock of a dropped transaction", async || {
@@ -54,11 +55,11 @@ async fn a_statement_that_is_given_up_frees_its_locks_too() {
                 .await
                 .unwrap();
         }
-        let mut holder = store.begin().await.unwrap();
+        let mut holder = store.begin(Scope::default()).await.unwrap();
         holder.get_for_update::<Account>("a").await.unwrap();
         let other = store.clone();
         let waiter = tokio::spawn(async move {
-            let mut tx = other.begin().await.unwrap();
+            let mut tx = other.begin(Scope::default()).await.unwrap();
             tx.get_for_update::<Account>("b").await.unwrap();
             tx.get_for_update::<Account>("a").await
         });
@@ -82,7 +83,7 @@ fn a_transaction_may_be_dropped_outside_a_runtime() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let tx = runtime.block_on(async {
         let store = PgStore::connect(&url, PgOptions::default()).unwrap();
-        store.begin().await.unwrap()
+        store.begin(Scope::default()).await.unwrap()
     });
     drop(tx);
     drop(runtime);
@@ -98,9 +99,9 @@ async fn a_wait_for_a_lock_ends_and_may_be_tried_again() {
         committed(&store, async |tx| tx.insert(&account("a", 1)).await)
             .await
             .unwrap();
-        let mut holder = store.begin().await.unwrap();
+        let mut holder = store.begin(Scope::default()).await.unwrap();
         holder.get_for_update::<Account>("a").await.unwrap();
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.insert(&account("b", 1)).await.unwrap();
         let error = tx.get_for_update::<Account>("a").await.unwrap_err();
         assert!(matches!(error, StoreError::Transient(_)), "{error:?}");
@@ -120,8 +121,8 @@ async fn a_deadlock_ends_one_of_two_and_may_be_tried_again() {
                 .await
                 .unwrap();
         }
-        let mut one = store.begin().await.unwrap();
-        let mut two = store.begin().await.unwrap();
+        let mut one = store.begin(Scope::default()).await.unwrap();
+        let mut two = store.begin(Scope::default()).await.unwrap();
         one.get_for_update::<Account>("a").await.unwrap();
         two.get_for_update::<Account>("b").await.unwrap();
         let cross = async {
@@ -141,7 +142,7 @@ async fn a_deadlock_ends_one_of_two_and_may_be_tried_again() {
 #[tokio::test]
 async fn a_lost_session_is_transient_before_commit() {
     with_store(|store| async move {
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.insert(&account("a", 1)).await.unwrap();
         let id: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .fetch_one(tx.connection())
@@ -167,7 +168,7 @@ async fn a_lost_session_is_transient_before_commit() {
 #[tokio::test]
 async fn constraints_refuse() {
     with_store(|store| async move {
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         // jsonb cannot hold U+0000.
         let error = tx.insert(&account("nul \0", 1)).await.unwrap_err();
         assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
@@ -183,7 +184,7 @@ async fn nobody_there_is_unreachable_and_the_password_stays_secret() {
         ..PgOptions::default()
     };
     let store = PgStore::connect(url, options).unwrap();
-    let Err(error) = store.begin().await else {
+    let Err(error) = store.begin(Scope::default()).await else {
         panic!("nobody listens there");
     };
     assert!(matches!(error, StoreError::Unreachable(_)), "{error:?}");
@@ -218,7 +219,7 @@ async fn cutting_proxy(server: String, before: bool) -> u16 {
                             n if sent[..n].windows(6).any(|w| w == b"COMMIT") => {
                                 if !before {
                                     upstream.write_all(&sent[..n]).await?;
-                                    upstream.read(&mut answer).await?;
+                                    upstream.readable().await?;
                                 }
                                 return std::io::Result::Ok(());
                             }
@@ -250,7 +251,9 @@ async fn a_commit_without_an_answer_is_in_doubt() {
             let port = cutting_proxy(address.to_owned(), before).await;
             let url = format!("{head}@127.0.0.1:{port}/{database}");
             let proxied = PgStore::connect(&url, PgOptions::in_schema(store.schema())).unwrap();
-            let mut tx = bounded("begin", proxied.begin()).await.unwrap();
+            let mut tx = bounded("begin", proxied.begin(Scope::default()))
+                .await
+                .unwrap();
             tx.insert(&account(key, 1)).await.unwrap();
             tx.emit(outgoing("order.placed", key, true)).await.unwrap();
             let error = bounded("the end of the commit", tx.commit())
@@ -258,7 +261,7 @@ async fn a_commit_without_an_answer_is_in_doubt() {
                 .unwrap_err();
             assert!(matches!(error, StoreError::InDoubt(_)), "{error:?}");
             // The next use gets another connection.
-            bounded("a new session", proxied.begin())
+            bounded("a new session", proxied.begin(Scope::default()))
                 .await
                 .unwrap()
                 .rollback()

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redeliver::pipeline::audit::{WorkflowHead, verify};
 use redeliver::pipeline::dead_letter::{DeadLetter, Reason};
 use redeliver::pipeline::inbox::{InboxRow, InboxState};
+use redeliver::ports::Scope;
 use redeliver::ports::env::Timestamp;
 use redeliver::ports::store::{Store, StoreError, Tx};
 use redeliver::store::postgres::PgStore;
@@ -79,12 +80,13 @@ async fn a_row_is_fresh_at_first_and_then_as_it_was_saved() {
             InboxState::Open,
         ];
         for (n, state) in states.into_iter().enumerate() {
-            let mut tx = store.begin().await.unwrap();
+            let mut tx = store.begin(Scope::default()).await.unwrap();
             let mut row = tx.inbox_open("billing", "k").await.unwrap();
             row.state = state;
             row.attempts = n as u32;
             row.token = 7 + n as u64;
             row.first_failure = (n > 0).then_some(AT);
+            row.not_before = (n > 1).then_some(AT);
             tx.inbox_save(&row).await.unwrap();
             tx.commit().await.unwrap();
             let read = store.read_all().await.unwrap().inbox.remove(0);
@@ -108,7 +110,7 @@ async fn a_duplicate_waits_for_the_row_and_then_sees_that_it_is_done() {
             if key == "seen before" {
                 open(&store, key).await;
             }
-            let mut first = store.begin().await.unwrap();
+            let mut first = store.begin(Scope::default()).await.unwrap();
             let mut row = first.inbox_open("billing", key).await.unwrap();
             let other = store.clone();
             let duplicate = tokio::spawn(async move { open(&other, key).await });
@@ -132,9 +134,9 @@ async fn a_duplicate_waits_for_the_row_and_then_sees_that_it_is_done() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_duplicate_gets_the_work_when_the_first_rolls_back() {
     with_store(|store| async move {
-        let mut first = store.begin().await.unwrap();
+        let mut first = store.begin(Scope::default()).await.unwrap();
         let mut row = first.inbox_open("billing", "k").await.unwrap();
-        row.claim("worker-1/0".into(), LONG);
+        row.claim("worker-1/0".into(), LONG, 1);
         first.inbox_save(&row).await.unwrap();
         let other = store.clone();
         let duplicate = tokio::spawn(async move { open(&other, "k").await });
@@ -152,7 +154,7 @@ async fn a_duplicate_gets_the_work_when_the_first_rolls_back() {
 async fn claim(store: &PgStore, lease: Duration) -> u64 {
     committed(store, async |tx| {
         let mut row = tx.inbox_open("billing", "k").await.unwrap();
-        let token = row.claim("worker-1/0".into(), lease);
+        let token = row.claim("worker-1/0".into(), lease, 1);
         tx.inbox_save(&row).await.unwrap();
         token
     })
@@ -218,14 +220,14 @@ async fn only_ended_rows_are_purged_in_small_batches() {
 #[tokio::test]
 async fn the_number_to_come_is_kept_for_each_consumer_and_scope() {
     with_store(|store| async move {
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         assert_eq!(tx.order_open("billing", "a").await, Ok(1));
         tx.order_save("billing", "a", 2).await.unwrap();
         assert_eq!(tx.order_open("billing", "a").await, Ok(2));
         assert_eq!(tx.order_open("billing", "b").await, Ok(1));
         assert_eq!(tx.order_open("mail", "a").await, Ok(1));
         tx.commit().await.unwrap();
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         assert_eq!(tx.order_open("billing", "a").await, Ok(2));
         tx.rollback().await;
     })
@@ -252,7 +254,7 @@ async fn a_workflow_keeps_its_chain() {
         assert_eq!(verify(&reading.audit), Ok(()));
         assert_eq!(reading.workflows, [reading.audit[2].head()]);
 
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         let stale = reading.audit[0]
             .head()
             .transition("lost".into(), Uuid::new_v4(), AT);

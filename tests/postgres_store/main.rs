@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redeliver::pipeline::event::{Event, Kind, Outgoing};
+use redeliver::ports::Scope;
 use redeliver::ports::env::Timestamp;
 use redeliver::ports::store::{Store, Tx};
 use redeliver::store::postgres::{PgOptions, PgStore, PgTx};
@@ -50,7 +51,7 @@ where
 
 /// Commits what `work` does.
 async fn committed<T>(store: &PgStore, work: impl AsyncFnOnce(&mut PgTx) -> T) -> T {
-    let mut tx = store.begin().await.expect("begin");
+    let mut tx = store.begin(Scope::default()).await.expect("begin");
     let out = work(&mut tx).await;
     tx.commit().await.expect("commit");
     out

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use redeliver::ports::Scope;
 use redeliver::ports::store::{Store, Tx};
 use redeliver::store::postgres::{PgOptions, PgStore};
 
@@ -32,7 +33,7 @@ fn numbers(rows: &[redeliver::pipeline::outbox::ClaimedRow]) -> Vec<u64> {
 async fn numbers_start_at_one_in_each_scope_and_a_rollback_leaves_no_gap() {
     with_store(|store| async move {
         emit_ordered(&store, "a", 2).await;
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         let lost = tx.emit(outgoing("order.paid", "a", true)).await.unwrap();
         assert_eq!(lost.event.sequence, Some(3));
         tx.rollback().await;
@@ -46,11 +47,11 @@ async fn numbers_start_at_one_in_each_scope_and_a_rollback_leaves_no_gap() {
 #[tokio::test]
 async fn producers_of_one_key_wait_for_each_other() {
     with_store(|store| async move {
-        let mut first = store.begin().await.unwrap();
+        let mut first = store.begin(Scope::default()).await.unwrap();
         first.emit(outgoing("order.paid", "a", true)).await.unwrap();
         let other = store.clone();
         let second = tokio::spawn(async move {
-            let mut tx = other.begin().await.unwrap();
+            let mut tx = other.begin(Scope::default()).await.unwrap();
             let put = tx.emit(outgoing("order.paid", "a", true)).await.unwrap();
             tx.commit().await.unwrap();
             put.event.sequence

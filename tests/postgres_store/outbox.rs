@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redeliver::pipeline::outbox::{ClaimedRow, RelayClaim};
+use redeliver::ports::Scope;
 use redeliver::ports::store::{Store, Tx};
 use redeliver::store::postgres::PgStore;
 
@@ -40,7 +41,7 @@ async fn an_event_is_there_after_commit_and_as_it_was_put() {
     with_store(|store| async move {
         let plain = outgoing("order.placed", "order-1", false);
         let ordered = outgoing("order.paid", "order-1", true);
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         assert_eq!(tx.emit(plain.clone()).await.unwrap(), plain);
         let numbered = tx.emit(ordered.clone()).await.unwrap();
         assert_eq!(numbered.event.sequence, Some(1));
@@ -72,7 +73,7 @@ async fn an_event_is_there_after_commit_and_as_it_was_put() {
 #[tokio::test]
 async fn a_rolled_back_event_never_was() {
     with_store(|store| async move {
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.emit(outgoing("order.placed", "order-1", false))
             .await
             .unwrap();

@@ -1,5 +1,6 @@
 //! Rows of workloads, a handler's own SQL, migrations.
 
+use redeliver::ports::Scope;
 use redeliver::ports::store::{Row, Store, StoreError, Tx, Versioned};
 use redeliver::store::postgres::{PgOptions, PgStore};
 use sqlx::{Connection, Executor};
@@ -34,7 +35,7 @@ fn versioned(row: Account, version: i64) -> Versioned<Account> {
 #[tokio::test]
 async fn rows_are_inserted_once_read_and_replaced_by_version() {
     with_store(|store| async move {
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         assert_eq!(tx.get::<Account>("a").await, Ok(None));
         assert_eq!(tx.insert(&account("a", 1)).await, Ok(None));
         let there = Some(versioned(account("a", 1), 1));
@@ -44,7 +45,7 @@ async fn rows_are_inserted_once_read_and_replaced_by_version() {
         assert_eq!(tx.update(&account("b", 3), 1).await, Ok(false));
         assert_eq!(tx.update(&account("a", 3), 1).await, Ok(true));
         tx.commit().await.unwrap();
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         let now = Some(versioned(account("a", 3), 2));
         assert_eq!(tx.get_for_update("a").await, Ok(now));
         tx.rollback().await;
@@ -60,7 +61,7 @@ async fn rows_are_inserted_once_read_and_replaced_by_version() {
 async fn a_scan_takes_a_prefix_by_bytes_and_no_pattern() {
     with_store(|store| async move {
         let keys = ["a%", "a%b", "a_c", "aB", "ab", "a\u{e4}", "b", "a"];
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         for key in keys {
             tx.insert(&account(key, 0)).await.unwrap();
         }
@@ -81,7 +82,7 @@ async fn a_scan_takes_a_prefix_by_bytes_and_no_pattern() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_insert_waits_for_the_same_key_and_a_lock_for_its_holder() {
     with_store(|store| async move {
-        let mut first = store.begin().await.unwrap();
+        let mut first = store.begin(Scope::default()).await.unwrap();
         first.insert(&account("a", 1)).await.unwrap();
         let other = store.clone();
         let second = tokio::spawn(async move {
@@ -92,7 +93,7 @@ async fn an_insert_waits_for_the_same_key_and_a_lock_for_its_holder() {
         let there = bounded("the second insert", second).await.unwrap();
         assert_eq!(there, Ok(Some(versioned(account("a", 1), 1))));
 
-        let mut first = store.begin().await.unwrap();
+        let mut first = store.begin(Scope::default()).await.unwrap();
         first.get_for_update::<Account>("a").await.unwrap();
         let other = store.clone();
         let second = tokio::spawn(async move {
@@ -112,14 +113,14 @@ async fn a_handler_uses_its_own_sql_in_the_same_transaction() {
     with_store(|store| async move {
         let table = format!("{}.ledger", store.schema());
         let own = |text: &str| sqlx::AssertSqlSafe(text.replace("ledger", &table));
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.connection()
             .execute(own("create table ledger (n int primary key)"))
             .await
             .unwrap();
         tx.commit().await.unwrap();
 
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.connection()
             .execute(own("insert into ledger values (1)"))
             .await
@@ -138,7 +139,7 @@ async fn a_handler_uses_its_own_sql_in_the_same_transaction() {
         tx.insert(&account("a", 1)).await.unwrap();
         tx.commit().await.unwrap();
 
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::default()).await.unwrap();
         tx.insert(&account("b", 1)).await.unwrap();
         // The handler swallows its error; PostgreSQL would answer COMMIT with a mere ROLLBACK.
         tx.connection()

@@ -240,13 +240,13 @@ mod tests {
             let mut waiting = Vec::new();
             let alive = cut.unwrap_or(count).min(count);
             let mut rest = resolved.into_iter();
-            for step in 0..count {
+            for (step, look) in look.into_iter().enumerate().take(count) {
                 if let Some((top, number, answer)) = rest.next().filter(|_| step < alive) {
                     begun.fetch_max(top, Ordering::AcqRel);
                     waiting.push((number, answer));
                 }
-                while waiting.len() > look[step] || (step + 1 >= alive && !waiting.is_empty()) {
-                    let at = look[step] % waiting.len();
+                while waiting.len() > look || (step + 1 >= alive && !waiting.is_empty()) {
+                    let at = look % waiting.len();
                     let (number, answer) = waiting.swap_remove(at);
                     let (sender, receiver) = oneshot::channel();
                     answers.insert(number, receiver);

@@ -63,6 +63,7 @@ macro_rules! inbox_columns {
         "consumer, idempotency_key, state, worker, result, story, dead_published, attempts, \
          token, (extract(epoch from lease_until) * 1000000)::bigint as lease_until, \
          (extract(epoch from first_failure) * 1000000)::bigint as first_failure, \
+         (extract(epoch from not_before) * 1000000)::bigint as not_before, \
          (extract(epoch from updated_at) * 1000000)::bigint as updated_at, \
          (extract(epoch from clock_timestamp()) * 1000000)::bigint as now"
     };
@@ -172,6 +173,7 @@ pub(super) fn inbox_row(row: &PgRow) -> Result<InboxRow, StoreError> {
         attempts: small(row, "attempts")?,
         token: unsigned(row, "token")?,
         first_failure: maybe_time(row, "first_failure")?,
+        not_before: maybe_time(row, "not_before")?,
         updated_at: time(row, "updated_at")?,
         now: time(row, "now")?,
     })

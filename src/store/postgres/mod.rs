@@ -24,6 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgR
 use sqlx::{AssertSqlSafe, Connection, Postgres, SqlSafeStr, SqlStr};
 
 use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
+use crate::ports::Scope;
 use crate::ports::store::{Reading, Store, StoreError};
 pub use options::PgOptions;
 pub use tx::PgTx;
@@ -202,7 +203,7 @@ async fn answered<T>(
 impl Store for PgStore {
     type Tx = PgTx;
 
-    async fn begin(&self) -> Result<PgTx, StoreError> {
+    async fn begin(&self, _: Scope<'_>) -> Result<PgTx, StoreError> {
         PgTx::begin(self.shared.clone()).await
     }
 

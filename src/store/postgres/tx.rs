@@ -261,6 +261,7 @@ impl Tx for PgTx {
                 worker = $5, result = $6, story = $7, dead_published = $8, attempts = $9, \
                 token = $10, \
                 first_failure = timestamptz 'epoch' + $11 * interval '1 microsecond', \
+                not_before = timestamptz 'epoch' + $12 * interval '1 microsecond', \
                 updated_at = clock_timestamp() \
              where consumer = $1 and idempotency_key = $2 returning token",
         ))
@@ -274,7 +275,8 @@ impl Tx for PgTx {
         .bind(published)
         .bind(i32::try_from(row.attempts).unwrap_or(i32::MAX))
         .bind(signed(row.token)?)
-        .bind(row.first_failure.map(micros_of));
+        .bind(row.first_failure.map(micros_of))
+        .bind(row.not_before.map(micros_of));
         self.row(query).await.map(drop)
     }
 

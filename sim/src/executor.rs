@@ -1,0 +1,337 @@
+//! The executor: polls ready tasks in an order that the seed chooses.
+//!
+//! The world's tasks live on one thread. When two or more are ready, each has a priority drawn
+//! from its stable name and its count of wake-ups, and the lowest runs; with every priority 0 the
+//! order is first come, first served. When none is ready the clock jumps to the next timer.
+//!
+//! With [`Options::tokio`](crate::Options::tokio) the loop runs inside the `block_on` of a paused
+//! tokio runtime, so that code in the world may use `tokio::time`. tokio rounds deadlines up to
+//! whole milliseconds, so the world lets tokio's clock reach the millisecond below its own next
+//! timer and never runs behind it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use crate::process::State;
+use crate::timer::{Due, TimerId};
+use crate::world::{self, World, with};
+
+/// Names a task slot and its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TaskId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+thread_local! {
+    /// Tasks woken since the executor last looked, in order. Apart from the world, because a
+    /// waker may be called while the world is borrowed.
+    static WAKES: RefCell<Vec<TaskId>> = const { RefCell::new(Vec::new()) };
+    /// Which world runs on this thread; 0 for none.
+    static RUNNING: Cell<u64> = const { Cell::new(0) };
+    /// The waker of the surrounding tokio `block_on`.
+    static ROOT: RefCell<Option<Waker>> = const { RefCell::new(None) };
+}
+
+/// Wakes that came from other threads. They are not repeatable; the run says so at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Foreign {
+    any: AtomicBool,
+    /// tokio started a thread: somebody called `spawn_blocking`.
+    thread: AtomicBool,
+    queue: Mutex<Vec<TaskId>>,
+    root: Mutex<Option<Waker>>,
+}
+
+pub(crate) struct TaskWaker {
+    id: TaskId,
+    world: u64,
+    foreign: Arc<Foreign>,
+}
+
+impl TaskWaker {
+    pub(crate) fn waker(id: TaskId, world: u64, foreign: Arc<Foreign>) -> Waker {
+        Waker::from(Arc::new(Self { id, world, foreign }))
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let here = RUNNING.try_with(Cell::get).unwrap_or(0);
+        if here == self.world {
+            WAKES.with_borrow_mut(|wakes| wakes.push(self.id));
+            ROOT.with_borrow(|root| {
+                if let Some(root) = root {
+                    root.wake_by_ref();
+                }
+            });
+            return;
+        }
+        let lock = |m| Mutex::lock(m).unwrap_or_else(PoisonError::into_inner);
+        lock(&self.foreign.queue).push(self.id);
+        self.foreign.any.store(true, Ordering::Release);
+        let root = self
+            .foreign
+            .root
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = root.as_ref() {
+            root.wake_by_ref();
+        }
+    }
+}
+
+/// What one look at the world came to.
+enum Turn {
+    /// A task was polled or something happened.
+    Busy,
+    /// Nothing is ready; the next timer is due then.
+    Idle(Option<u64>),
+    /// The main task has ended, or the limit of steps is reached.
+    Over,
+}
+
+pub(crate) fn enter(world: u64) {
+    WAKES.with_borrow_mut(Vec::clear);
+    RUNNING.set(world);
+}
+
+pub(crate) fn leave() {
+    RUNNING.set(0);
+    WAKES.with_borrow_mut(Vec::clear);
+    ROOT.with_borrow_mut(|root| *root = None);
+}
+
+/// Runs the world of this thread until its main task ends.
+pub(crate) fn run_plain() {
+    loop {
+        match turn() {
+            Turn::Busy => {}
+            Turn::Idle(Some(at)) => advance(at),
+            Turn::Idle(None) => {
+                with(|w| w.stuck = true);
+                return;
+            }
+            Turn::Over => return,
+        }
+    }
+}
+
+/// The same inside a paused tokio runtime.
+pub(crate) fn run_in_tokio() {
+    let foreign = with(|w| w.foreign.clone());
+    let watch = foreign.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .on_thread_start(move || watch.thread.store(true, Ordering::Release))
+        .build()
+        .expect("a current-thread runtime without I/O needs nothing of the system");
+    let handle = runtime.handle().clone();
+    let start = {
+        let _guard = runtime.enter();
+        tokio::time::Instant::now()
+    };
+    runtime.block_on(async {
+        loop {
+            match turn() {
+                Turn::Busy => {
+                    let detached = handle.metrics().num_alive_tasks();
+                    if detached > 0 || foreign.thread.load(Ordering::Acquire) {
+                        with(|w| w.note_detached());
+                        return;
+                    }
+                }
+                Turn::Idle(next) => {
+                    // A timer of tokio may be all that is left: look an hour ahead.
+                    let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
+                    let floor = start + Duration::from_millis(at / 1_000_000);
+                    if wait_for_tokio(floor, &foreign).await {
+                        let ns = start.elapsed().as_nanos() as u64;
+                        with(|w| w.now = w.now.max(ns));
+                    } else if next.is_some() {
+                        advance(at);
+                    } else {
+                        with(|w| w.stuck = true);
+                        return;
+                    }
+                }
+                Turn::Over => return,
+            }
+        }
+    });
+}
+
+/// Lets tokio's clock go to `until`; true as soon as a task of the world was woken.
+async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign) -> bool {
+    let woken = || !WAKES.with_borrow(Vec::is_empty) || foreign.any.load(Ordering::Acquire);
+    let mut sleep = std::pin::pin!(tokio::time::sleep_until(until));
+    std::future::poll_fn(|cx| {
+        ROOT.with_borrow_mut(|root| *root = Some(cx.waker().clone()));
+        *foreign.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        if woken() {
+            return Poll::Ready(true);
+        }
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(woken()),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Moves the clock to `at` and lets happen what is due.
+fn advance(at: u64) {
+    with(|w| {
+        debug_assert!(at >= w.now, "time must not run backwards");
+        w.now = w.now.max(at);
+    });
+    loop {
+        let due = with(|w| w.timers.pop_due(w.now));
+        match due {
+            Some(Due::Wake(waker)) => waker.wake(),
+            Some(Due::Act(action)) => with(|w| action(w)),
+            None => return,
+        }
+    }
+}
+
+fn turn() -> Turn {
+    let foreign = with(|w| w.foreign.clone());
+    if foreign.any.swap(false, Ordering::AcqRel) {
+        let mut queue = foreign.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let woken = std::mem::take(&mut *queue);
+        drop(queue);
+        with(|w| w.note_foreign(woken.len() as u64));
+        WAKES.with_borrow_mut(|wakes| wakes.extend(woken));
+    }
+    let picked = WAKES.with_borrow_mut(|wakes| {
+        with(|w| {
+            for id in wakes.drain(..) {
+                w.make_ready(id);
+            }
+            if w.main_done || w.steps >= w.step_limit {
+                return Err(Turn::Over);
+            }
+            match w.pick() {
+                Some(task) => Ok(task),
+                None => Err(Turn::Idle(w.timers.next_at())),
+            }
+        })
+    });
+    match picked {
+        Ok((id, future, waker)) => {
+            poll(id, future, &waker);
+            Turn::Busy
+        }
+        Err(turn) => turn,
+    }
+}
+
+fn poll(id: TaskId, mut future: Pin<Box<dyn Future<Output = ()>>>, waker: &Waker) {
+    let mut cx = Context::from_waker(waker);
+    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+    let leftover = with(|w| w.after_poll(id, future, polled));
+    // Destructors may call into the world again: never under its borrow.
+    drop(leftover);
+    bury();
+}
+
+/// Drops what crashed processes have left, outside any borrow of the world.
+pub(crate) fn bury() {
+    loop {
+        let doomed = with(|w| std::mem::take(&mut w.doomed));
+        if doomed.is_empty() {
+            return;
+        }
+        for future in doomed {
+            // A destructor that panics must not take the world down with it.
+            if std::panic::catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+                with(|w| w.note_panic("a destructor".into()));
+            }
+        }
+    }
+}
+
+/// Completes after `ns` nanoseconds of virtual time.
+pub fn sleep(ns: u64) -> Sleep {
+    Sleep {
+        at: with(|w| w.now.saturating_add(ns)),
+        timer: None,
+    }
+}
+
+/// See [`sleep`].
+#[derive(Debug)]
+pub struct Sleep {
+    at: u64,
+    timer: Option<TimerId>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at;
+        let timer = &mut self.timer;
+        with(|w| {
+            if w.now >= at {
+                if let Some(id) = timer.take() {
+                    w.timers.cancel(id);
+                }
+                return Poll::Ready(());
+            }
+            match timer {
+                Some(id) => w.timers.update(*id, cx.waker()),
+                None => *timer = Some(w.timers.wake_at(at, cx.waker().clone())),
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.timer.take() {
+            world::try_with(|w| w.timers.cancel(id));
+        }
+    }
+}
+
+/// Gives other ready tasks a chance to run first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Starts a task in the process of the calling task. It dies with that process.
+///
+/// # Panics
+/// Outside a task of a world.
+pub fn spawn(name: &str, task: impl Future<Output = ()> + 'static) {
+    with(|w: &mut World| {
+        let process = w
+            .current_process()
+            .expect("spawn is called from a task of the world");
+        if w.processes[process.0 as usize].state != State::Dead {
+            w.spawn_in(process, name, Box::pin(task));
+        }
+    });
+}

@@ -1,0 +1,884 @@
+//! One world: clock, tasks, processes, choices, faults and the models, on the current thread.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use crate::amqp::Net;
+use crate::broker::Profile;
+use crate::choice::{Choices, Key, Site, name, strikes};
+use crate::executor::{self, Foreign, TaskId, TaskWaker};
+use crate::fault::{Kind, Rule, Seam, Strike};
+use crate::process::{Process, ProcessId, State, Task};
+use crate::service::Services;
+use crate::sql::Sql;
+use crate::timer::Timers;
+use crate::trace::{Entry, Trace, word};
+
+thread_local! {
+    static WORLD: RefCell<Option<Box<World>>> = const { RefCell::new(None) };
+    static NEXT: Cell<u64> = const { Cell::new(1) };
+}
+
+/// Calls `f` with the world of the current thread.
+///
+/// # Panics
+/// When no world runs on this thread: a simulated handle was used outside its run.
+pub fn with<R>(f: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with_borrow_mut(|world| {
+        f(world
+            .as_mut()
+            .expect("a simulated handle was used outside the world it belongs to"))
+    })
+}
+
+/// Calls `f` with the world of the current thread, if there is one and it is free. For
+/// destructors, which may run when the world has ended.
+pub fn try_with<R>(f: impl FnOnce(&mut World) -> R) -> Option<R> {
+    WORLD
+        .try_with(|cell| cell.try_borrow_mut().ok()?.as_mut().map(|world| f(world)))
+        .ok()
+        .flatten()
+}
+
+/// How a world is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Keep the whole trace, not only its hash.
+    pub record: bool,
+    /// Run inside a paused tokio runtime, so that tasks may use `tokio::time`.
+    pub tokio: bool,
+    /// Polls and events after which the run is stopped as a livelock.
+    pub step_limit: u64,
+    /// Faults that strike at seams.
+    pub rules: Vec<Rule>,
+    /// How long after a crash a process starts again, in nanoseconds.
+    pub restart_after: u64,
+    /// Which RabbitMQ the broker is.
+    pub profile: Profile,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            record: false,
+            tokio: false,
+            step_limit: 50_000_000,
+            rules: Vec::new(),
+            restart_after: 1_000_000_000,
+            profile: Profile::Rabbit3_10,
+        }
+    }
+}
+
+/// What remains of a world.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Virtual time at the end, in nanoseconds.
+    pub now: u64,
+    /// Polls of tasks.
+    pub steps: u64,
+    /// Keyed draws.
+    pub draws: u64,
+    /// Trace hash.
+    pub hash: u64,
+    /// Lines of the trace, kept or not.
+    pub trace_len: u64,
+    /// The trace, if it was recorded.
+    pub trace: Vec<Entry>,
+    /// Faults that struck, by kind.
+    pub faults: Vec<(Kind, u64)>,
+    /// Panics of tasks: name of the task and message.
+    pub panics: Vec<String>,
+    /// Why the run is not repeatable, if it is not.
+    pub unrepeatable: Option<String>,
+    /// The main task did not end: nothing was left that could happen.
+    pub stuck: bool,
+    /// The main task did not end within the limit of steps.
+    pub livelock: bool,
+}
+
+/// What the current task works on.
+#[derive(Clone, Debug, Default)]
+struct Work {
+    subject: u64,
+    attempt: u32,
+    text: Option<Arc<str>>,
+}
+
+struct TaskSlot {
+    generation: u32,
+    future: Option<Task>,
+    waker: Option<Waker>,
+    process: ProcessId,
+    id: u64,
+    label: Arc<str>,
+    wakes: u64,
+    queued: bool,
+    work: Work,
+}
+
+/// See the crate's documentation.
+pub struct World {
+    pub(crate) now: u64,
+    pub(crate) steps: u64,
+    pub(crate) step_limit: u64,
+    pub(crate) main_done: bool,
+    pub(crate) stuck: bool,
+    pub(crate) timers: Timers,
+    pub(crate) foreign: Arc<Foreign>,
+    pub(crate) doomed: Vec<Task>,
+    pub(crate) processes: Vec<Process>,
+    /// The broker and its clients' connections.
+    pub net: Net,
+    /// The database and its clients' sessions.
+    pub sql: Sql,
+    /// The outside services.
+    pub services: Services,
+    restart_after: u64,
+    on_heal: Vec<crate::timer::Action>,
+    id: u64,
+    choices: Choices,
+    trace: Trace,
+    rules: Vec<Vec<(Rule, u32)>>,
+    healed: bool,
+    struck: Vec<u64>,
+    tasks: Vec<TaskSlot>,
+    free: Vec<u32>,
+    ready: BinaryHeap<Reverse<(u64, u64, TaskId)>>,
+    undrawn: Option<TaskId>,
+    sequence: u64,
+    current: Option<TaskId>,
+    panics: Vec<String>,
+    unrepeatable: Option<String>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Draws the order of ready tasks.
+const SCHEDULE: Site = Site::new("executor.schedule");
+
+impl World {
+    fn new(options: &Options) -> Self {
+        let id = NEXT.replace(NEXT.get() + 1);
+        let mut rules = vec![Vec::new(); Seam::ALL.len()];
+        for rule in &options.rules {
+            for seam in rule.kind.seams() {
+                if rule.seam.is_none_or(|only| only == *seam) {
+                    rules[*seam as usize].push((rule.clone(), 0));
+                }
+            }
+        }
+        Self {
+            now: 0,
+            steps: 0,
+            step_limit: options.step_limit,
+            main_done: false,
+            stuck: false,
+            timers: Timers::default(),
+            foreign: Arc::default(),
+            doomed: Vec::new(),
+            processes: Vec::new(),
+            net: Net::new(options.profile),
+            sql: Sql::default(),
+            services: Services::default(),
+            restart_after: options.restart_after,
+            on_heal: Vec::new(),
+            id,
+            choices: Choices::new(options.seed),
+            trace: Trace::new(options.record),
+            rules,
+            healed: false,
+            struck: vec![0; Kind::ALL.len()],
+            tasks: Vec::new(),
+            free: Vec::new(),
+            ready: BinaryHeap::new(),
+            undrawn: None,
+            sequence: 0,
+            current: None,
+            panics: Vec::new(),
+            unrepeatable: None,
+        }
+    }
+
+    /// Runs `main` as a task of the process `world`, with everything that it starts, until it
+    /// ends. `None` where it did not: [`Outcome::stuck`], [`Outcome::livelock`], or a panic.
+    ///
+    /// # Panics
+    /// When a world runs on this thread already.
+    pub fn run<T: 'static>(
+        options: &Options,
+        main: impl Future<Output = T> + 'static,
+    ) -> (Option<T>, Outcome) {
+        let world = Box::new(Self::new(options));
+        let id = world.id;
+        WORLD.with_borrow_mut(|slot| {
+            assert!(slot.is_none(), "a world runs on this thread already");
+            *slot = Some(world);
+        });
+        executor::enter(id);
+        let result = Rc::new(Cell::new(None));
+        let sink = Rc::clone(&result);
+        with(|w| {
+            w.processes.push(Process::new("world"));
+            let task = async move {
+                sink.set(Some(main.await));
+                with(|w| w.main_done = true);
+            };
+            w.spawn_in(ProcessId(0), "main", Box::pin(task));
+        });
+        let _guard = Unset;
+        if options.tokio {
+            executor::run_in_tokio()
+        } else {
+            executor::run_plain()
+        }
+        let outcome = Self::end();
+        (result.take(), outcome)
+    }
+
+    /// Drops every task while the world still stands, then takes the outcome.
+    fn end() -> Outcome {
+        let mut left: Vec<Task> = Vec::new();
+        let timers = with(|w| {
+            for process in &mut w.processes {
+                process.state = State::Dead;
+                process.incarnation += 1;
+                process.start = None;
+            }
+            left.extend(w.tasks.iter_mut().filter_map(|slot| slot.future.take()));
+            w.timers.take()
+        });
+        drop(left);
+        executor::bury();
+        drop(timers);
+        with(|w| Outcome {
+            now: w.now,
+            steps: w.steps,
+            draws: w.choices.draws(),
+            hash: w.trace.hash(),
+            trace_len: w.trace.count(),
+            trace: std::mem::take(&mut w.trace).into_entries(),
+            faults: w.faults().collect(),
+            panics: std::mem::take(&mut w.panics),
+            unrepeatable: w.unrepeatable.take(),
+            stuck: w.stuck,
+            livelock: w.steps >= w.step_limit,
+        })
+    }
+
+    /// Virtual time since the start, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// The choices of this run.
+    pub fn choices(&mut self) -> &mut Choices {
+        &mut self.choices
+    }
+
+    // ---- tasks ----
+
+    pub(crate) fn spawn_in(&mut self, process: ProcessId, label: &str, future: Task) -> TaskId {
+        let owner = &self.processes[process.0 as usize];
+        let id = owner.id ^ name(label).rotate_left(17);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(TaskSlot {
+                generation: 0,
+                future: None,
+                waker: None,
+                process,
+                id,
+                label: Arc::from(label),
+                wakes: 0,
+                queued: false,
+                work: Work::default(),
+            });
+            (self.tasks.len() - 1) as u32
+        });
+        let task = &mut self.tasks[slot as usize];
+        let task_id = TaskId {
+            slot,
+            generation: task.generation,
+        };
+        task.future = Some(future);
+        task.waker = Some(TaskWaker::waker(task_id, self.id, self.foreign.clone()));
+        task.process = process;
+        task.id = id;
+        if *task.label != *label {
+            task.label = Arc::from(label);
+        }
+        task.wakes = 0;
+        task.queued = false;
+        task.work = Work::default();
+        self.processes[process.0 as usize].tasks.push(task_id);
+        self.make_ready(task_id);
+        task_id
+    }
+
+    pub(crate) fn make_ready(&mut self, id: TaskId) {
+        let task = &mut self.tasks[id.slot as usize];
+        if task.generation != id.generation || task.queued {
+            return;
+        }
+        task.queued = true;
+        if self.ready.is_empty() && self.undrawn.is_none() {
+            self.undrawn = Some(id);
+            return;
+        }
+        if let Some(first) = self.undrawn.take() {
+            self.enqueue(first);
+        }
+        self.enqueue(id);
+    }
+
+    fn enqueue(&mut self, id: TaskId) {
+        let task = &mut self.tasks[id.slot as usize];
+        task.wakes += 1;
+        let priority = self.choices.pure(&[SCHEDULE.id, task.id, task.wakes]);
+        self.sequence += 1;
+        self.ready.push(Reverse((priority, self.sequence, id)));
+    }
+
+    /// Takes the next task to poll, passing over ended ones and holding those of paused
+    /// processes.
+    pub(crate) fn pick(&mut self) -> Option<(TaskId, Task, Waker)> {
+        loop {
+            let id = match self.undrawn.take() {
+                Some(id) => id,
+                None => self.ready.pop()?.0.2,
+            };
+            let task = &mut self.tasks[id.slot as usize];
+            if task.generation != id.generation {
+                continue;
+            }
+            task.queued = false;
+            let process = &mut self.processes[task.process.0 as usize];
+            if process.state == State::Paused {
+                process.held.push(id);
+                continue;
+            }
+            let (Some(future), Some(waker)) = (task.future.take(), task.waker.clone()) else {
+                continue;
+            };
+            self.current = Some(id);
+            self.steps += 1;
+            return Some((id, future, waker));
+        }
+    }
+
+    /// Puts a polled task back, or ends it; gives what must be dropped outside the borrow.
+    pub(crate) fn after_poll(
+        &mut self,
+        id: TaskId,
+        future: Task,
+        polled: std::thread::Result<Poll<()>>,
+    ) -> Option<Task> {
+        self.current = None;
+        let ended = match &polled {
+            Ok(Poll::Pending) => false,
+            Ok(Poll::Ready(())) => true,
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                let label = self.tasks[id.slot as usize].label.clone();
+                self.note_panic(format!("task {label}: {text}"));
+                true
+            }
+        };
+        let task = &mut self.tasks[id.slot as usize];
+        if task.generation != id.generation {
+            return Some(future); // its process crashed under it
+        }
+        if !ended {
+            task.future = Some(future);
+            return None;
+        }
+        let process = task.process;
+        self.release(id);
+        let tasks = &mut self.processes[process.0 as usize].tasks;
+        if let Some(i) = tasks.iter().position(|t| *t == id) {
+            tasks.swap_remove(i);
+        }
+        Some(future)
+    }
+
+    fn release(&mut self, id: TaskId) -> Option<Task> {
+        let task = &mut self.tasks[id.slot as usize];
+        task.generation = task.generation.wrapping_add(1);
+        task.queued = false;
+        task.waker = None;
+        self.free.push(id.slot);
+        task.future.take()
+    }
+
+    /// The process of the task being polled.
+    pub fn current_process(&self) -> Option<ProcessId> {
+        self.current.map(|id| self.tasks[id.slot as usize].process)
+    }
+
+    /// Says what the current task works on, for keys of choices and for the trace.
+    pub fn enter_work(&mut self, subject: &str, attempt: u32) {
+        let Some(id) = self.current else { return };
+        let full = self.trace.is_full() || self.has_subject_rules();
+        let work = &mut self.tasks[id.slot as usize].work;
+        work.subject = if subject.is_empty() { 0 } else { name(subject) };
+        work.attempt = attempt;
+        work.text = full.then(|| Arc::from(subject));
+    }
+
+    fn has_subject_rules(&self) -> bool {
+        self.rules
+            .iter()
+            .flatten()
+            .any(|(rule, _)| rule.subject.is_some())
+    }
+
+    // ---- processes ----
+
+    /// Adds a process and starts it. `start` gives its main task, told how often it was started
+    /// before; it is called again after a crash.
+    pub fn add_process(
+        &mut self,
+        process_name: &str,
+        start: impl Fn(u32) -> Task + 'static,
+    ) -> ProcessId {
+        let id = ProcessId(self.processes.len() as u32);
+        let mut process = Process::new(process_name);
+        let start: Rc<dyn Fn(u32) -> Task> = Rc::new(start);
+        process.start = Some(Rc::clone(&start));
+        self.processes.push(process);
+        self.spawn_in(id, "main", start(0));
+        id
+    }
+
+    /// The process of this name.
+    pub fn process_named(&self, process_name: &str) -> Option<ProcessId> {
+        let at = self
+            .processes
+            .iter()
+            .position(|p| *p.name == *process_name)?;
+        Some(ProcessId(at as u32))
+    }
+
+    /// All processes but the world itself, with their names.
+    pub fn process_names(&self) -> impl Iterator<Item = (ProcessId, Arc<str>)> + '_ {
+        let numbered = self.processes.iter().enumerate().skip(1);
+        numbered.map(|(i, p)| (ProcessId(i as u32), p.name.clone()))
+    }
+
+    /// Its name.
+    pub fn process_name(&self, id: ProcessId) -> Arc<str> {
+        self.processes[id.0 as usize].name.clone()
+    }
+
+    /// How often it was started before.
+    pub fn incarnation(&self, id: ProcessId) -> u32 {
+        self.processes[id.0 as usize].incarnation
+    }
+
+    /// Whether this start of it still runs (or is paused).
+    pub fn is_alive(&self, id: ProcessId, incarnation: u32) -> bool {
+        let process = &self.processes[id.0 as usize];
+        process.state != State::Dead && process.incarnation == incarnation
+    }
+
+    /// Kills a process: marks it dead, so that calls from destructors have no effect, cuts its
+    /// connections, and dooms its tasks. It starts again after `restart` nanoseconds.
+    pub fn crash(&mut self, id: ProcessId, restart: Option<u64>) {
+        let process = &mut self.processes[id.0 as usize];
+        if process.state == State::Dead || id.0 == 0 {
+            return;
+        }
+        process.state = State::Dead;
+        process.incarnation += 1;
+        process.held.clear();
+        process.stopping = false;
+        process.stop_wakers.clear();
+        let tasks = std::mem::take(&mut process.tasks);
+        for task in tasks {
+            let future = self.release(task);
+            self.doomed.extend(future);
+        }
+        self.trace_for(id, "crashed", [0, 0], || String::new());
+        self.on_crash(id);
+        if let Some(after) = restart {
+            let slow = self
+                .strike_for(Seam::Start, id, 0, 0)
+                .map_or(0, |strike| strike.lasts);
+            let at = self.now + after + slow;
+            self.at(at, move |w| w.restart(id));
+        }
+    }
+
+    /// Starts a dead process again.
+    pub fn restart(&mut self, id: ProcessId) {
+        let process = &mut self.processes[id.0 as usize];
+        let Some(start) = process.start.clone() else {
+            return;
+        };
+        if process.state != State::Dead {
+            return;
+        }
+        process.state = State::Running;
+        let incarnation = process.incarnation;
+        self.trace_for(id, "started", [u64::from(incarnation), 0], || {
+            format!("incarnation {incarnation}")
+        });
+        self.spawn_in(id, "main", start(incarnation));
+    }
+
+    /// Holds a process: none of its tasks runs for `lasts` nanoseconds.
+    pub fn pause(&mut self, id: ProcessId, lasts: u64) {
+        let process = &mut self.processes[id.0 as usize];
+        if process.state != State::Running || id.0 == 0 {
+            return;
+        }
+        process.state = State::Paused;
+        let incarnation = process.incarnation;
+        self.trace_for(id, "paused", [lasts, 0], || {
+            format!("for {} ms", lasts / 1_000_000)
+        });
+        let at = self.now.saturating_add(lasts);
+        self.at(at, move |w| w.resume(id, incarnation));
+    }
+
+    fn resume(&mut self, id: ProcessId, incarnation: u32) {
+        let process = &mut self.processes[id.0 as usize];
+        if process.state != State::Paused || process.incarnation != incarnation {
+            return;
+        }
+        process.state = State::Running;
+        let held = std::mem::take(&mut process.held);
+        self.trace_for(id, "resumed", [0, 0], String::new);
+        for task in held {
+            self.make_ready(task);
+        }
+    }
+
+    /// Asks a process to stop politely.
+    pub fn request_stop(&mut self, id: ProcessId) {
+        let process = &mut self.processes[id.0 as usize];
+        process.stopping = true;
+        let wakers = std::mem::take(&mut process.stop_wakers);
+        self.trace_for(id, "stop-requested", [0, 0], String::new);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Whether this start of a process is asked to stop; registers for being told.
+    pub fn poll_stop(&mut self, id: ProcessId, incarnation: u32, waker: &Waker) -> Poll<()> {
+        let process = &mut self.processes[id.0 as usize];
+        if process.incarnation != incarnation {
+            return Poll::Pending;
+        }
+        if process.stopping {
+            return Poll::Ready(());
+        }
+        process.stop_wakers.push(waker.clone());
+        Poll::Pending
+    }
+
+    /// Sets how far the wall clock of a process is off, in nanoseconds.
+    pub fn set_skew(&mut self, id: ProcessId, skew: i64) {
+        self.processes[id.0 as usize].skew = skew;
+    }
+
+    /// The wall clock of a process: virtual nanoseconds, skewed.
+    pub fn wall_clock(&self, id: ProcessId) -> u64 {
+        self.now
+            .saturating_add_signed(self.processes[id.0 as usize].skew)
+    }
+
+    /// 64 bits of chance for a process, about the message of that name and attempt.
+    pub fn random(
+        &mut self,
+        id: ProcessId,
+        site: &'static str,
+        subject: &str,
+        attempt: u32,
+    ) -> u64 {
+        let key = Key {
+            site: Site::new(site),
+            component: self.processes[id.0 as usize].id,
+            subject: if subject.is_empty() { 0 } else { name(subject) },
+            attempt,
+        };
+        self.choices.draw(key)
+    }
+
+    fn on_crash(&mut self, id: ProcessId) {
+        self.cut_connections_of(id);
+        self.cut_sessions_of(id);
+    }
+
+    /// How long after a crash a process starts again.
+    pub fn restart_after(&self) -> u64 {
+        self.restart_after
+    }
+
+    /// Whether a process has come to its end by itself: no task is left.
+    pub(crate) fn is_idle(&self, id: ProcessId) -> bool {
+        self.processes[id.0 as usize].tasks.is_empty()
+    }
+
+    /// The stable number of a process's name.
+    pub(crate) fn process_key(&self, id: ProcessId) -> u64 {
+        self.processes[id.0 as usize].id
+    }
+
+    // ---- time ----
+
+    /// Lets `action` happen at a virtual time, or at the next turn if that has passed.
+    pub fn at(&mut self, at: u64, action: impl FnOnce(&mut Self) + 'static) {
+        self.timers.act_at(at.max(self.now), Box::new(action));
+    }
+
+    // ---- faults ----
+
+    /// Subject and attempt of the current task.
+    pub(crate) fn work(&self) -> (u64, u32) {
+        self.current.map_or((0, 0), |id| {
+            let work = &self.tasks[id.slot as usize].work;
+            (work.subject, work.attempt)
+        })
+    }
+
+    /// Asks whether a fault strikes a call of the current task at `seam`.
+    pub fn strike(&mut self, seam: Seam) -> Option<Strike> {
+        if self.rules[seam as usize].is_empty() || self.healed {
+            return None;
+        }
+        let process = self.current_process()?;
+        let (subject, attempt) = self.work();
+        self.strike_for(seam, process, subject, attempt)
+    }
+
+    /// The same for a given process and message.
+    pub fn strike_for(
+        &mut self,
+        seam: Seam,
+        process: ProcessId,
+        subject: u64,
+        attempt: u32,
+    ) -> Option<Strike> {
+        if self.healed || process.0 == 0 {
+            return None;
+        }
+        let owner = &self.processes[process.0 as usize];
+        let (component, owner_name) = (owner.id ^ (seam as u64), &owner.name);
+        let now = self.now;
+        let mut found = None;
+        for (i, (rule, count)) in self.rules[seam as usize].iter().enumerate() {
+            let applies = (rule.from..rule.until).contains(&now)
+                && *count < rule.limit
+                && rule
+                    .process
+                    .as_ref()
+                    .is_none_or(|p| owner_name.starts_with(&**p))
+                && rule.subject.as_ref().is_none_or(|s| name(s) == subject)
+                && rule.attempt.is_none_or(|a| a == attempt);
+            if !applies {
+                continue;
+            }
+            let value = self.choices.draw(Key {
+                site: rule.site(),
+                component,
+                subject,
+                attempt,
+            });
+            if strikes(value, rule.ppm) {
+                let more = self.choices.pure(&[value]);
+                let lasts = rule.lasts - crate::choice::below(more, rule.lasts / 2 + 1);
+                found = Some((
+                    i,
+                    Strike {
+                        kind: rule.kind,
+                        lasts,
+                        after: more & 1 == 1,
+                    },
+                ));
+                break;
+            }
+        }
+        let (i, strike) = found?;
+        self.rules[seam as usize][i].1 += 1;
+        self.count_fault(strike.kind);
+        self.trace_for(process, "fault", [strike.kind as u64, strike.lasts], || {
+            format!("{} at {}", strike.kind.as_str(), seam.as_str())
+        });
+        Some(strike)
+    }
+
+    /// Counts a fault that struck.
+    pub fn count_fault(&mut self, kind: Kind) {
+        self.struck[kind as usize] += 1;
+    }
+
+    /// Faults that struck so far, by kind, in the order of [`Kind::ALL`].
+    pub fn faults(&self) -> impl Iterator<Item = (Kind, u64)> + '_ {
+        Kind::ALL
+            .iter()
+            .map(|k| (*k, self.struck[*k as usize]))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    /// Ends all faults: from here on the world is kind.
+    pub fn heal(&mut self) {
+        self.healed = true;
+        self.trace_for(ProcessId(0), "heal", [0, 0], String::new);
+        for i in 1..self.processes.len() {
+            let id = ProcessId(i as u32);
+            self.processes[i].skew = 0;
+            let incarnation = self.processes[i].incarnation;
+            self.resume(id, incarnation);
+        }
+        self.services.heal();
+        self.broker(|b| b.block_publishers(false));
+        for action in std::mem::take(&mut self.on_heal) {
+            action(self);
+        }
+    }
+
+    /// Lets `action` happen at a time, or at the heal where that comes first.
+    pub(crate) fn on_heal_or_at(&mut self, at: u64, action: impl FnOnce(&mut Self) + 'static) {
+        let once = Rc::new(Cell::new(Some(action)));
+        let again = Rc::clone(&once);
+        self.on_heal.push(Box::new(move |w| {
+            if let Some(action) = once.take() {
+                action(w);
+            }
+        }));
+        self.at(at, move |w| {
+            if let Some(action) = again.take() {
+                action(w);
+            }
+        });
+    }
+
+    /// Adds a line done by nobody in particular.
+    pub(crate) fn trace_world(
+        &mut self,
+        what: &'static str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        self.trace_for(ProcessId(0), what, n, detail);
+    }
+
+    /// Whether faults are over.
+    pub fn is_healed(&self) -> bool {
+        self.healed
+    }
+
+    // ---- trace ----
+
+    /// Adds a line to the trace, done by the current process on its current work.
+    pub fn trace(&mut self, what: &'static str, n: [u64; 2], detail: impl FnOnce() -> String) {
+        let process = self.current_process().unwrap_or(ProcessId(0));
+        self.trace_for(process, what, n, detail);
+    }
+
+    /// Adds a line done by the current process, about the message of that name.
+    pub fn trace_about(
+        &mut self,
+        what: &'static str,
+        subject: &str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let process = self.current_process().unwrap_or(ProcessId(0));
+        let owner = &self.processes[process.0 as usize];
+        let entry = || Entry {
+            at: self.now,
+            actor: owner.name.clone(),
+            what,
+            subject: Arc::from(subject),
+            detail: detail(),
+        };
+        let about = if subject.is_empty() { 0 } else { name(subject) };
+        self.trace
+            .add(entry, self.now, word(what), [owner.id ^ about, n[0], n[1]]);
+    }
+
+    /// Adds a line done by `process`.
+    pub fn trace_for(
+        &mut self,
+        process: ProcessId,
+        what: &'static str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let owner = &self.processes[process.0 as usize];
+        let work = self.current.map(|id| &self.tasks[id.slot as usize].work);
+        let subject = work.map_or(0, |w| w.subject);
+        let entry = || Entry {
+            at: self.now,
+            actor: owner.name.clone(),
+            what,
+            subject: work
+                .and_then(|w| w.text.clone())
+                .unwrap_or_else(|| Arc::from("")),
+            detail: detail(),
+        };
+        self.trace.add(
+            entry,
+            self.now,
+            word(what),
+            [owner.id ^ subject, n[0], n[1]],
+        );
+    }
+
+    /// Whether the trace is kept in full.
+    pub fn is_recording(&self) -> bool {
+        self.trace.is_full()
+    }
+
+    // ---- what must not happen ----
+
+    pub(crate) fn note_panic(&mut self, text: String) {
+        self.panics.push(text);
+    }
+
+    pub(crate) fn note_foreign(&mut self, count: u64) {
+        let text =
+            format!("{count} wake-ups came from another thread (a thread or spawn_blocking)");
+        self.unrepeatable.get_or_insert(text);
+    }
+
+    pub(crate) fn note_detached(&mut self) {
+        let text = "a task was started with tokio::spawn or spawn_blocking; start it through the \
+                    environment, so that it belongs to its simulated process";
+        self.unrepeatable.get_or_insert_with(|| text.to_owned());
+    }
+}
+
+/// Takes the world off the thread however the run ends.
+struct Unset;
+
+impl Drop for Unset {
+    fn drop(&mut self) {
+        executor::leave();
+        let world = WORLD.with_borrow_mut(Option::take);
+        drop(world);
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no message)".to_owned())
+}

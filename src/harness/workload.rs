@@ -1,0 +1,145 @@
+//! Workloads: events and handlers under test.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::harness::reading::FinalReading;
+use crate::harness::verdict::Anomaly;
+use crate::pipeline::event::Message;
+use crate::pipeline::handler::{Consumer, Cx, Draft, Failure};
+use crate::ports::World;
+
+/// A request from outside: what starts a workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When, after the start of the run.
+    pub at: Duration,
+    /// Its idempotency key. Two requests with the same key are one piece of work, sent twice by
+    /// its client.
+    pub key: Arc<str>,
+    /// The event that it emits.
+    pub draft: Draft,
+}
+
+impl Request {
+    /// A request that emits `message`, under its type and key as idempotency key.
+    ///
+    /// # Panics
+    /// If the message cannot be encoded as JSON.
+    pub fn emit<M: Message>(at: Duration, message: &M) -> Self {
+        let draft = Draft::of(message).expect("a workload's own message is JSON");
+        let key = Arc::from(format!("{}:{}", M::TYPE, message.key()));
+        Self { at, key, draft }
+    }
+}
+
+/// Seeded chance for making requests: ChaCha8 over the run's seed.
+#[derive(Debug)]
+pub struct Generator {
+    rng: rand_chacha::ChaCha8Rng,
+    messages: u32,
+    over: Duration,
+}
+
+impl Generator {
+    /// A generator for `messages` requests spread over `over`.
+    pub fn new(seed: u64, messages: u32, over: Duration) -> Self {
+        use rand_chacha::rand_core::SeedableRng;
+        Self {
+            rng: rand_chacha::ChaCha8Rng::seed_from_u64(seed),
+            messages,
+            over,
+        }
+    }
+
+    /// How many requests the scenario asks for.
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// 64 bits of chance.
+    pub fn next(&mut self) -> u64 {
+        use rand_chacha::rand_core::Rng;
+        self.rng.next_u64()
+    }
+
+    /// A number in `0..bound`; 0 for a bound of 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// True in `percent` of 100 cases.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// A time within the span over which requests arrive.
+    pub fn when(&mut self) -> Duration {
+        Duration::from_nanos(self.below(crate::ports::env::nanos(self.over)))
+    }
+}
+
+/// How an outside service of a workload behaves in the seeded world and in the harness's real
+/// runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceModel {
+    /// Its name in [`crate::ports::ServiceCall::service`].
+    pub name: &'static str,
+    /// Whether a repeated idempotency key gets the first answer without a second effect.
+    pub honours_keys: bool,
+    /// Whether it refuses a fencing token below the highest it has seen for a key.
+    pub checks_tokens: bool,
+    /// Latency: shortest, median, 95 in 100, longest.
+    pub latency: [Duration; 4],
+    /// Cold starts: how many in a million calls, and how long they take.
+    pub cold_starts: (u32, Duration),
+}
+
+/// Events and handlers under test.
+pub trait Workload: Clone + Send + Sync + 'static {
+    /// Its name in scenario files.
+    const NAME: &'static str;
+    /// Whether its handlers use `tokio::time` and so need a runtime around them. Costs a little.
+    const TOKIO: bool = true;
+
+    /// The consumers with their handlers.
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>>;
+
+    /// The requests of a run.
+    fn requests(&self, generator: &mut Generator) -> Vec<Request>;
+
+    /// Carries a request out in one transaction: emits its event unless said otherwise.
+    ///
+    /// # Errors
+    /// As [`crate::pipeline::handler::Handler::handle`].
+    fn submit<W: World>(
+        &self,
+        request: &Request,
+        cx: &mut Cx<'_, W>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async move { Ok(cx.emit_draft(&request.draft, &request.key).await?) }
+    }
+
+    /// Its outside services.
+    fn services(&self) -> Vec<ServiceModel> {
+        Vec::new()
+    }
+
+    /// Legal transitions of its workflows: from (empty for the start) and to.
+    fn transitions(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// States in which a workflow may end.
+    fn final_states(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Invariants of its own, judged at the end. `requests` are those whose commit was seen or
+    /// whose event is in the outbox.
+    fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
+        let _ = (accepted, reading);
+        Vec::new()
+    }
+}
