@@ -90,16 +90,3 @@ pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
         .flat_map(|checker| checker.check(view, &index))
         .collect()
 }
-
-/// Everything that any checker has to say.
-pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
-    all()
-        .iter()
-        .flat_map(|checker| checker.check(view))
-        .collect()
-}
-
-/// All checkers.
-pub fn all() -> &'static [&'static dyn Checker] {
-    &[]
-}
