@@ -1,0 +1,175 @@
+//! Consumers: prefetch, consume, cancel, get.
+
+use std::sync::Arc;
+
+use super::{
+    Broker, ChanId, Closed, ConsumeOptions, Delivery, Output,
+    channel::Consumer,
+    queue::{ConsumerIx, QueueIx},
+};
+
+impl Broker {
+    /// `basic.qos`. With `global` it limits the channel as a whole, otherwise each consumer that
+    /// starts from now on; 0 is no limit.
+    pub fn basic_qos(&mut self, chan: ChanId, prefetch: u16, global: bool) -> Result<(), Closed> {
+        let channel = self.channel_mut(chan)?;
+        if global {
+            channel.channel_prefetch = prefetch.into();
+            for at in channel.consumers.clone() {
+                if let Some(queue) = self.consumer(at).map(|consumer| consumer.queue) {
+                    self.touch(queue);
+                }
+            }
+            self.run();
+        } else {
+            channel.consumer_prefetch = prefetch.into();
+        }
+        Ok(())
+    }
+
+    /// `basic.consume`. Returns the consumer tag, which the broker makes up if it is empty.
+    pub fn consume(
+        &mut self,
+        chan: ChanId,
+        queue: &str,
+        consumer_tag: &str,
+        options: ConsumeOptions,
+    ) -> Result<Arc<str>, Closed> {
+        let ix = self.usable_queue(chan, queue)?;
+        self.check_consume(chan, ix, consumer_tag, options)?;
+        let tag: Arc<str> = if consumer_tag.is_empty() {
+            self.generated_names += 1;
+            format!("amq.ctag-{}", self.generated_names).into()
+        } else {
+            consumer_tag.into()
+        };
+        let at = ConsumerIx(self.consumers.len() as u32);
+        let channel = self.channel_mut(chan)?;
+        channel.consumers.push(at);
+        let prefetch = channel.consumer_prefetch;
+        self.consumers.push(Some(Consumer {
+            chan,
+            tag: tag.clone(),
+            queue: ix,
+            no_ack: options.no_ack,
+            exclusive: options.exclusive,
+            priority: options.priority,
+            prefetch,
+            unacked: 0,
+            turn: 0,
+        }));
+        if let Some(queue) = self.queue_mut(ix) {
+            queue.consumers.push(at);
+            queue.active.get_or_insert(at);
+        }
+        self.end_turn(ix, at);
+        self.touch(ix);
+        self.run();
+        Ok(tag)
+    }
+
+    fn check_consume(
+        &mut self,
+        chan: ChanId,
+        ix: QueueIx,
+        tag: &str,
+        options: ConsumeOptions,
+    ) -> Result<(), Closed> {
+        let channel = self.channel_mut(chan)?;
+        let (mine, limited) = (channel.consumers.clone(), channel.channel_prefetch > 0);
+        let taken = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| &*c.tag == tag);
+        if mine.iter().any(taken) {
+            let text = format!("NOT_ALLOWED - attempt to reuse consumer tag '{tag}'");
+            return Err(self.fail_connection(chan.conn, 530, text));
+        }
+        let Some(queue) = self.queue(ix) else {
+            return Ok(());
+        };
+        let name = queue.name.clone();
+        if limited && queue.is_quorum() {
+            // Seen on 3.10.8.
+            let text = format!(
+                "NOT_IMPLEMENTED - queue '{name}' in vhost '/' does not support global qos"
+            );
+            return Err(self.fail_connection(chan.conn, 540, text));
+        }
+        let exclusive = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| c.exclusive);
+        let refused = (options.exclusive && !queue.consumers.is_empty())
+            || queue.consumers.iter().any(exclusive);
+        if refused {
+            let text = format!("ACCESS_REFUSED - queue '{name}' in vhost '/' in exclusive use");
+            return Err(self.fail_channel(chan, 403, text));
+        }
+        Ok(())
+    }
+
+    /// `basic.cancel`. What the consumer holds stays with the channel and may still be acked; an
+    /// unknown tag is no error (seen on 3.10.8).
+    pub fn cancel(&mut self, chan: ChanId, consumer_tag: &str) -> Result<(), Closed> {
+        let mine = self.channel_mut(chan)?.consumers.clone();
+        let named = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| &*c.tag == consumer_tag);
+        if let Some(at) = mine.into_iter().find(named)
+            && let Some(ix) = self.remove_consumer(at)
+        {
+            self.run();
+            self.delete_if_abandoned(ix);
+        }
+        Ok(())
+    }
+
+    /// Takes a consumer off its channel and queue. On a single-active queue the next one in line
+    /// takes over at once, even while the old one holds messages (seen on 3.10.8).
+    pub(super) fn remove_consumer(&mut self, at: ConsumerIx) -> Option<QueueIx> {
+        let consumer = self.consumers[at.0 as usize].take()?;
+        if let Ok(channel) = self.channel_mut(consumer.chan) {
+            channel.consumers.retain(|&other| other != at);
+        }
+        let now = self.now;
+        let ix = consumer.queue;
+        let queue = self.queue_mut(ix)?;
+        queue.consumers.retain(|&other| other != at);
+        queue.idle_since = now;
+        if queue.active == Some(at) {
+            let rest = queue.consumers.clone();
+            let first = |at: ConsumerIx| self.consumer(at).map_or(0, |c| c.priority);
+            let best = rest.iter().map(|&at| first(at)).max();
+            let next = rest.into_iter().find(|&at| Some(first(at)) == best);
+            self.queue_mut(ix)?.active = next;
+        }
+        self.touch(ix);
+        Some(ix)
+    }
+
+    pub(super) fn cancel_from_broker(&mut self, at: ConsumerIx) {
+        let Some(consumer) = self.consumer(at) else {
+            return;
+        };
+        let (chan, tag) = (consumer.chan, consumer.tag.clone());
+        self.outputs.push(Output::ConsumerCancelled { chan, tag });
+        self.remove_consumer(at);
+    }
+
+    /// `basic.get`. Prefetch does not apply to it (seen on 3.10.8).
+    pub fn get(
+        &mut self,
+        chan: ChanId,
+        queue: &str,
+        no_ack: bool,
+    ) -> Result<Option<Delivery>, Closed> {
+        let ix = self.usable_queue(chan, queue)?;
+        let now = self.now;
+        self.expire_heads(ix, true);
+        let message = self.queue_mut(ix).and_then(|queue| {
+            queue.idle_since = now;
+            queue.pop()
+        });
+        let mut delivery =
+            message.and_then(|message| self.hand_out(ix, chan, None, no_ack, message));
+        if let (Some(delivery), Some(queue)) = (&mut delivery, self.queue(ix)) {
+            delivery.message_count = queue.ready_len() as u32;
+        }
+        self.touch(ix);
+        self.run();
+        Ok(delivery)
+    }
+}

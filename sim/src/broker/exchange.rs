@@ -1,0 +1,153 @@
+//! Exchanges: which queues a routing key reaches.
+
+use std::sync::Arc;
+
+use amq_protocol_types::{AMQPValue, FieldTable};
+
+use super::{
+    arguments::as_text,
+    names::Names,
+    queue::QueueIx,
+    types::{ExchangeKind, Properties},
+};
+
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) queue: QueueIx,
+    pub(super) key: Arc<str>,
+    pub(super) arguments: FieldTable,
+}
+
+pub(super) struct Exchange {
+    pub(super) name: Arc<str>,
+    pub(super) kind: ExchangeKind,
+    pub(super) durable: bool,
+    pub(super) internal: bool,
+    pub(super) alternate: Option<Arc<str>>,
+    bindings: Vec<Binding>,
+    /// The bindings of a direct exchange by key, in the order in which they were made.
+    by_key: Names<Vec<QueueIx>>,
+}
+
+fn add(queue: QueueIx, to: &mut Vec<QueueIx>) {
+    if !to.contains(&queue) {
+        to.push(queue);
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(name: Arc<str>, kind: ExchangeKind) -> Self {
+        Exchange {
+            name,
+            kind,
+            durable: true,
+            internal: false,
+            alternate: None,
+            bindings: Vec::new(),
+            by_key: Names::default(),
+        }
+    }
+
+    /// All bindings, in the order in which they were made.
+    pub(super) fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
+    /// Binding twice is binding once.
+    pub(super) fn bind(&mut self, binding: Binding) {
+        let same = |other: &Binding| {
+            other.queue == binding.queue
+                && other.key == binding.key
+                && other.arguments == binding.arguments
+        };
+        if self.bindings.iter().any(same) {
+            return;
+        }
+        if self.kind == ExchangeKind::Direct {
+            add(
+                binding.queue,
+                self.by_key.entry_or_default(binding.key.clone()),
+            );
+        }
+        self.bindings.push(binding);
+    }
+
+    /// Keeps the bindings of which `keep` holds.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Binding) -> bool) {
+        self.bindings.retain(keep);
+        self.by_key.clear();
+        if self.kind == ExchangeKind::Direct {
+            for binding in &self.bindings {
+                add(
+                    binding.queue,
+                    self.by_key.entry_or_default(binding.key.clone()),
+                );
+            }
+        }
+    }
+
+    /// Adds the queues that this key and these headers reach, each once, in binding order.
+    pub(super) fn route(&self, key: &str, properties: &Properties, to: &mut Vec<QueueIx>) {
+        if self.kind == ExchangeKind::Direct {
+            for &queue in self.by_key.get(key).into_iter().flatten() {
+                add(queue, to);
+            }
+            return;
+        }
+        for binding in &self.bindings {
+            let matches = match self.kind {
+                ExchangeKind::Direct | ExchangeKind::Fanout => true,
+                ExchangeKind::Topic => topic_matches(&binding.key, key),
+                ExchangeKind::Headers => {
+                    headers_match(&binding.arguments, properties.headers.as_ref())
+                }
+            };
+            if matches {
+                add(binding.queue, to);
+            }
+        }
+    }
+}
+
+/// Whether a topic pattern takes a key: `*` is exactly one word, `#` any number of words.
+pub(super) fn topic_matches(pattern: &str, key: &str) -> bool {
+    fn words(text: &str) -> Vec<&str> {
+        if text.is_empty() {
+            Vec::new()
+        } else {
+            text.split('.').collect()
+        }
+    }
+    fn matches(pattern: &[&str], key: &[&str]) -> bool {
+        match pattern.split_first() {
+            None => key.is_empty(),
+            Some((&"#", rest)) => (0..=key.len()).any(|skip| matches(rest, &key[skip..])),
+            Some((&word, rest)) => key
+                .split_first()
+                .is_some_and(|(&first, key)| (word == "*" || word == first) && matches(rest, key)),
+        }
+    }
+    matches(&words(pattern), &words(key))
+}
+
+/// Whether a headers binding takes a message. Arguments that begin with `x-` count only with
+/// `all-with-x` and `any-with-x` (documented, 3.10).
+fn headers_match(arguments: &FieldTable, headers: Option<&FieldTable>) -> bool {
+    let mode = arguments.inner().get("x-match").and_then(as_text);
+    let mode = mode.as_deref().unwrap_or("all");
+    let with_x = mode.ends_with("-with-x");
+    let mut wanted = arguments.into_iter().filter(|(name, _)| {
+        let name = name.as_str();
+        name != "x-match" && (with_x || !name.starts_with("x-"))
+    });
+    let has = |name: &str, value: &AMQPValue| {
+        let found = headers.and_then(|headers| headers.inner().get(name));
+        // A binding value without content asks only for the header's presence.
+        found.is_some_and(|found| *value == AMQPValue::Void || found == value)
+    };
+    if mode.starts_with("any") {
+        wanted.any(|(name, value)| has(name.as_str(), value))
+    } else {
+        wanted.all(|(name, value)| has(name.as_str(), value))
+    }
+}

@@ -1,0 +1,105 @@
+//! What differs between RabbitMQ versions, as data, and the limits of a node.
+
+/// A RabbitMQ version whose behaviour the broker takes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// 3.10; the rules were seen on 3.10.8.
+    #[default]
+    Rabbit3_10,
+    /// 3.12 and 3.13, documented.
+    Rabbit3_13,
+    /// 4.0 to 4.2, documented.
+    Rabbit4_0,
+    /// 4.3, documented and read in the source of 4.3.5.
+    Rabbit4_3,
+}
+
+/// What happens to a consumer that holds a message for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerTimeout {
+    /// The channel is closed with 406 and everything it holds comes back (seen on 3.10.8).
+    ClosesChannel,
+    /// On quorum queues only: the consumer is cancelled and what it holds comes back without a
+    /// raised delivery count (source of 4.3.5).
+    CancelsConsumer,
+}
+
+/// The differences between profiles.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Delivery limit of a quorum queue that names none (20 from 4.0, documented).
+    pub default_delivery_limit: Option<u32>,
+    /// `basic.get` shows `x-delivery-count: 0` on a first delivery (seen on 3.10.8; 3.12 removed
+    /// it, documented).
+    pub get_shows_zero_count: bool,
+    /// `basic.nack` with requeue raises the delivery count. Not from 4.3 (source of 4.3.5), where
+    /// only `basic.reject` and losses do.
+    pub nack_raises_count: bool,
+    /// Deliveries that came back show `x-acquired-count` (source of 4.3.5).
+    pub acquired_count: bool,
+    /// An `x-death` header that a client published is counted on (seen on 3.10.8). 4.x ignores it
+    /// (release notes of 4.0.1), so attempts need a header of one's own.
+    pub reads_published_x_death: bool,
+    /// `x-last-death-*` headers are set (absent on 3.10.8, documented now).
+    pub last_death_headers: bool,
+    /// Queues may carry `x-consumer-timeout` (documented, 3.12).
+    pub queue_consumer_timeout: bool,
+    /// What a consumer timeout does.
+    pub consumer_timeout: ConsumerTimeout,
+    /// Largest body in bytes (128 MiB seen on 3.10.8; 16 MiB documented for 4.0).
+    pub max_message_size: usize,
+}
+
+impl Profile {
+    /// The rules of this version.
+    pub const fn rules(self) -> Rules {
+        let old = matches!(self, Profile::Rabbit3_10);
+        let four = matches!(self, Profile::Rabbit4_0 | Profile::Rabbit4_3);
+        let newest = matches!(self, Profile::Rabbit4_3);
+        Rules {
+            default_delivery_limit: if four { Some(20) } else { None },
+            get_shows_zero_count: old,
+            nack_raises_count: !newest,
+            acquired_count: newest,
+            reads_published_x_death: !four,
+            last_death_headers: !old,
+            queue_consumer_timeout: !old,
+            consumer_timeout: if newest {
+                ConsumerTimeout::CancelsConsumer
+            } else {
+                ConsumerTimeout::ClosesChannel
+            },
+            max_message_size: if four { 16 << 20 } else { 128 << 20 },
+        }
+    }
+}
+
+/// What an operator sets on a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a delivery may stay unacked; `None` switches the check off. Default: 30 minutes.
+    pub consumer_timeout_ns: Option<u64>,
+    /// How often a channel looks at its oldest unacked delivery, counted from its opening, so that
+    /// a timeout fires in (timeout, timeout + tick]. Default: 60 s.
+    pub channel_tick_ns: u64,
+    /// How often an at-least-once dead letter that found no home is tried again
+    /// (`dead_letter_worker_publisher_confirm_timeout`). Default: 3 minutes.
+    pub dead_letter_retry_ns: u64,
+    /// The wall clock, in seconds since the epoch, at virtual time 0: `x-death` carries it.
+    pub epoch_s: u64,
+    /// How many losses the ledger lists one by one; the rest are only counted.
+    pub ledger_entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        Limits {
+            consumer_timeout_ns: Some(30 * 60 * SECOND),
+            channel_tick_ns: 60 * SECOND,
+            dead_letter_retry_ns: 180 * SECOND,
+            epoch_s: 1_700_000_000,
+            ledger_entries: 65_536,
+        }
+    }
+}

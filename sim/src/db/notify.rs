@@ -1,0 +1,122 @@
+//! `LISTEN` and `NOTIFY` (PostgreSQL documentation, reference pages of both).
+
+use std::sync::Arc;
+
+use super::session::TxState;
+use super::{Db, SessionId, SqlError};
+
+impl Db {
+    /// `NOTIFY channel`, without payload. Sent when the transaction commits, once for each
+    /// channel however often it was asked for, and never when it rolls back.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn notify(&mut self, session: SessionId, channel: &Arc<str>) -> Result<(), SqlError> {
+        self.immediate(session, |db, place| {
+            let notifies = &mut db.sessions[place].tx.notifies;
+            if !notifies.contains(channel) {
+                notifies.push(Arc::clone(channel));
+            }
+            Ok(())
+        })
+    }
+
+    /// `LISTEN channel`: takes effect when the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn listen(&mut self, session: SessionId, channel: &Arc<str>) -> Result<(), SqlError> {
+        self.subscribe(session, channel, true)
+    }
+
+    /// `UNLISTEN channel`: takes effect when the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn unlisten(&mut self, session: SessionId, channel: &Arc<str>) -> Result<(), SqlError> {
+        self.subscribe(session, channel, false)
+    }
+
+    fn subscribe(
+        &mut self,
+        session: SessionId,
+        channel: &Arc<str>,
+        on: bool,
+    ) -> Result<(), SqlError> {
+        self.immediate(session, |db, place| {
+            db.sessions[place]
+                .tx
+                .listens
+                .push((Arc::clone(channel), on));
+            Ok(())
+        })
+    }
+
+    /// Moves the notifications that have left the server into `out`, in the order of commits.
+    /// One that was not taken is lost with its session.
+    pub fn take_notifications(&mut self, out: &mut Vec<(SessionId, Arc<str>)>) {
+        out.append(&mut self.notifications);
+    }
+
+    /// At the end of a transaction: what was held back for it, and then what it announced, which
+    /// is the order of commits.
+    pub(super) fn end_notifications(&mut self, place: usize, commit: bool) {
+        let session = &mut self.sessions[place];
+        let id = session.id;
+        if !commit {
+            session.tx.listens.clear();
+            session.tx.notifies.clear();
+        }
+        if !session.tx.listens.is_empty() {
+            for (channel, on) in std::mem::take(&mut session.tx.listens) {
+                self.set_listening(id, channel, on);
+            }
+        }
+        for channel in self.sessions[place].inbox.drain(..) {
+            self.notifications.push((id, channel));
+        }
+        if !self.sessions[place].tx.notifies.is_empty() {
+            let mut notifies = std::mem::take(&mut self.sessions[place].tx.notifies);
+            notifies
+                .drain(..)
+                .for_each(|channel| self.publish(&channel));
+            self.sessions[place].tx.notifies = notifies;
+        }
+    }
+
+    fn set_listening(&mut self, id: SessionId, channel: Arc<str>, on: bool) {
+        let listeners = self.listeners.entry(channel).or_default();
+        match listeners.iter().position(|listener| *listener == id) {
+            None if on => listeners.push(id),
+            Some(at) if !on => drop(listeners.remove(at)),
+            _ => {}
+        }
+    }
+
+    /// Hands a notification to every listener; one inside a transaction gets it when that ends.
+    fn publish(&mut self, channel: &Arc<str>) {
+        let Some(listeners) = self.listeners.get(channel) else {
+            return;
+        };
+        for id in listeners {
+            let place = self.open(*id).expect("a listener is an open session");
+            let session = &mut self.sessions[place];
+            if session.tx.state == TxState::Idle {
+                self.notifications.push((*id, Arc::clone(channel)));
+            } else {
+                session.inbox.push(Arc::clone(channel));
+            }
+        }
+    }
+
+    /// The session is over: nothing reaches it any more.
+    pub(super) fn unsubscribe(&mut self, id: SessionId) {
+        for listeners in self.listeners.values_mut() {
+            listeners.retain(|listener| *listener != id);
+        }
+        self.notifications.retain(|(to, _)| *to != id);
+    }
+}

@@ -1,0 +1,262 @@
+//! Statements that read, and those that lock what they read.
+
+use std::ops::{Bound, RangeBounds};
+
+use super::index::OrderedIndex;
+use super::lock::LockName;
+use super::statement::Stop;
+use super::table::{Slot, SlotNo, Table};
+use super::{Db, IndexId, Key, Row, SessionId, SqlError, Step, TableId};
+
+/// What a scan runs over: a table by primary key, or an ordered index by its own key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The whole table, by primary key.
+    Table(TableId),
+    /// The rows of an index, by index key and then primary key.
+    Index(IndexId),
+}
+
+impl From<TableId> for Over {
+    fn from(table: TableId) -> Self {
+        Self::Table(table)
+    }
+}
+
+impl From<IndexId> for Over {
+    fn from(index: IndexId) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl Over {
+    fn table(self) -> TableId {
+        match self {
+            Self::Table(table) => table,
+            Self::Index(index) => index.table,
+        }
+    }
+}
+
+/// What a locking scan does about a row that another transaction has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockWait {
+    /// `FOR UPDATE`: waits, keeping the rows locked so far.
+    Block,
+    /// `FOR UPDATE SKIP LOCKED`: leaves the row out.
+    SkipLocked,
+    /// `FOR UPDATE NOWAIT`: fails with 55P03.
+    NoWait,
+}
+
+/// A condition on a row, given its primary key.
+pub type Filter<'a> = &'a dyn Fn(&Key, &Row) -> bool;
+
+impl Db {
+    /// `SELECT … WHERE key = …`.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn get(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+    ) -> Result<Option<Row>, SqlError> {
+        self.immediate(session, |db, _| {
+            let found = db.table(table).find(key);
+            Ok(found.and_then(|(_, slot)| slot.visible(session)).cloned())
+        })
+    }
+
+    /// `SELECT … WHERE key = … FOR UPDATE`. A row that is not visible is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// 40P01, 25P02, or the session is gone.
+    pub fn get_for_update(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+    ) -> Result<Step<Option<Row>>, SqlError> {
+        self.statement(session, |db, place| {
+            let Some((at, slot)) = db.table(table).find(key) else {
+                return Ok(None);
+            };
+            let Some(row) = slot.visible(session).cloned() else {
+                return Ok(None);
+            };
+            if slot.is_locked_against(session) {
+                return Err(Stop::Wait(LockName::Row(table, key.clone())));
+            }
+            db.lock(place, table, at);
+            Ok(Some(row))
+        })
+    }
+
+    /// `SELECT … WHERE … ORDER BY … LIMIT …` over a table or an ordered index. The bounds are of
+    /// the primary key or of the index key.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn scan(
+        &mut self,
+        session: SessionId,
+        over: impl Into<Over>,
+        range: impl RangeBounds<Key>,
+        filter: Filter<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, SqlError> {
+        let over = over.into();
+        self.immediate(session, |db, _| {
+            let mut found = Vec::new();
+            let table = db.table(over.table());
+            candidates(table, over, &range, |_, slot, entry| {
+                if found.len() < limit
+                    && let Some(row) = matching(session, slot, entry, filter)
+                {
+                    found.push((slot.key.clone(), row.clone()));
+                }
+                found.len() < limit
+            });
+            Ok(found)
+        })
+    }
+
+    /// `SELECT … FOR UPDATE [SKIP LOCKED | NOWAIT]`: a scan that locks the rows it returns, in
+    /// the order of the scan, and no others.
+    ///
+    /// # Errors
+    ///
+    /// 55P03 with `NoWait`, 40P01 with `Block`, 25P02, or the session is gone.
+    pub fn scan_for_update(
+        &mut self,
+        session: SessionId,
+        over: impl Into<Over>,
+        range: impl RangeBounds<Key>,
+        filter: Filter<'_>,
+        limit: usize,
+        wait: LockWait,
+    ) -> Result<Step<Vec<(Key, Row)>>, SqlError> {
+        let over = over.into();
+        self.statement(session, |db, place| {
+            let id = over.table();
+            let (mut found, mut slots, mut locked) = (Vec::new(), Vec::new(), None);
+            candidates(db.table(id), over, &range, |at, slot, entry| {
+                if found.len() < limit
+                    && let Some(row) = matching(session, slot, entry, filter)
+                {
+                    if !slot.is_locked_against(session) {
+                        found.push((slot.key.clone(), row.clone()));
+                        slots.push(at);
+                    } else if wait != LockWait::SkipLocked {
+                        locked = Some(slot.key.clone());
+                    }
+                }
+                found.len() < limit && locked.is_none()
+            });
+            slots.into_iter().for_each(|at| db.lock(place, id, at));
+            match locked {
+                None => Ok(found),
+                Some(key) if wait == LockWait::Block => Err(Stop::Wait(LockName::Row(id, key))),
+                Some(_) => Err(SqlError::lock_not_available(&db.table(id).name).into()),
+            }
+        })
+    }
+
+    /// Locks a row that no other session has locked.
+    pub(super) fn lock(&mut self, place: usize, table: TableId, at: SlotNo) {
+        let session = self.sessions[place].id;
+        if self.table_mut(table).lock(session, at) {
+            self.hold(place, table, at);
+        }
+    }
+
+    /// Notes a lock just taken, for the end of the transaction. The first gives the transaction
+    /// its id: a row lock is written into the row (documentation, 13.3.2).
+    pub(super) fn hold(&mut self, place: usize, table: TableId, at: SlotNo) {
+        let tx = &mut self.sessions[place].tx;
+        if tx.xid == 0 {
+            tx.xid = self.next_xid;
+            self.next_xid += 1;
+        }
+        tx.held.push((table, at));
+        self.held += 1;
+    }
+}
+
+/// The index a slot was found by, and the key it was found under.
+type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
+
+/// Visits the rows of a range in order until `visit` answers false.
+fn candidates(
+    table: &Table,
+    over: Over,
+    range: &impl RangeBounds<Key>,
+    mut visit: impl FnMut(SlotNo, &Slot, Entry<'_>) -> bool,
+) {
+    let (start, end) = (range.start_bound(), range.end_bound());
+    if is_empty(start, end) {
+        return;
+    }
+    match over {
+        Over::Table(_) => {
+            for at in table.rows.range((start, end)).map(|(_, at)| *at) {
+                if !visit(at, table.slot(at), None) {
+                    return;
+                }
+            }
+        }
+        Over::Index(index) => {
+            let index = &table.ordered[usize::from(index.index)];
+            let from = widen(start, Key::Lowest, Key::Highest);
+            let to = widen(end, Key::Highest, Key::Lowest);
+            for ((value, _), at) in index.entries.range((from, to)) {
+                if !visit(*at, table.slot(*at), Some((index, value))) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The version the session sees, if the scan wants it. An index has entries for versions that
+/// this session may not see, so the version is asked whether the entry is its own.
+fn matching<'a>(
+    session: SessionId,
+    slot: &'a Slot,
+    entry: Entry<'_>,
+    filter: Filter<'_>,
+) -> Option<&'a Row> {
+    let row = slot.visible(session)?;
+    if slot.is_changed()
+        && let Some((index, value)) = entry
+        && index.of(slot, Some(row)).as_ref() != Some(value)
+    {
+        return None;
+    }
+    filter(&slot.key, row).then_some(row)
+}
+
+/// Whether nothing lies between the bounds; `BTreeMap::range` panics on some of those.
+fn is_empty(start: Bound<&Key>, end: Bound<&Key>) -> bool {
+    match (start, end) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (Bound::Included(start), Bound::Excluded(end))
+        | (Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => start >= end,
+    }
+}
+
+/// A bound of an index key as a bound of index key and primary key. `past` is on the far side of
+/// every primary key, `near` on this side.
+fn widen(bound: Bound<&Key>, near: Key, past: Key) -> Bound<(Key, Key)> {
+    match bound {
+        Bound::Included(key) => Bound::Included((key.clone(), near)),
+        Bound::Excluded(key) => Bound::Excluded((key.clone(), past)),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}

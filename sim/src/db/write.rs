@@ -1,0 +1,240 @@
+//! Statements that write one row.
+
+use super::index::Clash;
+use super::lock::LockName;
+use super::statement::Stop;
+use super::table::SlotNo;
+use super::{Db, Key, Row, SessionId, SqlError, Step, TableId};
+
+/// What `INSERT … ON CONFLICT DO NOTHING` did.
+#[derive(Clone, Debug)]
+pub enum Insert {
+    /// The row is new.
+    Inserted,
+    /// A unique key was taken, by this row. PostgreSQL itself returns no row here and leaves it
+    /// to a second statement to read it, which may find it changed or gone.
+    Conflict(Row),
+}
+
+impl Insert {
+    /// Whether the row is new.
+    pub fn is_inserted(&self) -> bool {
+        matches!(self, Self::Inserted)
+    }
+}
+
+impl Db {
+    /// `INSERT … ON CONFLICT DO NOTHING`, for a conflict with any unique key.
+    ///
+    /// Waits for a transaction that is inserting, updating or deleting the row in conflict, and
+    /// then finds a conflict or a free key. A row that is only locked conflicts at once.
+    ///
+    /// # Errors
+    ///
+    /// 40P01, 25P02, or the session is gone.
+    pub fn insert(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: Key,
+        row: Row,
+    ) -> Result<Step<Insert>, SqlError> {
+        self.statement(session, |db, place| {
+            let holder = match db.place_for(session, table, &key, &row) {
+                Ok(at) => {
+                    db.write(place, table, at, &key, Some(row));
+                    return Ok(Insert::Inserted);
+                }
+                Err(Clash::Wait(rival)) => {
+                    return Err(Stop::Wait(LockName::Row(table, rival)));
+                }
+                Err(Clash::Duplicate { holder, .. }) => holder,
+            };
+            let (_, slot) = db
+                .table(table)
+                .find(&holder)
+                .expect("a duplicate is in its table");
+            let row = slot.visible(session).expect("a duplicate is visible");
+            Ok(Insert::Conflict(row.clone()))
+        })
+    }
+
+    /// `INSERT`. Waits as [`insert`](Self::insert) does.
+    ///
+    /// # Errors
+    ///
+    /// 23505 when a unique key is taken; 40P01, 25P02, or the session is gone.
+    pub fn insert_strict(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: Key,
+        row: Row,
+    ) -> Result<Step<()>, SqlError> {
+        self.statement(session, |db, place| {
+            let at = db.place_for(session, table, &key, &row);
+            let at = at.map_err(|clash| refusal(table, clash))?;
+            db.write(place, table, at, &key, Some(row));
+            Ok(())
+        })
+    }
+
+    /// `INSERT … ON CONFLICT (primary key) DO UPDATE … RETURNING *`: locks the row, then writes
+    /// what `change` makes of it; `change` is called once, with the row locked.
+    ///
+    /// # Errors
+    ///
+    /// 23505 when another unique key is taken; 40P01, 25P02, or the session is gone.
+    pub fn upsert(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: Key,
+        change: impl FnOnce(Option<&Row>) -> Row,
+    ) -> Result<Step<Row>, SqlError> {
+        self.statement(session, |db, place| {
+            let found = db.table(table).find(&key);
+            if found.is_some_and(|(_, slot)| slot.is_locked_against(session)) {
+                return Err(Stop::Wait(LockName::Row(table, key.clone())));
+            }
+            let row = change(found.and_then(|(_, slot)| slot.visible(session)));
+            let at = found.map(|(at, _)| at);
+            db.write_checked(place, table, at, &key, &row)?;
+            Ok(row)
+        })
+    }
+
+    /// `UPDATE … WHERE key = … AND … RETURNING *`. `None` from `change` means that the rest of
+    /// the condition is false; then nothing is locked, and the answer is `None`.
+    ///
+    /// The condition is evaluated first on the version this statement sees, and only if it holds
+    /// there is a lock waited for; issued again after the wait, it is evaluated on the version
+    /// that the other transaction left (documentation, 13.2.1).
+    ///
+    /// # Errors
+    ///
+    /// 23505 when another unique key is taken; 40P01, 25P02, or the session is gone.
+    pub fn update(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+        change: impl FnOnce(&Row) -> Option<Row>,
+    ) -> Result<Step<Option<Row>>, SqlError> {
+        self.statement(session, |db, place| {
+            let Some((at, slot)) = db.table(table).find(key) else {
+                return Ok(None);
+            };
+            let Some(row) = slot.visible(session).and_then(change) else {
+                return Ok(None);
+            };
+            if slot.is_locked_against(session) {
+                return Err(Stop::Wait(LockName::Row(table, key.clone())));
+            }
+            db.write_checked(place, table, Some(at), key, &row)?;
+            Ok(Some(row))
+        })
+    }
+
+    /// `DELETE … WHERE key = … AND …`: whether a row was deleted. Waits and evaluates as
+    /// [`update`](Self::update) does.
+    ///
+    /// # Errors
+    ///
+    /// 40P01, 25P02, or the session is gone.
+    pub fn delete(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+        predicate: impl FnOnce(&Row) -> bool,
+    ) -> Result<Step<bool>, SqlError> {
+        self.statement(session, |db, place| {
+            let Some((at, slot)) = db.table(table).find(key) else {
+                return Ok(false);
+            };
+            if !slot.visible(session).is_some_and(predicate) {
+                return Ok(false);
+            }
+            if slot.is_locked_against(session) {
+                return Err(Stop::Wait(LockName::Row(table, key.clone())));
+            }
+            db.write(place, table, Some(at), key, None);
+            Ok(true)
+        })
+    }
+
+    /// The slot a new row may go to, if its key has one, unless a unique key refuses the row. The
+    /// primary key comes first, as it is created first.
+    fn place_for(
+        &self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+        row: &Row,
+    ) -> Result<Option<SlotNo>, Clash> {
+        let table = self.table(table);
+        let found = table.find(key);
+        if let Some((_, slot)) = found {
+            if slot.is_changed() && slot.is_locked_against(session) {
+                return Err(Clash::Wait(key.clone()));
+            }
+            if slot.latest().is_some() {
+                let constraint = table.primary.clone();
+                return Err(Clash::Duplicate {
+                    constraint,
+                    holder: key.clone(),
+                });
+            }
+        }
+        match table.clash(session, key, row) {
+            Some(clash) => Err(clash),
+            None => Ok(found.map(|(at, _)| at)),
+        }
+    }
+
+    /// Writes a version unless a secondary unique index refuses it. The row is locked first, and
+    /// stays locked while the statement waits for the other row.
+    fn write_checked(
+        &mut self,
+        place: usize,
+        table: TableId,
+        at: Option<SlotNo>,
+        key: &Key,
+        row: &Row,
+    ) -> Result<(), Stop> {
+        let session = self.sessions[place].id;
+        if let Some(clash) = self.table(table).clash(session, key, row) {
+            if let Some(at) = at {
+                self.lock(place, table, at);
+            }
+            return Err(refusal(table, clash));
+        }
+        self.write(place, table, at, key, Some(row.clone()));
+        Ok(())
+    }
+
+    /// Writes a version of the row in this slot, or of a row that has none yet.
+    fn write(
+        &mut self,
+        place: usize,
+        table: TableId,
+        at: Option<SlotNo>,
+        key: &Key,
+        new: Option<Row>,
+    ) {
+        let session = self.sessions[place].id;
+        let rows = self.table_mut(table);
+        let at = at.unwrap_or_else(|| rows.create(key.clone()));
+        if rows.write(session, at, new) {
+            self.hold(place, table, at);
+        }
+    }
+}
+
+fn refusal(table: TableId, clash: Clash) -> Stop {
+    match clash {
+        Clash::Wait(rival) => Stop::Wait(LockName::Row(table, rival)),
+        Clash::Duplicate { constraint, .. } => Stop::Fail(SqlError::unique_violation(constraint)),
+    }
+}

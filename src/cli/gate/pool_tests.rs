@@ -1,0 +1,66 @@
+use super::*;
+use crate::harness::run::LiveError;
+use crate::harness::verdict::Verdict;
+
+fn workload() -> Registered {
+    let simulate = |_: &Scenario, seed: u64, _: bool| RunResult {
+        seed,
+        verdict: if seed.is_multiple_of(100) {
+            Verdict::Violated
+        } else {
+            Verdict::Valid
+        },
+        anomalies: Vec::new(),
+        inconclusive: None,
+        messages: 1,
+        deliveries: seed,
+        events: 1,
+        virtual_ns: seed,
+        faults: vec![("crash", seed % 3), ("pause", seed % 5)],
+        mechanisms: Vec::new(),
+        hash: seed,
+        trace: Vec::new(),
+    };
+    let run_live = |_: &_, _: &_| Err(LiveError::Other(String::new()));
+    Registered {
+        name: "fake",
+        simulate,
+        run_live,
+    }
+}
+
+fn tally(jobs: u16, stop: bool) -> Tally {
+    let stop = Arc::new(AtomicBool::new(stop));
+    let pool = Pool::new(Some(jobs), stop).expect("threads");
+    let progress = Progress::start(Some(3_000));
+    let scenario = Scenario::new("some", "fake");
+    pool.run(&scenario, &workload(), 5, Plan::Seeds(3_000), &progress)
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_jobs() {
+    let (one, many) = (tally(1, false), tally(4, false));
+    assert_eq!(
+        (one.seeds, one.violated, one.interrupted),
+        (3_000, 30, false)
+    );
+    assert_eq!(
+        (one.deliveries, one.virtual_ns),
+        (many.deliveries, many.virtual_ns)
+    );
+    assert_eq!(one.faults, many.faults);
+    assert_eq!(one.violations, many.violations);
+    let seeds: Vec<_> = one
+        .violations
+        .iter()
+        .map(|violation| violation.seed)
+        .collect();
+    assert!(seeds.is_sorted(), "{seeds:?}");
+}
+
+#[test]
+fn a_stopped_scenario_says_so() {
+    let tally = tally(2, true);
+    assert!(tally.interrupted);
+    assert_eq!(tally.verdict().0, Verdict::Inconclusive);
+}

@@ -1,0 +1,113 @@
+//! The command line: one file per subcommand. A team's own binary calls the same [`main`] with
+//! its workloads.
+//!
+//! Exit codes: 0 valid, 1 violated, 2 wrong usage or a wrong scenario file, 3 inconclusive, 4 a
+//! server does not answer.
+
+mod gate;
+mod out;
+mod replay;
+mod run;
+mod scenarios;
+mod schema;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::harness::run::Registered;
+use crate::harness::scenario::Scenario;
+
+/// Wrong usage, or a wrong scenario file.
+const USAGE: u8 = 2;
+/// A server does not answer, or a file cannot be written.
+const ENVIRONMENT: u8 = 4;
+
+#[derive(Debug, Parser)]
+#[command(name = "redeliver", version, max_term_width = 100)]
+#[command(about = "Tests message workflows the way brokers really behave", long_about = None)]
+#[command(after_help = "Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 environment.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Gate(gate::Args),
+    Replay(replay::Args),
+    Run(run::Args),
+    Scenarios(scenarios::Args),
+    Schema(schema::Args),
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// NDJSON: one object a line.
+    Json,
+}
+
+/// What every subcommand gets.
+struct Context {
+    workloads: Vec<Registered>,
+    /// What to write in commands that are to be copied.
+    program: String,
+}
+
+/// Carries out the command line of the process with these workloads.
+pub fn main(workloads: Vec<Registered>) -> ExitCode {
+    ExitCode::from(main_with(std::env::args_os().collect(), workloads))
+}
+
+fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
+    let program = arguments.first().map(Path::new).and_then(Path::file_stem);
+    let program = program.map_or("redeliver".into(), |name| {
+        name.to_string_lossy().into_owned()
+    });
+    let context = Context { workloads, program };
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to be told that telling failed.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+        }
+    };
+    match cli.command {
+        Command::Gate(args) => gate::gate(&args, &context),
+        Command::Replay(args) => replay::replay(&args, &context),
+        Command::Run(args) => run::run(&args, &context),
+        Command::Scenarios(args) => scenarios::scenarios(&args, &context),
+        Command::Schema(_) => schema::schema(),
+    }
+}
+
+impl Context {
+    /// Loads a scenario together with its workload, or tells what is wrong with it.
+    fn load(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
+        let names: Vec<_> = self
+            .workloads
+            .iter()
+            .map(|workload| workload.name)
+            .collect();
+        match Scenario::load(path, &names) {
+            Ok(scenario) => {
+                let found = crate::harness::registry::find(&self.workloads, &scenario.workload);
+                let found = *found.expect("loading refuses unknown workloads");
+                Ok((scenario, found))
+            }
+            Err(error) => {
+                out::complain(&error.render(80, out::is_coloured(&std::io::stderr())));
+                Err(USAGE)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

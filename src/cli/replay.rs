@@ -1,0 +1,191 @@
+//! `redeliver replay`: one seed again, with its trace.
+//!
+//! Standard output holds the trace and nothing that depends on the occasion; whether it is what
+//! was expected is said on standard error.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::out::{self, Out};
+use super::{Context, Format};
+use crate::harness::report::human::{short, time};
+use crate::harness::report::story;
+use crate::harness::run::RunResult;
+use crate::harness::scenario::Scenario;
+use crate::harness::verdict::{AnomalyKind, Verdict};
+
+/// Run one seed of a scenario again, with its trace
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 1 reproduced, 0 the run is valid now, 3 it came out otherwise.")]
+pub(super) struct Args {
+    /// The scenario file
+    scenario: PathBuf,
+    /// The seed: decimal, 0x-hex or a 40-digit commit hash
+    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    seed: u64,
+    /// Print the whole trace, not only the part of the offending message
+    #[arg(long)]
+    trace: bool,
+    /// What the run came to when it was found
+    #[arg(long, value_name = "ANOMALY:HASH", value_parser = Expected::parse)]
+    expect: Option<Expected>,
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// The outcome of the run that is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expected {
+    anomaly: AnomalyKind,
+    hash: u64,
+}
+
+impl Expected {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (anomaly, hash) = text.split_once(':').ok_or("write ANOMALY:HASH")?;
+        let anomaly = AnomalyKind::parse(anomaly).ok_or_else(|| {
+            let known: Vec<_> = AnomalyKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!("`{anomaly}` is no anomaly; known: {}", known.join(", "))
+        })?;
+        let hash = u64::from_str_radix(hash, 16);
+        let hash = hash.map_err(|_| "the hash has up to 16 hexadecimal digits")?;
+        Ok(Self { anomaly, hash })
+    }
+}
+
+pub(super) fn replay(args: &Args, context: &Context) -> u8 {
+    let (scenario, workload) = match context.load(&args.scenario) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    out::complain(&format!("{} seed {}", scenario.name, args.seed));
+    let run = (workload.simulate)(&scenario, args.seed, true);
+    let (code, remark) = judge(&run, args.expect);
+    let mut out = Out::default();
+    if args.format == Format::Json {
+        tell_machines(args, &scenario, &run, code, &mut out);
+    } else {
+        out.text(&show(args, &scenario, &run, context));
+    }
+    out::complain(&remark);
+    code
+}
+
+/// The exit code, and what to say about it.
+fn judge(run: &RunResult, expect: Option<Expected>) -> (u8, String) {
+    let otherwise = Verdict::Inconclusive.exit_code();
+    match (run.verdict, expect) {
+        (Verdict::Valid, None) => (0, "valid".to_owned()),
+        (Verdict::Valid, Some(_)) => (0, "did not reproduce: the run is valid now".to_owned()),
+        (Verdict::Inconclusive, _) => {
+            let why = run
+                .inconclusive
+                .as_deref()
+                .unwrap_or("nothing was measured");
+            (otherwise, format!("did not reproduce: inconclusive, {why}"))
+        }
+        (Verdict::Violated, None) => (1, "violated".to_owned()),
+        (Verdict::Violated, Some(Expected { anomaly, hash })) => {
+            let seen = run.anomalies.iter().any(|found| found.kind == anomaly);
+            if !seen {
+                let found: Vec<_> = run.anomalies.iter().map(|a| a.kind.as_str()).collect();
+                let found = found.join(", ");
+                let text = format!("did not reproduce: {anomaly} was expected, {found} was found");
+                (otherwise, text)
+            } else if run.hash != hash {
+                let text = format!(
+                    "did not reproduce: {anomaly} again, but by another course of events (trace \
+                     {:016x}, expected {hash:016x}): the code or the scenario has changed since",
+                    run.hash
+                );
+                (otherwise, text)
+            } else {
+                (1, format!("reproduced: {anomaly}"))
+            }
+        }
+    }
+}
+
+fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) -> String {
+    let mut text = String::new();
+    if args.trace {
+        for line in &run.trace {
+            let _ = writeln!(text, "{line}");
+        }
+        return text;
+    }
+    if let Some(anomaly) = run.anomalies.first() {
+        let (program, path) = (&context.program, &scenario.path);
+        let replay = story::replay_line(program, path, run.seed, anomaly, run.hash);
+        return story::render(scenario, run, &replay);
+    }
+    let _ = writeln!(
+        text,
+        "{}, seed {}: {}",
+        scenario.name, run.seed, run.verdict
+    );
+    let counts = |counts: &[(&'static str, u64)]| {
+        let shown: Vec<_> = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if shown.is_empty() {
+            "none".to_owned()
+        } else {
+            shown.join(", ")
+        }
+    };
+    for (label, value) in [
+        ("messages", short(run.messages)),
+        ("deliveries", short(run.deliveries)),
+        ("events", short(run.events)),
+        ("virtual time", time(run.virtual_ns)),
+        ("faults", counts(&run.faults)),
+        ("second pick-ups", counts(&run.mechanisms)),
+        (
+            "trace",
+            format!("{} lines, {:016x}", run.trace.len(), run.hash),
+        ),
+    ] {
+        let _ = writeln!(text, "  {label:<15}  {value}");
+    }
+    text
+}
+
+fn tell_machines(args: &Args, scenario: &Scenario, run: &RunResult, code: u8, out: &mut Out) {
+    if args.trace {
+        let mut text = String::new();
+        for line in &run.trace {
+            let line = json!({
+                "type": "trace", "at_ns": line.at, "actor": &*line.actor, "what": line.what,
+                "subject": &*line.subject, "detail": line.detail,
+            });
+            let _ = writeln!(text, "{line}");
+        }
+        out.text(&text);
+    }
+    let line = json!({
+        "type": "replay",
+        "scenario": scenario.name,
+        "seed": run.seed,
+        "verdict": run.verdict,
+        "because": run.inconclusive,
+        "reproduced": args.expect.map(|_| code == 1),
+        "anomalies": run.anomalies,
+        "trace_hash": format!("{:016x}", run.hash),
+        "messages": run.messages,
+        "deliveries": run.deliveries,
+        "events": run.events,
+        "virtual_ns": run.virtual_ns,
+    });
+    out.line(&line.to_string());
+}
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::*;
+use crate::harness::run::{LiveError, RunResult};
+use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
+
+/// Every seed in these scenarios is valid, except for what their names say.
+fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
+    let lost = Anomaly {
+        kind: AnomalyKind::Lost,
+        checker: "no-lost-work",
+        message: Arc::from("order-1"),
+        message_id: None,
+        consumer: Arc::from(""),
+        promise: "Every committed event takes effect.",
+        seen: "it took none".to_owned(),
+    };
+    let verdict = match scenario.name.as_str() {
+        "violated" if seed == 17 => Verdict::Violated,
+        "unclear" if seed == 3 => Verdict::Inconclusive,
+        _ => Verdict::Valid,
+    };
+    RunResult {
+        seed,
+        verdict,
+        anomalies: vec![lost; usize::from(verdict == Verdict::Violated)],
+        inconclusive: None,
+        messages: 1,
+        deliveries: 1,
+        events: seed,
+        virtual_ns: 1_000_000,
+        faults: vec![("crash", seed % 3)],
+        mechanisms: Vec::new(),
+        hash: seed,
+        trace: Vec::new(),
+    }
+}
+
+fn workloads() -> Vec<Registered> {
+    vec![Registered {
+        name: "fake",
+        simulate,
+        run_live: |_, options| match options.seed {
+            1 => Err(LiveError::Environment(
+                "the broker does not answer".to_owned(),
+            )),
+            _ => Err(LiveError::Other("no".to_owned())),
+        },
+    }]
+}
+
+struct Files(PathBuf);
+
+impl Files {
+    /// A directory of its own for a test, with a scenario of each of these names.
+    fn new(test: &str, names: &[&str]) -> Self {
+        let of = format!("redeliver-cli-{test}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(of);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        for name in names {
+            let text = "question = \"Is it?\"\nworkload = \"fake\"\nmessages = 1\nseeds = 40\n";
+            let path = directory.join(name).with_extension("toml");
+            std::fs::write(path, text).expect("a file");
+        }
+        Self(directory)
+    }
+
+    fn command(&self, line: &str) -> u8 {
+        let directory = self.0.display().to_string();
+        let words = line
+            .split(' ')
+            .map(|word| word.replace("DIR", &directory).into());
+        let arguments = std::iter::once("redeliver".into()).chain(words);
+        main_with(arguments.collect(), workloads())
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // What is left over in the temporary directory harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_exit_code_is_the_worst_verdict() {
+    let files = Files::new("codes", &["calm", "unclear", "violated"]);
+    for (line, code) in [
+        ("gate DIR/calm.toml", 0),
+        ("gate DIR/calm.toml DIR/unclear.toml --jobs 2", 3),
+        ("gate DIR/unclear.toml --seed 4", 0),
+        ("gate DIR --format json --jobs 3", 1),
+        ("gate DIR --seeds 16 --seed 1", 3),
+        ("gate DIR/violated.toml --for 1ms --seed 0x11", 1),
+        ("gate DIR/nowhere.toml", 2),
+        ("gate DIR/calm.toml --seed x", 2),
+        ("gate DIR/calm.toml --seeds 1 --for 1s", 2),
+        ("replay DIR/violated.toml --seed 17", 1),
+        ("replay DIR/violated.toml --seed 17 --expect lost:11", 1),
+        (
+            "replay DIR/violated.toml --seed 17 --expect lost:12 --format json",
+            3,
+        ),
+        ("replay DIR/violated.toml --seed 18 --expect lost:11", 0),
+        ("replay DIR/violated.toml", 2),
+        (
+            "run DIR/calm.toml --on rabbitmq --amqp-url a --database-url b",
+            4,
+        ),
+        (
+            "run DIR/calm.toml --on rabbitmq --amqp-url a --database-url b --seed 2",
+            3,
+        ),
+        (
+            "run DIR/calm.toml --on carrier-pigeon --amqp-url a --database-url b",
+            2,
+        ),
+        ("scenarios DIR", 0),
+        ("schema", 0),
+        ("--version", 0),
+        ("frobnicate", 2),
+    ] {
+        assert_eq!(files.command(line), code, "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_scenario_is_wrong_usage_even_beside_a_violated_one() {
+    let files = Files::new("wrong", &["violated"]);
+    std::fs::write(files.path().join("broken.toml"), "question = 3\n").expect("a file");
+    assert_eq!(files.command("gate DIR"), USAGE);
+    assert_eq!(files.command("scenarios DIR"), USAGE);
+}
+
+#[test]
+fn junit_tells_the_story() {
+    let files = Files::new("junit", &["calm", "unclear", "violated"]);
+    assert_eq!(files.command("gate DIR --junit DIR/report.xml"), 1);
+    let report = std::fs::read_to_string(files.path().join("report.xml")).expect("a report");
+    assert!(
+        report.contains(r#"tests="3" failures="1" errors="1""#),
+        "{report}"
+    );
+    assert!(report.contains("redeliver replay"), "{report}");
+    assert!(
+        report.contains("--seed 17 --expect lost:0000000000000011"),
+        "{report}"
+    );
+    assert_eq!(
+        files.command("gate DIR/calm.toml --junit DIR/no/where.xml"),
+        ENVIRONMENT
+    );
+    assert_eq!(
+        files.command("gate DIR/violated.toml --junit DIR/no/where.xml"),
+        1
+    );
+}

@@ -1,0 +1,39 @@
+//! The workloads that a command line knows.
+
+use crate::harness::run::Registered;
+use crate::harness::workload::Workload;
+
+/// Makes the list of workloads for [`cli::main`](crate::cli::main).
+///
+/// Each is an expression that gives a [`Workload`]; it is evaluated for every run, so it must be
+/// cheap and may not capture anything: a constant, a unit struct, a constructor.
+///
+/// ```ignore
+/// fn main() -> std::process::ExitCode {
+///     redeliver::cli::main(redeliver::workloads![Checkout])
+/// }
+/// ```
+#[macro_export]
+macro_rules! workloads {
+    ($($workload:expr),* $(,)?) => {
+        ::std::vec![$($crate::harness::run::Registered {
+            name: $crate::harness::registry::name_of(&$workload),
+            simulate: |scenario, seed, record| {
+                $crate::harness::run::simulate(&$workload, scenario, seed, record)
+            },
+            run_live: |scenario, options| {
+                $crate::harness::run::run_live(&$workload, scenario, options)
+            },
+        }),*]
+    };
+}
+
+/// The name of a workload, for [`workloads!`](crate::workloads).
+pub fn name_of<L: Workload>(_: &L) -> &'static str {
+    L::NAME
+}
+
+/// The registered workload of this name.
+pub fn find<'a>(workloads: &'a [Registered], name: &str) -> Option<&'a Registered> {
+    workloads.iter().find(|registered| registered.name == name)
+}

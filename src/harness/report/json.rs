@@ -1,0 +1,178 @@
+//! Results as NDJSON: one object a line.
+//!
+//! Numbers stay below 2^53 for seeds made by `gate`, so that readers that know only doubles keep
+//! them; `replay` holds the seed in any case.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Tally, Violation, story};
+use crate::harness::verdict::{Anomaly, Verdict};
+
+type Counts = BTreeMap<&'static str, u64>;
+
+#[derive(Serialize)]
+struct ScenarioLine<'a> {
+    r#type: &'static str,
+    scenario: &'a str,
+    path: String,
+    question: &'a str,
+    verdict: Verdict,
+    because: Option<String>,
+    first_seed: u64,
+    seeds: u64,
+    messages: u64,
+    deliveries: u64,
+    events: u64,
+    faults: Counts,
+    second_pickups: Counts,
+    allowed: Vec<&'static str>,
+    anomalies: u64,
+    violated_seeds: u64,
+    virtual_seconds: f64,
+    wall_seconds: f64,
+    virtual_to_real: f64,
+}
+
+#[derive(Serialize)]
+struct ViolationLine<'a> {
+    r#type: &'static str,
+    scenario: &'a str,
+    path: String,
+    seed: u64,
+    anomaly: &'static str,
+    expected: bool,
+    checker: &'static str,
+    message: &'a str,
+    message_id: Option<uuid::Uuid>,
+    consumer: &'a str,
+    promise: &'static str,
+    seen: &'a str,
+    trace_hash: String,
+    replay: String,
+}
+
+#[derive(Serialize)]
+struct SummaryLine {
+    r#type: &'static str,
+    verdict: Verdict,
+    scenarios: u64,
+    seeds: u64,
+    messages: u64,
+    deliveries: u64,
+    events: u64,
+    anomalies: u64,
+    virtual_seconds: f64,
+    wall_seconds: f64,
+    max_rss_bytes: Option<u64>,
+    interrupted: bool,
+    not_covered: &'static str,
+}
+
+fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a report is JSON")
+}
+
+/// Seconds with microseconds: reports are not for computing with.
+fn seconds(ns: u128) -> f64 {
+    let micros = u64::try_from(ns / 1_000).unwrap_or(u64::MAX);
+    Duration::from_micros(micros).as_secs_f64()
+}
+
+fn counts(pairs: &[(&'static str, u64)]) -> Counts {
+    pairs
+        .iter()
+        .copied()
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// The line of a scenario.
+pub fn scenario(tally: &Tally) -> String {
+    let (verdict, because) = tally.verdict();
+    let (virtual_seconds, wall) = (seconds(tally.virtual_ns), tally.wall.as_secs_f64());
+    let ratio = if wall > 0.0 {
+        (virtual_seconds / wall).round()
+    } else {
+        0.0
+    };
+    line(&ScenarioLine {
+        r#type: "scenario",
+        scenario: &tally.scenario.name,
+        path: tally.scenario.path.display().to_string(),
+        question: &tally.scenario.question,
+        verdict,
+        because,
+        first_seed: tally.first_seed,
+        seeds: tally.seeds,
+        messages: tally.messages,
+        deliveries: tally.deliveries,
+        events: tally.events,
+        faults: counts(&tally.faults),
+        second_pickups: counts(&tally.mechanisms),
+        allowed: tally
+            .scenario
+            .allow
+            .iter()
+            .map(|check| check.as_str())
+            .collect(),
+        anomalies: tally.anomalies,
+        violated_seeds: tally.violated,
+        virtual_seconds,
+        wall_seconds: seconds(tally.wall.as_nanos()),
+        virtual_to_real: ratio,
+    })
+}
+
+/// The line of one anomaly of a violated seed.
+pub fn violation(tally: &Tally, of: &Violation, anomaly: &Anomaly, program: &str) -> String {
+    let path = &tally.scenario.path;
+    line(&ViolationLine {
+        r#type: "violation",
+        scenario: &tally.scenario.name,
+        path: path.display().to_string(),
+        seed: of.seed,
+        anomaly: anomaly.kind.as_str(),
+        expected: tally.is_expected(anomaly.kind),
+        checker: anomaly.checker,
+        message: &anomaly.message,
+        message_id: anomaly.message_id,
+        consumer: &anomaly.consumer,
+        promise: anomaly.promise,
+        seen: &anomaly.seen,
+        trace_hash: format!("{:016x}", of.hash),
+        replay: story::replay_line(program, path, of.seed, anomaly, of.hash),
+    })
+}
+
+/// The last line.
+pub fn summary(tallies: &[Tally], verdict: Verdict, wall: Duration, interrupted: bool) -> String {
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum();
+    line(&SummaryLine {
+        r#type: "summary",
+        verdict,
+        scenarios: tallies.len() as u64,
+        seeds: sum(|tally| tally.seeds),
+        messages: sum(|tally| tally.messages),
+        deliveries: sum(|tally| tally.deliveries),
+        events: sum(|tally| tally.events),
+        anomalies: sum(|tally| tally.anomalies),
+        virtual_seconds: seconds(tallies.iter().map(|tally| tally.virtual_ns).sum()),
+        wall_seconds: seconds(wall.as_nanos()),
+        max_rss_bytes: max_rss_bytes(),
+        interrupted,
+        not_covered: super::NOT_COVERED,
+    })
+}
+
+/// The largest memory that this process had, where the system says (Linux: `VmHWM`).
+pub fn max_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,200 @@
+//! Runs of one scenario, added up.
+
+use std::time::Duration;
+
+use redeliver_sim::fault::Kind;
+
+use crate::harness::run::RunResult;
+use crate::harness::scenario::Scenario;
+use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
+
+/// Violated seeds that are kept with what was wrong; the rest is counted.
+const KEPT: usize = 100;
+
+/// A run that broke a promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its seed.
+    pub seed: u64,
+    /// Its trace hash.
+    pub hash: u64,
+    /// What was wrong.
+    pub anomalies: Vec<Anomaly>,
+}
+
+/// Runs of one scenario, added up in the order of their seeds.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The first seed.
+    pub first_seed: u64,
+    /// Runs.
+    pub seeds: u64,
+    /// Messages accepted.
+    pub messages: u64,
+    /// Hand-overs to consumers.
+    pub deliveries: u64,
+    /// History entries and steps of the world.
+    pub events: u64,
+    /// Virtual time of all runs.
+    pub virtual_ns: u128,
+    /// Wall time, over all jobs at once.
+    pub wall: Duration,
+    /// Faults that struck, by kind.
+    pub faults: Vec<(&'static str, u64)>,
+    /// What caused second pick-ups.
+    pub mechanisms: Vec<(&'static str, u64)>,
+    /// Anomalies in all runs.
+    pub anomalies: u64,
+    /// Runs with anomalies.
+    pub violated: u64,
+    /// The first of them.
+    pub violations: Vec<Violation>,
+    /// Runs that came to nothing, and why the first did.
+    pub inconclusive: (u64, Option<String>),
+    /// The runs that were planned were not all made.
+    pub interrupted: bool,
+    kinds: Vec<AnomalyKind>,
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub fn new(scenario: &Scenario, first_seed: u64) -> Self {
+        Self {
+            scenario: scenario.clone(),
+            first_seed,
+            seeds: 0,
+            messages: 0,
+            deliveries: 0,
+            events: 0,
+            virtual_ns: 0,
+            wall: Duration::ZERO,
+            faults: Vec::new(),
+            mechanisms: Vec::new(),
+            anomalies: 0,
+            violated: 0,
+            violations: Vec::new(),
+            inconclusive: (0, None),
+            interrupted: false,
+            kinds: Vec::new(),
+        }
+    }
+
+    /// Adds a run.
+    pub fn add(&mut self, run: RunResult) {
+        self.seeds += 1;
+        self.messages += run.messages;
+        self.deliveries += run.deliveries;
+        self.events += run.events;
+        self.virtual_ns += u128::from(run.virtual_ns);
+        merge(&mut self.faults, &run.faults);
+        merge(&mut self.mechanisms, &run.mechanisms);
+        match run.verdict {
+            Verdict::Valid => {}
+            Verdict::Inconclusive => {
+                let why = run
+                    .inconclusive
+                    .unwrap_or_else(|| "nothing was measured".to_owned());
+                self.inconclusive.0 += 1;
+                let seed = run.seed;
+                self.inconclusive
+                    .1
+                    .get_or_insert_with(|| format!("seed {seed}: {why}"));
+            }
+            Verdict::Violated => self.add_violation(run),
+        }
+    }
+
+    fn add_violation(&mut self, run: RunResult) {
+        self.violated += 1;
+        self.anomalies += run.anomalies.len() as u64;
+        for anomaly in &run.anomalies {
+            if !self.kinds.contains(&anomaly.kind) {
+                self.kinds.push(anomaly.kind);
+            }
+        }
+        if self.violations.len() < KEPT {
+            self.violations.push(Violation {
+                seed: run.seed,
+                hash: run.hash,
+                anomalies: run.anomalies,
+            });
+        }
+    }
+
+    /// The faults in the order of [`Kind::ALL`].
+    pub fn faults_in_order(&self) -> Vec<(&'static str, u64)> {
+        let rank = |name: &str| Kind::ALL.iter().position(|kind| kind.as_str() == name);
+        let mut faults: Vec<_> = self.faults.iter().copied().filter(|f| f.1 > 0).collect();
+        faults.sort_by_key(|(name, _)| (rank(name).unwrap_or(usize::MAX), *name));
+        faults
+    }
+
+    /// Whether this anomaly is what the scenario is there to show.
+    pub fn is_expected(&self, kind: AnomalyKind) -> bool {
+        self.scenario.expect.anomalies.contains(&kind)
+    }
+
+    /// The verdict over all runs, with what the scenario expects of them, and why where it is
+    /// inconclusive.
+    pub fn verdict(&self) -> (Verdict, Option<String>) {
+        if self.violated > 0 && self.kinds.iter().any(|kind| !self.is_expected(*kind)) {
+            return (Verdict::Violated, None);
+        }
+        let expect = &self.scenario.expect;
+        if self.violated > 0 && expect.verdict != Verdict::Violated {
+            return (Verdict::Violated, None);
+        }
+        match self.doubt() {
+            Some(why) => (Verdict::Inconclusive, Some(why)),
+            None => (Verdict::Valid, None),
+        }
+    }
+
+    fn doubt(&self) -> Option<String> {
+        let expect = &self.scenario.expect;
+        if self.seeds == 0 {
+            return Some("nothing was run".to_owned());
+        }
+        if self.interrupted {
+            return Some(format!("stopped after {} seeds", self.seeds));
+        }
+        if let (1.., Some(why)) = &self.inconclusive {
+            return Some(why.clone());
+        }
+        if self.messages == 0 {
+            return Some("no message was accepted".to_owned());
+        }
+        let struck = |kind: &Kind| {
+            self.faults
+                .iter()
+                .any(|(k, n)| *k == kind.as_str() && *n > 0)
+        };
+        let absent: Vec<_> = expect
+            .reached
+            .iter()
+            .filter(|kind| !struck(kind))
+            .map(|kind| kind.as_str())
+            .collect();
+        if !absent.is_empty() {
+            return Some(format!("never struck: {}", absent.join(", ")));
+        }
+        let unseen: Vec<_> = expect
+            .anomalies
+            .iter()
+            .filter(|kind| !self.kinds.contains(kind))
+            .map(|kind| kind.as_str())
+            .collect();
+        (!unseen.is_empty()).then(|| format!("expected and not seen: {}", unseen.join(", ")))
+    }
+}
+
+fn merge(into: &mut Vec<(&'static str, u64)>, from: &[(&'static str, u64)]) {
+    for (name, count) in from {
+        match into.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum += count,
+            None => into.push((name, *count)),
+        }
+    }
+}

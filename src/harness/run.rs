@@ -1,0 +1,115 @@
+//! One run of one scenario with one seed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::harness::scenario::Scenario;
+use crate::harness::verdict::{Anomaly, Verdict};
+use crate::pipeline::topology::QueueType;
+
+pub use crate::harness::live::run_live;
+pub use crate::harness::simulate::simulate;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct RunResult {
+    /// Its seed.
+    pub seed: u64,
+    /// Its verdict, before the scenario's expectations over all seeds.
+    pub verdict: Verdict,
+    /// Every broken promise.
+    pub anomalies: Vec<Anomaly>,
+    /// Why nothing can be said, where nothing can.
+    pub inconclusive: Option<String>,
+    /// Messages that were accepted: requests and everything that followed from them.
+    pub messages: u64,
+    /// Hand-overs to a consumer.
+    pub deliveries: u64,
+    /// Entries of the history and steps of the world.
+    pub events: u64,
+    /// Virtual time in nanoseconds; wall time in a real run.
+    pub virtual_ns: u64,
+    /// Faults that struck, by kind.
+    pub faults: Vec<(&'static str, u64)>,
+    /// What caused second pick-ups.
+    pub mechanisms: Vec<(&'static str, u64)>,
+    /// Hash over the whole trace.
+    pub hash: u64,
+    /// The trace; empty unless recorded.
+    pub trace: Vec<TraceLine>,
+}
+
+/// One line of a recorded trace.
+pub type TraceLine = redeliver_sim::trace::Entry;
+
+/// A workload that the command line knows. Made by [`workloads!`](crate::workloads).
+#[derive(Clone, Copy, Debug)]
+pub struct Registered {
+    /// Its name in scenario files.
+    pub name: &'static str,
+    /// Runs a scenario in the seeded world: seed, and whether to keep the trace.
+    pub simulate: fn(&Scenario, u64, bool) -> RunResult,
+    /// Runs a scenario on real servers.
+    pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
+}
+
+/// A text that is never shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where and how a real run happens.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// URL of the broker, with its password.
+    pub amqp_url: Secret,
+    /// URL of the database, with its password.
+    pub database_url: Secret,
+    /// Makes the requests and places the faults.
+    pub seed: u64,
+    /// In place of the scenario's.
+    pub queue_type: Option<QueueType>,
+    /// Set from outside to end the run early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What a real run came to.
+#[derive(Clone, Debug)]
+pub struct LiveReport {
+    /// As of a simulated run.
+    pub result: RunResult,
+    /// Faults of the scenario that real servers were not given.
+    pub not_given: Vec<String>,
+    /// How long it took.
+    pub wall: Duration,
+}
+
+/// Why a real run could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LiveError {
+    /// A server does not answer or refuses.
+    #[error("{0}")]
+    Environment(String),
+    /// Everything else.
+    #[error("{0}")]
+    Other(String),
+}

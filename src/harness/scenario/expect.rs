@@ -1,0 +1,94 @@
+//! What has to come out of a scenario.
+
+use std::sync::Arc;
+
+use redeliver_sim::fault::Kind;
+
+use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
+
+/// Expectations beside the promises that the checkers judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// [`Verdict::Valid`], or [`Verdict::Violated`] for what no pipeline can mend.
+    pub verdict: Verdict,
+    /// Where it is violated: the anomalies that have to appear among the seeds, and no others.
+    pub anomalies: Vec<AnomalyKind>,
+    /// Faults that have to strike somewhere among the seeds, or nothing was tested.
+    pub reached: Vec<Kind>,
+    /// Dead letters at the end of each run: at least, at most.
+    pub dead_letters: Option<(u64, u64)>,
+    /// Hand-overs of work that another worker had begun, in each run, at most.
+    pub max_second_pickups: Option<u64>,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self {
+            verdict: Verdict::Valid,
+            anomalies: Vec::new(),
+            reached: Vec::new(),
+            dead_letters: None,
+            max_second_pickups: None,
+        }
+    }
+}
+
+impl Expect {
+    /// Judges one run by its dead letters and second pick-ups.
+    pub fn judge(&self, dead_letters: u64, mechanisms: &[(&'static str, u64)]) -> Vec<Anomaly> {
+        let mut found = Vec::new();
+        if let Some((min, max)) = self.dead_letters
+            && !(min..=max).contains(&dead_letters)
+        {
+            found.push(unmet(
+                "The scenario says how many dead letters there are at the end.",
+                format!("there are {dead_letters} dead letters, and {min} to {max} are expected"),
+            ));
+        }
+        let pickups: u64 = mechanisms.iter().map(|(_, count)| count).sum();
+        if let Some(max) = self.max_second_pickups.filter(|max| pickups > *max) {
+            let causes: Vec<_> = mechanisms
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(cause, count)| format!("{cause} {count}"))
+                .collect();
+            found.push(unmet(
+                "The scenario bounds how often work that one worker began is handed to another.",
+                format!(
+                    "{pickups} second pick-ups ({}), at most {max}",
+                    causes.join(", ")
+                ),
+            ));
+        }
+        found
+    }
+}
+
+fn unmet(promise: &'static str, seen: String) -> Anomaly {
+    Anomaly {
+        kind: AnomalyKind::Invariant,
+        checker: "expectation",
+        message: Arc::from(""),
+        message_id: None,
+        consumer: Arc::from(""),
+        promise,
+        seen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_inclusive() {
+        let expect = Expect {
+            dead_letters: Some((1, 2)),
+            max_second_pickups: Some(1),
+            ..Expect::default()
+        };
+        assert!(expect.judge(1, &[("lease", 1)]).is_empty());
+        assert!(expect.judge(2, &[]).is_empty());
+        assert_eq!(expect.judge(3, &[("lease", 1), ("requeued", 1)]).len(), 2);
+    }
+}

@@ -1,0 +1,210 @@
+//! For a team's `cargo test`: its workload over many seeds.
+//!
+//! ```ignore
+//! #[test]
+//! fn checkout_survives_lost_confirms() {
+//!     Check::new(Checkout)
+//!         .seeds(500)
+//!         .fault(Rule::new(Kind::LostConfirm, 50_000))
+//!         .check();
+//! }
+//! ```
+//!
+//! A failing test tells the story of the first violated seed and how to run that seed alone:
+//! `REDELIVER_SEED=17 cargo test checkout_survives_lost_confirms`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rayon::prelude::*;
+use redeliver_sim::fault::{Event, Rule};
+
+use crate::harness::report::{Tally, story};
+use crate::harness::run::{RunResult, simulate};
+use crate::harness::scenario::Scenario;
+use crate::harness::verdict::Verdict;
+use crate::harness::workload::Workload;
+use crate::pipeline::policy::Policy;
+
+/// When set, the one seed that [`Check::check`] runs, with its whole trace.
+pub const SEED_VARIABLE: &str = "REDELIVER_SEED";
+
+/// Seeds that run between two looks at whether one was violated.
+const CHUNK: u64 = 256;
+
+/// A workload with faults, to be run over many seeds.
+#[derive(Clone, Debug)]
+#[must_use = "nothing runs before `check`"]
+pub struct Check<L> {
+    workload: L,
+    scenario: Scenario,
+    seeds: u64,
+    first: u64,
+}
+
+impl<L: Workload> Check<L> {
+    /// A calm scenario of this workload, over 100 seeds from 1 on.
+    pub fn new(workload: L) -> Self {
+        let scenario = Scenario::new(&test_name(), L::NAME);
+        Self {
+            workload,
+            scenario,
+            seeds: 100,
+            first: 1,
+        }
+    }
+
+    /// A scenario from a file.
+    ///
+    /// # Panics
+    /// With the mistakes in that file.
+    pub fn scenario(workload: L, path: impl AsRef<Path>) -> Self {
+        let scenario = match Scenario::load(path.as_ref(), &[L::NAME]) {
+            Ok(scenario) => scenario,
+            Err(error) => panic!("{error}"),
+        };
+        let seeds = u64::from(scenario.seeds);
+        Self {
+            workload,
+            scenario,
+            seeds,
+            first: 1,
+        }
+    }
+
+    /// How many seeds.
+    pub fn seeds(mut self, seeds: u64) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// The first seed.
+    pub fn from_seed(mut self, seed: u64) -> Self {
+        self.first = seed;
+        self
+    }
+
+    /// How many requests a run has, and over which time they come.
+    pub fn messages(mut self, messages: u32, over: Duration) -> Self {
+        self.scenario.messages = messages;
+        self.scenario.over = over;
+        self.healing()
+    }
+
+    /// The numbers of the pipeline.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.scenario.policy = policy;
+        self
+    }
+
+    /// Adds faults that strike by chance.
+    pub fn faults(mut self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        self.scenario.rules.extend(rules);
+        self.healing()
+    }
+
+    /// Adds a fault that strikes by chance.
+    pub fn fault(self, rule: Rule) -> Self {
+        self.faults([rule])
+    }
+
+    /// Adds a fault that happens at a time.
+    pub fn event(mut self, event: Event) -> Self {
+        self.scenario.events.push(event);
+        self.healing()
+    }
+
+    /// Lets each seed choose among the faults.
+    pub fn swarm(mut self) -> Self {
+        self.scenario.swarm = true;
+        self
+    }
+
+    /// Whatever else a scenario has.
+    pub fn with(mut self, change: impl FnOnce(&mut Scenario)) -> Self {
+        change(&mut self.scenario);
+        self
+    }
+
+    fn healing(mut self) -> Self {
+        self.scenario.faults_until = self.scenario.last_fault();
+        self
+    }
+
+    /// Runs all seeds, on all cores.
+    ///
+    /// # Panics
+    /// With the story of the first violated seed, or with the reason why nothing can be said.
+    pub fn check(self) {
+        self.refuse_contradictions();
+        if let Some(seed) = alone() {
+            return self.judge(seed, true);
+        }
+        let mut tally = Tally::new(&self.scenario, self.first);
+        let mut next = 0;
+        while next < self.seeds {
+            let end = self.seeds.min(next + CHUNK);
+            let runs: Vec<RunResult> = (next..end)
+                .into_par_iter()
+                .map(|i| self.run(self.first.wrapping_add(i), false))
+                .collect();
+            for run in runs {
+                if run.verdict == Verdict::Violated {
+                    return self.judge(run.seed, false);
+                }
+                tally.add(run);
+            }
+            next = end;
+        }
+        if let (Verdict::Inconclusive, Some(why)) = tally.verdict() {
+            panic!("inconclusive: {why}");
+        }
+    }
+
+    fn refuse_contradictions(&self) {
+        for found in self.scenario.policy.contradictions() {
+            assert!(self.scenario.allow.contains(&found.check), "{found}");
+        }
+    }
+
+    fn run(&self, seed: u64, record: bool) -> RunResult {
+        simulate(&self.workload, &self.scenario, seed, record)
+    }
+
+    /// Runs one seed with recording, and panics with its story.
+    fn judge(&self, seed: u64, full: bool) {
+        let run = self.run(seed, true);
+        if full {
+            for line in &run.trace {
+                println!("{line}");
+            }
+        }
+        let replay = format!("{SEED_VARIABLE}={seed} cargo test {}", self.scenario.name);
+        match run.verdict {
+            Verdict::Valid if full => println!("seed {seed} is valid"),
+            Verdict::Valid => panic!("seed {seed} was violated, and is valid when recorded"),
+            Verdict::Violated => panic!("{}", story::render(&self.scenario, &run, &replay)),
+            Verdict::Inconclusive => panic!(
+                "seed {seed} is inconclusive: {}\n  {replay}",
+                run.inconclusive
+                    .as_deref()
+                    .unwrap_or("nothing was measured")
+            ),
+        }
+    }
+}
+
+/// The seed of the environment.
+fn alone() -> Option<u64> {
+    let text = std::env::var(SEED_VARIABLE).ok()?;
+    match crate::harness::seed::parse(&text) {
+        Ok(seed) => Some(seed),
+        Err(why) => panic!("{SEED_VARIABLE}: {why}"),
+    }
+}
+
+/// The running test, by the name of its thread.
+fn test_name() -> String {
+    let thread = std::thread::current();
+    thread.name().unwrap_or("test").to_owned()
+}
