@@ -10,34 +10,34 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use redeliver_sim::broker::Limits;
+use redeliver_sim::fault::{Event, Kind};
 use redeliver_sim::{Options, World as Simulated, sleep, try_with, with};
 
 use crate::env::sim::SimEnv;
+use crate::harness::build::{Build, Shipped, WorldOf};
 use crate::harness::checkers::View;
 use crate::harness::client;
 use crate::harness::history::Recorder;
 use crate::harness::judge::{self, Measured};
 use crate::harness::plan::Plan;
 use crate::harness::reading::FinalReading;
-use crate::harness::record::{Log, Watched, watch};
+use crate::harness::record::{Log, watch};
 use crate::harness::run::RunResult;
 use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
 use crate::harness::swarm;
 use crate::harness::workload::Workload;
-use crate::pipeline::consumer::Runner;
 use crate::pipeline::handler::Consumer;
-use crate::pipeline::relay::Relay;
 use crate::ports::env::nanos;
-use crate::ports::{Ports, Transport};
+use crate::ports::{Ports, Transport, World};
 use crate::rabbitmq::sim::SimAmqp;
 use crate::rabbitmq::{Names, RabbitMq, envelope};
 use crate::service::sim::SimService;
 use crate::store::sim::{SimStore, Tables};
 
-/// The ports of a simulated process.
-pub type SimWorld = Watched<RabbitMq<SimAmqp, SimEnv>, SimStore, SimService, SimEnv>;
+/// The watched ports of a process of the shipped pipeline.
+pub type SimWorld = WorldOf<Shipped>;
 
 /// The namespace of simulated queues: one world, one pipeline.
 pub(super) const NAMESPACE: &str = "rd";
@@ -49,6 +49,17 @@ const STEP_LIMIT: u64 = 40_000_000;
 /// Runs a scenario in the seeded world. The same workload, scenario, seed and build give the same
 /// result, to the last bit of its hash.
 pub fn simulate<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    seed: u64,
+    record: bool,
+) -> RunResult {
+    simulate_built(&Shipped, workload, scenario, seed, record)
+}
+
+/// As [`simulate`], with processes made in another way.
+pub fn simulate_built<L: Workload, B: Build>(
+    build: &B,
     workload: &L,
     scenario: &Scenario,
     seed: u64,
@@ -68,8 +79,8 @@ pub fn simulate<L: Workload>(
     let recorder = Recorder::default();
     let main = {
         let (workload, scenario) = (workload.clone(), scenario.clone());
-        let (plan, recorder) = (plan.clone(), recorder.clone());
-        async move { play(&workload, &scenario, &plan, &recorder, swarm).await }
+        let (plan, recorder, build) = (plan.clone(), recorder.clone(), build.clone());
+        async move { play(build, &workload, &scenario, &plan, &recorder, swarm).await }
     };
     let (ended, outcome) = Simulated::run(&options, main);
     let history = recorder.take();
@@ -103,18 +114,22 @@ pub fn simulate<L: Workload>(
     judge::result(workload, scenario, &plan, &view, measured)
 }
 
+/// What a process starts with: its ports and where they are watched.
+type Start<B> = (WorldOf<B>, Log<SimEnv>);
+
 /// Everything that a simulated process is made from.
 #[derive(Clone)]
-struct Kit {
+struct Kit<B> {
+    build: B,
     recorder: Recorder,
     channels: Arc<AtomicU64>,
     tables: Tables,
     transport: crate::rabbitmq::Options,
 }
 
-impl Kit {
+impl<B: Build> Kit<B> {
     /// The ports of the process whose task is running.
-    fn world(&self) -> (SimWorld, Log<SimEnv>) {
+    fn world(&self) -> Start<B> {
         let env = SimEnv::current();
         let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
         let ports = Ports {
@@ -123,11 +138,12 @@ impl Kit {
             service: SimService,
             env,
         };
-        (watch(ports, &log), log)
+        (watch(self.build.ports(ports), &log), log)
     }
 }
 
-async fn play<L: Workload>(
+async fn play<L: Workload, B: Build>(
+    build: B,
     workload: &L,
     scenario: &Scenario,
     plan: &Rc<Plan>,
@@ -143,6 +159,7 @@ async fn play<L: Workload>(
     let tables = with(|w| set_up(w, workload, scenario));
     let channels = Arc::default();
     let kit = Kit {
+        build,
         recorder: recorder.clone(),
         channels,
         tables,
@@ -154,12 +171,12 @@ async fn play<L: Workload>(
         .declare(&plan.topology)
         .await
         .expect("an empty broker takes any topology");
+    let names = Names::new(NAMESPACE);
     for event in swarm.events {
-        with(|w| w.plan(event));
+        with(|w| w.plan(addressed(event, &names)));
     }
     start_processes(workload, scenario, plan, &kit);
 
-    let names = Names::new(NAMESPACE);
     sleep(nanos(scenario.faults_until).saturating_sub(with(|w| w.now()))).await;
     with(|w| w.heal());
     let bound = scenario
@@ -167,6 +184,14 @@ async fn play<L: Workload>(
         .unwrap_or_else(|| plan.settle_bound(scenario));
     let settled = reading::settle(&names, tables, plan, bound).await;
     (reading::read(&names, tables, plan), settled)
+}
+
+/// Scenarios name a queue by its consumer.
+fn addressed(mut event: Event, names: &Names) -> Event {
+    if matches!(event.kind, Kind::UnboundQueue | Kind::LostConfirmed) {
+        event.target = event.target.map(|consumer| names.queue(&consumer));
+    }
+    event
 }
 
 fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> Tables {
@@ -182,34 +207,30 @@ fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> 
     w.database(Tables::create)
 }
 
-fn start_processes<L: Workload>(workload: &L, scenario: &Scenario, plan: &Rc<Plan>, kit: &Kit) {
+fn start_processes<L: Workload, B: Build>(
+    workload: &L,
+    scenario: &Scenario,
+    plan: &Rc<Plan>,
+    kit: &Kit<B>,
+) {
     for i in 1..=scenario.relays {
-        let (kit, policy) = (kit.clone(), scenario.policy.relay.clone());
-        add(
-            &format!("relay-{i}"),
-            move |kit_world| {
-                let (world, _) = kit_world;
-                Relay::new(world, policy.clone()).run()
-            },
-            kit,
-        );
+        let (build, policy) = (kit.build.clone(), scenario.policy.relay.clone());
+        let relay = move |(world, _): Start<B>| build.clone().relay(world, policy.clone());
+        add(&format!("relay-{i}"), relay, kit.clone());
     }
     for subscription in &plan.topology.subscriptions {
         for i in 1..=scenario.worker_processes {
-            let (workload, kit) = (workload.clone(), kit.clone());
+            let (workload, build) = (workload.clone(), kit.build.clone());
             let (policy, consumer) = (scenario.policy.clone(), subscription.consumer.clone());
-            let poisoned = plan.poisoned.clone();
-            add(
-                &format!("{consumer}-{i}"),
-                move |(world, log)| {
-                    let mut consumers = workload.consumers::<SimWorld>();
-                    let at = consumers.iter().position(|c| *c.name() == consumer);
-                    let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
-                    let consumer = observed(consumer, &log, &poisoned);
-                    Runner::new(world, consumer, policy.clone()).run()
-                },
-                kit,
-            );
+            let (name, poisoned) = (format!("{consumer}-{i}"), plan.poisoned.clone());
+            let worker = move |(world, log): Start<B>| {
+                let mut consumers = workload.consumers::<WorldOf<B>>();
+                let at = consumers.iter().position(|c| *c.name() == consumer);
+                let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
+                let consumer = observed(consumer, &log, &poisoned);
+                build.clone().consumer(world, consumer, policy.clone())
+            };
+            add(&name, worker, kit.clone());
         }
     }
     for i in 0..scenario.clients {
@@ -227,10 +248,10 @@ fn start_processes<L: Workload>(workload: &L, scenario: &Scenario, plan: &Rc<Pla
 }
 
 /// Adds a process whose main task is made anew at every start.
-fn add<F: Future<Output = ()> + 'static>(
+fn add<B: Build, F: Future<Output = ()> + 'static>(
     name: &str,
-    main: impl Fn((SimWorld, Log<SimEnv>)) -> F + 'static,
-    kit: Kit,
+    main: impl Fn(Start<B>) -> F + 'static,
+    kit: Kit<B>,
 ) {
     let main = Rc::new(main);
     with(|w| {
@@ -242,11 +263,11 @@ fn add<F: Future<Output = ()> + 'static>(
 }
 
 /// A consumer whose handlers are watched, and sabotaged where the scenario says so.
-fn observed(
-    consumer: Consumer<SimWorld>,
+fn observed<W: World<Env = SimEnv>>(
+    consumer: Consumer<W>,
     log: &Log<SimEnv>,
     poisoned: &Arc<crate::harness::sabotage::Poisoned>,
-) -> Consumer<SimWorld> {
+) -> Consumer<W> {
     let name = consumer.name().clone();
     let kill: Kill = Arc::new(|| {
         with(|w| {
