@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
             let mut asleep = fault_at(Seam::Service, Kind::Pause, 30, "charge-card");
             asleep.lasts = 240_000_000_000;
             asleep.limit = 2;
+            s.faults_until = Duration::from_secs(300);
             s.rules = vec![asleep, fault(Kind::DuplicatePublish, 100, "relay")];
         })
     },
