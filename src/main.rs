@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use redeliver::workloads::{Deposits, Onboarding, Orders};
+
 fn main() -> ExitCode {
-    redeliver::cli::main(redeliver::workloads![])
+    redeliver::cli::main(redeliver::workloads![Orders, Onboarding, Deposits])
 }

@@ -271,11 +271,6 @@ pub fn sleep(ns: u64) -> Sleep {
     }
 }
 
-/// Completes at a virtual time; at once if that has passed.
-pub(crate) fn sleep_until(at: u64) -> Sleep {
-    Sleep { at, timer: None }
-}
-
 /// See [`sleep`].
 #[derive(Debug)]
 pub struct Sleep {

@@ -14,13 +14,18 @@
 //! Architecture invariant: nothing in this package reads a wall clock, draws randomness from the
 //! operating system, starts a thread, or iterates a hash map.
 
+pub mod amqp;
 pub mod broker;
 pub mod choice;
 pub mod db;
 pub mod executor;
 pub mod fault;
 pub mod latency;
+mod nemesis;
 mod process;
+mod seam;
+pub mod service;
+pub mod sql;
 mod timer;
 pub mod trace;
 mod world;

@@ -38,7 +38,6 @@ pub(crate) struct Process {
     /// Asked to stop politely.
     pub(crate) stopping: bool,
     pub(crate) stop_wakers: Vec<std::task::Waker>,
-    pub(crate) randoms: u64,
 }
 
 impl Process {
@@ -54,7 +53,6 @@ impl Process {
             skew: 0,
             stopping: false,
             stop_wakers: Vec::new(),
-            randoms: 0,
         }
     }
 }

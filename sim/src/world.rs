@@ -8,10 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use crate::amqp::Net;
+use crate::broker::Profile;
 use crate::choice::{Choices, Key, Site, name, strikes};
 use crate::executor::{self, Foreign, TaskId, TaskWaker};
 use crate::fault::{Kind, Rule, Seam, Strike};
 use crate::process::{Process, ProcessId, State, Task};
+use crate::service::Services;
+use crate::sql::Sql;
 use crate::timer::Timers;
 use crate::trace::{Entry, Trace, word};
 
@@ -54,6 +58,10 @@ pub struct Options {
     pub step_limit: u64,
     /// Faults that strike at seams.
     pub rules: Vec<Rule>,
+    /// How long after a crash a process starts again, in nanoseconds.
+    pub restart_after: u64,
+    /// Which RabbitMQ the broker is.
+    pub profile: Profile,
 }
 
 impl Default for Options {
@@ -64,6 +72,8 @@ impl Default for Options {
             tokio: false,
             step_limit: 50_000_000,
             rules: Vec::new(),
+            restart_after: 1_000_000_000,
+            profile: Profile::Rabbit3_10,
         }
     }
 }
@@ -126,6 +136,14 @@ pub struct World {
     pub(crate) foreign: Arc<Foreign>,
     pub(crate) doomed: Vec<Task>,
     pub(crate) processes: Vec<Process>,
+    /// The broker and its clients' connections.
+    pub net: Net,
+    /// The database and its clients' sessions.
+    pub sql: Sql,
+    /// The outside services.
+    pub services: Services,
+    restart_after: u64,
+    on_heal: Vec<crate::timer::Action>,
     id: u64,
     choices: Choices,
     trace: Trace,
@@ -174,6 +192,11 @@ impl World {
             foreign: Arc::default(),
             doomed: Vec::new(),
             processes: Vec::new(),
+            net: Net::new(options.profile),
+            sql: Sql::default(),
+            services: Services::default(),
+            restart_after: options.restart_after,
+            on_heal: Vec::new(),
             id,
             choices: Choices::new(options.seed),
             trace: Trace::new(options.record),
@@ -580,19 +603,42 @@ impl World {
             .saturating_add_signed(self.processes[id.0 as usize].skew)
     }
 
-    /// 64 bits of chance for a process; its own count keeps draws of other processes apart.
-    pub fn random(&mut self, id: ProcessId, site: &'static str) -> u64 {
-        let work = self.work();
+    /// 64 bits of chance for a process, about the message of that name and attempt.
+    pub fn random(
+        &mut self,
+        id: ProcessId,
+        site: &'static str,
+        subject: &str,
+        attempt: u32,
+    ) -> u64 {
         let key = Key {
             site: Site::new(site),
             component: self.processes[id.0 as usize].id,
-            subject: work.0,
-            attempt: work.1,
+            subject: if subject.is_empty() { 0 } else { name(subject) },
+            attempt,
         };
         self.choices.draw(key)
     }
 
-    fn on_crash(&mut self, _id: ProcessId) {}
+    fn on_crash(&mut self, id: ProcessId) {
+        self.cut_connections_of(id);
+        self.cut_sessions_of(id);
+    }
+
+    /// How long after a crash a process starts again.
+    pub fn restart_after(&self) -> u64 {
+        self.restart_after
+    }
+
+    /// Whether a process has come to its end by itself: no task is left.
+    pub(crate) fn is_idle(&self, id: ProcessId) -> bool {
+        self.processes[id.0 as usize].tasks.is_empty()
+    }
+
+    /// The stable number of a process's name.
+    pub(crate) fn process_key(&self, id: ProcessId) -> u64 {
+        self.processes[id.0 as usize].id
+    }
 
     // ---- time ----
 
@@ -700,6 +746,37 @@ impl World {
             let incarnation = self.processes[i].incarnation;
             self.resume(id, incarnation);
         }
+        self.services.heal();
+        self.broker(|b| b.block_publishers(false));
+        for action in std::mem::take(&mut self.on_heal) {
+            action(self);
+        }
+    }
+
+    /// Lets `action` happen at a time, or at the heal where that comes first.
+    pub(crate) fn on_heal_or_at(&mut self, at: u64, action: impl FnOnce(&mut Self) + 'static) {
+        let once = Rc::new(Cell::new(Some(action)));
+        let again = Rc::clone(&once);
+        self.on_heal.push(Box::new(move |w| {
+            if let Some(action) = once.take() {
+                action(w);
+            }
+        }));
+        self.at(at, move |w| {
+            if let Some(action) = again.take() {
+                action(w);
+            }
+        });
+    }
+
+    /// Adds a line done by nobody in particular.
+    pub(crate) fn trace_world(
+        &mut self,
+        what: &'static str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        self.trace_for(ProcessId(0), what, n, detail);
     }
 
     /// Whether faults are over.
@@ -713,6 +790,28 @@ impl World {
     pub fn trace(&mut self, what: &'static str, n: [u64; 2], detail: impl FnOnce() -> String) {
         let process = self.current_process().unwrap_or(ProcessId(0));
         self.trace_for(process, what, n, detail);
+    }
+
+    /// Adds a line done by the current process, about the message of that name.
+    pub fn trace_about(
+        &mut self,
+        what: &'static str,
+        subject: &str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let process = self.current_process().unwrap_or(ProcessId(0));
+        let owner = &self.processes[process.0 as usize];
+        let entry = || Entry {
+            at: self.now,
+            actor: owner.name.clone(),
+            what,
+            subject: Arc::from(subject),
+            detail: detail(),
+        };
+        let about = if subject.is_empty() { 0 } else { name(subject) };
+        self.trace
+            .add(entry, self.now, word(what), [owner.id ^ about, n[0], n[1]]);
     }
 
     /// Adds a line done by `process`.

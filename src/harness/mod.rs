@@ -2,13 +2,24 @@
 //! them.
 
 pub mod checkers;
+pub mod client;
 pub mod history;
+pub mod judge;
+pub mod live;
+pub mod pickups;
+pub mod plan;
 pub mod reading;
+pub mod record;
 pub mod registry;
 pub mod report;
 pub mod run;
+pub mod sabotage;
 pub mod scenario;
 pub mod seed;
+pub mod simulate;
+mod simulated_reading;
+pub mod swarm;
 pub mod test;
+pub mod trace;
 pub mod verdict;
 pub mod workload;

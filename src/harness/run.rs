@@ -1,6 +1,4 @@
 //! One run of one scenario with one seed.
-//!
-//! Placeholder bodies: the types are what the command line and the reports are built on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +7,10 @@ use std::time::Duration;
 
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
-use crate::harness::workload::Workload;
 use crate::pipeline::topology::QueueType;
+
+pub use crate::harness::live::run_live;
+pub use crate::harness::simulate::simulate;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -42,33 +42,7 @@ pub struct RunResult {
 }
 
 /// One line of a recorded trace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceLine {
-    /// Nanoseconds since the start of the run.
-    pub at: u64,
-    /// Who.
-    pub actor: Arc<str>,
-    /// What: a short stable word; `fault` for faults.
-    pub what: &'static str,
-    /// The idempotency key of the message concerned; empty for none.
-    pub subject: Arc<str>,
-    /// The rest, for people.
-    pub detail: String,
-}
-
-impl fmt::Display for TraceLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (s, ns) = (self.at / 1_000_000_000, self.at % 1_000_000_000);
-        write!(f, "{s:>6}.{ns:09}  {:<14} {:<16}", self.actor, self.what)?;
-        if !self.subject.is_empty() {
-            write!(f, " {}", self.subject)?;
-        }
-        if !self.detail.is_empty() {
-            write!(f, "  {}", self.detail)?;
-        }
-        Ok(())
-    }
-}
+pub type TraceLine = redeliver_sim::trace::Entry;
 
 /// A workload that the command line knows. Made by [`workloads!`](crate::workloads).
 #[derive(Clone, Copy, Debug)]
@@ -138,41 +112,4 @@ pub enum LiveError {
     /// Everything else.
     #[error("{0}")]
     Other(String),
-}
-
-/// Runs a scenario in the seeded world.
-pub fn simulate<L: Workload>(
-    workload: &L,
-    scenario: &Scenario,
-    seed: u64,
-    record: bool,
-) -> RunResult {
-    let _ = (workload, scenario, record);
-    RunResult {
-        seed,
-        verdict: Verdict::Inconclusive,
-        anomalies: Vec::new(),
-        inconclusive: Some("the seeded world is not there yet".to_owned()),
-        messages: 0,
-        deliveries: 0,
-        events: 0,
-        virtual_ns: 0,
-        faults: Vec::new(),
-        mechanisms: Vec::new(),
-        hash: 0,
-        trace: Vec::new(),
-    }
-}
-
-/// Runs a scenario on real servers.
-///
-/// # Errors
-/// [`LiveError::Environment`] when a server does not answer.
-pub fn run_live<L: Workload>(
-    workload: &L,
-    scenario: &Scenario,
-    options: &LiveOptions,
-) -> Result<LiveReport, LiveError> {
-    let _ = (workload, scenario, options);
-    Err(LiveError::Other("real runs are not there yet".to_owned()))
 }

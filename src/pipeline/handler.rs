@@ -570,6 +570,18 @@ impl<W: World> Consumer<W> {
         }
     }
 
+    /// Puts something around every handler.
+    #[cfg_attr(
+        not(feature = "sim"),
+        expect(dead_code, reason = "only the harness wraps")
+    )]
+    pub(crate) fn map(mut self, wrap: impl Fn(Arc<dyn Erased<W>>) -> Arc<dyn Erased<W>>) -> Self {
+        for (_, handler) in self.handlers.values_mut() {
+            *handler = wrap(handler.clone());
+        }
+        self
+    }
+
     pub(crate) fn handler(&self, event_type: &str) -> Option<&Arc<dyn Erased<W>>> {
         self.handlers.get(event_type).map(|(_, handler)| handler)
     }

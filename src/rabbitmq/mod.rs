@@ -5,3 +5,119 @@
 //! therefore what is simulated.
 
 pub mod amqp;
+pub mod envelope;
+mod publisher;
+mod receiver;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod topology;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use publisher::AmqpPublisher;
+pub use receiver::AmqpReceiver;
+pub use topology::Names;
+
+use crate::pipeline::topology::Topology;
+use crate::ports::{Env, EnvExt, Transport, TransportError};
+use amqp::{Amqp, AmqpConnection, AmqpError};
+
+impl From<AmqpError> for TransportError {
+    fn from(error: AmqpError) -> Self {
+        match error {
+            AmqpError::Connection(_) => Self::Lost(error.to_string()),
+            AmqpError::Channel { .. } | AmqpError::Access(_) => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// What the transport has to know beside the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Put before every name on the broker.
+    pub namespace: String,
+    /// The delays that messages can wait; the same as in the topology.
+    pub rungs: Vec<Duration>,
+    /// How long to wait for the confirm of a copy.
+    pub confirm_timeout: Duration,
+    /// Largest payload in bytes; larger messages go to the dead letters.
+    pub max_payload: usize,
+}
+
+/// The transport over an `amqp` adapter.
+#[derive(Clone, Debug)]
+pub struct RabbitMq<A, E> {
+    amqp: A,
+    env: E,
+    names: Names,
+    options: Options,
+}
+
+impl<A: Amqp, E: Env> RabbitMq<A, E> {
+    /// A transport; connects when it is used.
+    pub fn new(amqp: A, env: E, options: Options) -> Self {
+        Self {
+            amqp,
+            env,
+            names: Names::new(&options.namespace),
+            options,
+        }
+    }
+
+    /// The names it uses.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Deletes everything that `topology` names, with the messages in it.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the broker cannot be reached or refuses.
+    pub async fn delete(&self, topology: &Topology) -> Result<(), TransportError> {
+        let connection = self.amqp.connect("redeliver delete").await?;
+        let channel = connection.open_channel().await?;
+        topology::delete(&channel, &self.names, topology).await?;
+        connection.close().await?;
+        Ok(())
+    }
+}
+
+impl<A: Amqp, E: Env> Transport for RabbitMq<A, E> {
+    type Publisher = AmqpPublisher<A, E>;
+    type Receiver = AmqpReceiver<A, E>;
+
+    async fn declare(&self, topology: &Topology) -> Result<(), TransportError> {
+        let connection = self.amqp.connect("redeliver declare").await?;
+        let channel = connection.open_channel().await?;
+        topology::declare(&channel, &self.names, topology).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {
+        AmqpPublisher::open(&self.amqp, self.env.clone(), self.names.clone(), name).await
+    }
+
+    async fn receiver(
+        &self,
+        name: &str,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<Self::Receiver, TransportError> {
+        AmqpReceiver::open(self, name, queue, prefetch).await
+    }
+}
+
+/// Waits for an answer of the broker, for a while.
+async fn within<E: Env, T: Send>(
+    env: &E,
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, AmqpError>> + Send,
+) -> Result<T, TransportError> {
+    match env.timeout(limit, work).await {
+        Some(result) => Ok(result?),
+        None => Err(TransportError::TimedOut(what.to_owned())),
+    }
+}

@@ -48,6 +48,11 @@ impl Exchange {
         }
     }
 
+    /// All bindings, in the order in which they were made.
+    pub(super) fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
     /// Binding twice is binding once.
     pub(super) fn bind(&mut self, binding: Binding) {
         let same = |other: &Binding| {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use amq_protocol_types::FieldTable;
+
 use super::{
     Broker, Content, Loss, Stats,
     channel::Channel,
@@ -61,6 +63,22 @@ impl Broker {
             .iter()
             .flatten()
             .flat_map(|conn| conn.channels.iter().flatten())
+    }
+
+    /// The bindings of a queue: exchange, binding key, arguments; by exchange name.
+    pub fn bindings_of(&self, queue: &str) -> Vec<(Arc<str>, Arc<str>, FieldTable)> {
+        let Some(ix) = self.queue_names.get(queue) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for exchange in self.exchanges.iter().flatten() {
+            for binding in exchange.bindings().iter().filter(|b| b.queue == *ix) {
+                let name = exchange.name.clone();
+                found.push((name, binding.key.clone(), binding.arguments.clone()));
+            }
+        }
+        found.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        found
     }
 
     /// The names of all queues, in the order of their declaration.

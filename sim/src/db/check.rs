@@ -45,6 +45,12 @@ impl Db {
         self.waits.len()
     }
 
+    /// Whether an ordered index holds no row, committed or about to be.
+    pub fn is_empty(&self, index: super::IndexId) -> bool {
+        let ordered = &self.table(index.table).ordered;
+        ordered[usize::from(index.index)].entries.is_empty()
+    }
+
     /// The committed rows of a table by primary key.
     pub fn committed(&self, table: TableId) -> impl Iterator<Item = (&Key, &Row)> {
         let rows = self.table(table).all();

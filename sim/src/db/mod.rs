@@ -19,7 +19,7 @@
 //! failover.
 //!
 //! Left out: other isolation levels (a snapshot taken at `BEGIN` would need older versions in
-//! [`table`]; its write conflicts belong where a lock wait ends), savepoints, foreign keys, share
+//! `table.rs`; its write conflicts belong where a lock wait ends), savepoints, foreign keys, share
 //! locks, table locks, changes of a primary key, session-level advisory locks, payloads of
 //! notifications, vacuum.
 

@@ -3,6 +3,7 @@
 mod failures;
 mod locks;
 mod notifications;
+mod program;
 mod random;
 mod unique;
 mod visibility;

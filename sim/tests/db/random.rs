@@ -8,85 +8,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use redeliver_sim::db::{Ended, Insert, Key, LockWait, SessionId, SqlError, Step};
+use redeliver_sim::db::{Ended, Key, SessionId, Step};
 
-use super::{Item, World, numbers, row, value_of, world};
-
-const NAMES: [&str; 3] = ["x", "y", "z"];
-
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    Begin,
-    Commit,
-    Rollback,
-    Insert {
-        id: i64,
-        name: usize,
-    },
-    Strict {
-        id: i64,
-        name: usize,
-    },
-    Upsert {
-        id: i64,
-    },
-    /// Adds one, if the number is even where `even` asks for that.
-    Add {
-        id: i64,
-        even: bool,
-    },
-    Rename {
-        id: i64,
-        name: usize,
-    },
-    Delete {
-        id: i64,
-    },
-    Lock {
-        id: i64,
-    },
-    LockOpen {
-        limit: usize,
-        wait: LockWait,
-    },
-    Advisory {
-        key: i64,
-    },
-    Cancel,
-    Reconnect,
-    Terminate,
-    FailOver,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let (id, name) = (|| 0..4_i64, || 0..=NAMES.len());
-    let wait = prop_oneof![
-        Just(LockWait::Block),
-        Just(LockWait::SkipLocked),
-        Just(LockWait::NoWait)
-    ];
-    prop_oneof![
-        6 => Just(Op::Begin),
-        8 => Just(Op::Commit),
-        2 => Just(Op::Rollback),
-        6 => (id(), name()).prop_map(|(id, name)| Op::Insert { id, name }),
-        2 => (id(), name()).prop_map(|(id, name)| Op::Strict { id, name }),
-        4 => id().prop_map(|id| Op::Upsert { id }),
-        8 => (id(), any::<bool>()).prop_map(|(id, even)| Op::Add { id, even }),
-        4 => (id(), name()).prop_map(|(id, name)| Op::Rename { id, name }),
-        3 => id().prop_map(|id| Op::Delete { id }),
-        3 => id().prop_map(|id| Op::Lock { id }),
-        4 => (1..4_usize, wait).prop_map(|(limit, wait)| Op::LockOpen { limit, wait }),
-        2 => (0..2_i64).prop_map(|key| Op::Advisory { key }),
-        1 => Just(Op::Cancel),
-        1 => Just(Op::Reconnect),
-        1 => Just(Op::Terminate),
-        1 => Just(Op::FailOver),
-    ]
-}
-
-/// What a completed statement did to a row: the value it left, or nothing.
-type Effect = (i64, Option<Item>);
+use super::program::{Effect, Op, issue, op};
+use super::{Item, World, numbers, value_of, world};
 
 #[derive(Default)]
 struct Oracle {
@@ -128,91 +53,6 @@ impl Oracle {
             None => self.rows.get(&id),
         }
     }
-}
-
-/// A statement complete, with its effect; or waiting; or failed.
-type Outcome = Result<Step<Option<Effect>>, SqlError>;
-
-fn new_item(name: usize, number: i64) -> Item {
-    Item {
-        name: NAMES.get(name).copied(),
-        number,
-    }
-}
-
-fn map<T>(step: Step<T>, effect: impl FnOnce(T) -> Option<Effect>) -> Step<Option<Effect>> {
-    match step {
-        Step::Done(value) => Step::Done(effect(value)),
-        Step::Blocked => Step::Blocked,
-    }
-}
-
-fn change(w: &mut World, s: SessionId, id: i64, to: impl Fn(&Item) -> Option<Item>) -> Outcome {
-    let step =
-        w.db.update(s, w.items, &Key::Int(id), |old| to(value_of(old)).map(row))?;
-    Ok(map(step, |new| {
-        Some((id, Some(value_of::<Item>(&new?).clone())))
-    }))
-}
-
-/// Issues a statement; `None` for what is no statement.
-fn issue(w: &mut World, s: SessionId, op: Op) -> Option<Outcome> {
-    let items = w.items;
-    Some(match op {
-        Op::Insert { id, name } => {
-            let new = new_item(name, 0);
-            let step = w.db.insert(s, items, Key::Int(id), row(new.clone()));
-            step.map(|step| {
-                map(step, |insert| match insert {
-                    Insert::Inserted => Some((id, Some(new))),
-                    Insert::Conflict(_) => None,
-                })
-            })
-        }
-        Op::Strict { id, name } => {
-            let new = new_item(name, 0);
-            let step = w.db.insert_strict(s, items, Key::Int(id), row(new.clone()));
-            step.map(|step| map(step, |()| Some((id, Some(new)))))
-        }
-        Op::Upsert { id } => {
-            let step = w.db.upsert(s, items, Key::Int(id), |old| {
-                row(old.map_or(new_item(9, 0), |old| {
-                    let old = value_of::<Item>(old);
-                    Item {
-                        number: old.number + 1,
-                        ..old.clone()
-                    }
-                }))
-            });
-            step.map(|step| map(step, |new| Some((id, Some(value_of::<Item>(&new).clone())))))
-        }
-        Op::Add { id, even } => change(w, s, id, |old| {
-            let wanted = !even || old.number % 2 == 0;
-            wanted.then(|| Item {
-                number: old.number + 1,
-                ..old.clone()
-            })
-        }),
-        Op::Rename { id, name } => change(w, s, id, |old| Some(new_item(name, old.number))),
-        Op::Delete { id } => {
-            let step = w.db.delete(s, items, &Key::Int(id), |_| true);
-            step.map(|step| map(step, |gone| gone.then_some((id, None))))
-        }
-        Op::Lock { id } => {
-            let step = w.db.get_for_update(s, items, &Key::Int(id));
-            step.map(|step| map(step, |_| None))
-        }
-        Op::LockOpen { limit, wait } => {
-            let open = w.open;
-            let step = w.db.scan_for_update(s, open, .., &|_, _| true, limit, wait);
-            step.map(|step| map(step, |_| None))
-        }
-        Op::Advisory { key } => {
-            w.db.advisory_xact_lock(s, key)
-                .map(|step| map(step, |()| None))
-        }
-        _ => return None,
-    })
 }
 
 struct Client {
@@ -286,6 +126,7 @@ impl Run {
                     .for_each(|client| self.oracle.forget(client.session));
             }
             _ if waiting => {}
+            Op::Read => self.read(session),
             statement => self.statement(at, statement),
         }
         self.resume();
@@ -311,6 +152,27 @@ impl Run {
             Ok(Step::Blocked) => self.clients[at].blocked = Some(op),
             Err(_) => self.failed(at),
         }
+    }
+
+    fn read(&mut self, session: SessionId) {
+        let (items, open) = (self.w.items, self.w.open);
+        let mut indexed = Vec::new();
+        for id in 0..4 {
+            let Ok(read) = self.w.db.get(session, items, &Key::Int(id)) else {
+                return;
+            };
+            let read = read.as_ref().map(value_of::<Item>);
+            assert_eq!(read, self.oracle.seen(session, id));
+            indexed.extend(read.map(|item| (item.number, id)));
+        }
+        indexed.sort_unstable();
+        let rows = self
+            .w
+            .db
+            .scan(session, open, .., &|_, _| true, 9)
+            .expect("as before");
+        let scanned = rows.iter().map(|(key, row)| numbers((key, row)));
+        assert!(scanned.map(|(id, number)| (number, id)).eq(indexed));
     }
 
     /// A failed transaction does nothing more; its effects never count.

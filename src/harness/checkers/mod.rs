@@ -41,3 +41,13 @@ pub trait Checker: Sync {
     /// Every place where the promise was broken.
     fn check(&self, view: &View<'_>) -> Vec<Anomaly>;
 }
+
+/// Everything that any checker has to say.
+pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
+    all().iter().flat_map(|checker| checker.check(view)).collect()
+}
+
+/// All checkers.
+pub fn all() -> &'static [&'static dyn Checker] {
+    &[]
+}

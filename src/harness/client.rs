@@ -1,0 +1,90 @@
+//! Clients: they send requests and insist until each is accepted.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::harness::plan::Plan;
+use crate::harness::workload::{Request, Workload};
+use crate::pipeline::handler::{Cx, Draft, Failure};
+use crate::ports::{Env, Scope, Store, StoreError, Tx, World};
+
+/// What a client remembers over its own crashes: which of its requests were answered.
+#[derive(Debug, Default)]
+pub struct Progress {
+    answered: BTreeSet<usize>,
+}
+
+/// The version of events that no consumer knows yet.
+pub const FUTURE_VERSION: u16 = 999;
+
+/// Sends the requests that fall to client `number`, each at its time, until each is answered. A
+/// commit in doubt is no answer: the request is sent again, under the same key.
+pub async fn run<L: Workload, W: World>(
+    workload: &L,
+    world: &W,
+    plan: &Plan,
+    number: u32,
+    progress: &RefCell<Progress>,
+) {
+    let mine = |at: &usize| at % plan.clients as usize == number as usize;
+    for at in (0..plan.requests.len()).filter(mine) {
+        if progress.borrow().answered.contains(&at) {
+            continue;
+        }
+        let request = &plan.requests[at];
+        world.env().sleep(request.at.saturating_sub(world.env().elapsed())).await;
+        let unknown = plan.unknown.contains(&request.key);
+        insist(workload, world, request, unknown).await;
+        progress.borrow_mut().answered.insert(at);
+        plan.note_answer();
+    }
+}
+
+async fn insist<L: Workload, W: World>(
+    workload: &L,
+    world: &W,
+    request: &Request,
+    unknown: bool,
+) {
+    for attempt in 1u32.. {
+        match send(workload, world, request, unknown, attempt).await {
+            Ok(()) | Err(Failure::Poison { .. } | Failure::Store(StoreError::Refused(_))) => return,
+            Err(_) => {
+                let wait = Duration::from_millis(200 << attempt.min(5));
+                world.env().sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Carries a request out in one transaction.
+///
+/// # Errors
+/// Whatever the workload or the database says.
+pub async fn send<L: Workload, W: World>(
+    workload: &L,
+    world: &W,
+    request: &Request,
+    unknown: bool,
+    attempt: u32,
+) -> Result<(), Failure> {
+    let scope = Scope { consumer: "client", subject: &request.key, attempt };
+    let mut tx = world.store().begin(scope).await?;
+    let result = {
+        let mut cx = Cx::<W>::new(&mut tx, world.env(), None, scope);
+        if unknown {
+            let draft = Draft { version: FUTURE_VERSION, ..request.draft.clone() };
+            cx.emit_draft(&draft, &request.key).await.map_err(Failure::from)
+        } else {
+            workload.submit(request, &mut cx).await
+        }
+    };
+    match result {
+        Ok(()) => Ok(tx.commit().await?),
+        Err(failure) => {
+            tx.rollback().await;
+            Err(failure)
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! From a view of a run to its result.
+
+use std::sync::Arc;
+
+use redeliver_sim::trace::Entry;
+
+use crate::harness::checkers::{self, View};
+use crate::harness::history::{Seen, What};
+use crate::harness::pickups;
+use crate::harness::plan::Plan;
+use crate::harness::run::RunResult;
+use crate::harness::scenario::Scenario;
+use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::harness::workload::{Request, Workload};
+
+/// What the world itself says about a run.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// The seed.
+    pub seed: u64,
+    /// Polls of tasks.
+    pub steps: u64,
+    /// Virtual time, or wall time of a real run.
+    pub virtual_ns: u64,
+    /// Faults that struck.
+    pub faults: Vec<(&'static str, u64)>,
+    /// Trace hash.
+    pub hash: u64,
+    /// The trace, if recorded.
+    pub trace: Vec<Entry>,
+    /// Panics outside handlers.
+    pub panics: Vec<String>,
+    /// Why the run cannot be repeated.
+    pub unrepeatable: Option<String>,
+    /// Whether it was stopped as a livelock.
+    pub livelock: bool,
+}
+
+/// Judges a run.
+pub fn result<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    plan: &Plan,
+    view: &View<'_>,
+    measured: Measured,
+) -> RunResult {
+    let mut anomalies = checkers::check_all(view);
+    let accepted = accepted(plan, view);
+    if view.settled {
+        anomalies.extend(workload.check(&accepted, view.reading));
+    }
+    anomalies.extend(measured.panics.iter().map(|panic| fault_of_our_own("panic", panic)));
+    if measured.livelock {
+        let seen = format!("nothing came to rest within {} steps", measured.steps);
+        anomalies.push(Anomaly { kind: AnomalyKind::Stuck, ..fault_of_our_own("livelock", &seen) });
+    }
+    let mechanisms = pickups::mechanisms(view.history);
+    let letters = view.reading.letters.len() as u64;
+    anomalies.extend(scenario.expect.judge(letters, &mechanisms));
+    let entries = &view.history.entries;
+    let deliveries = entries.iter().filter(|e| matches!(e.what, What::Delivered { .. })).count();
+    let messages = view.reading.store.outbox.len() as u64;
+    let inconclusive = match measured.unrepeatable {
+        Some(why) => Some(format!("the run cannot be repeated: {why}")),
+        None if messages == 0 => Some("no message was accepted".to_owned()),
+        None => None,
+    };
+    let verdict = match (anomalies.is_empty(), &inconclusive) {
+        (false, _) => Verdict::Violated,
+        (true, Some(_)) => Verdict::Inconclusive,
+        (true, None) => Verdict::Valid,
+    };
+    RunResult {
+        seed: measured.seed,
+        verdict,
+        anomalies,
+        inconclusive,
+        messages,
+        deliveries: deliveries as u64,
+        events: entries.len() as u64 + measured.steps,
+        virtual_ns: measured.virtual_ns,
+        faults: measured.faults,
+        mechanisms,
+        hash: measured.hash,
+        trace: measured.trace,
+    }
+}
+
+/// The requests whose commit was seen, or whose event stands in the outbox.
+fn accepted(plan: &Plan, view: &View<'_>) -> Vec<Request> {
+    let mut keys: std::collections::BTreeSet<&str> =
+        view.reading.store.outbox.iter().map(|r| &*r.outgoing.event.idempotency_key).collect();
+    for entry in &view.history.entries {
+        if let What::Commit { on, seen: Seen::Ok, .. } = &entry.what
+            && &*on.consumer == "client"
+        {
+            keys.insert(&on.subject);
+        }
+    }
+    plan.requests.iter().filter(|request| keys.contains(&*request.key)).cloned().collect()
+}
+
+fn fault_of_our_own(checker: &'static str, seen: &str) -> Anomaly {
+    Anomaly {
+        kind: AnomalyKind::Invariant,
+        checker,
+        message: Arc::from(""),
+        message_id: None,
+        consumer: Arc::from(""),
+        promise: "No task outside a handler panics, and every run comes to rest.",
+        seen: seen.to_owned(),
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading the seeded world at the end of a run, and waiting until it is at rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redeliver_sim::broker::{Delivery as SimDelivery, MessageState};
+use redeliver_sim::{World, sleep, with};
+
+use crate::harness::plan::Plan;
+use crate::harness::reading::{FinalReading, LedgerEntry, Letter, Queued};
+use crate::pipeline::event::Event;
+use crate::ports::env::nanos;
+use crate::rabbitmq::amqp::AmqpDelivery;
+use crate::rabbitmq::envelope::{decode, story_of};
+use crate::rabbitmq::sim::from_broker;
+use crate::rabbitmq::{Names, topology};
+use crate::store::sim::{Tables, outbox_is_drained, read as read_store};
+
+/// How often to look, in virtual time.
+const EVERY: u64 = 250_000_000;
+
+/// Waits until nothing is left to do; false if that takes longer than `bound`.
+pub async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
+    let queues = work_queues(names, plan);
+    let until = with(|w| w.now()).saturating_add(nanos(bound));
+    let mut quiet = 0;
+    loop {
+        let (rests, now) = with(|w| (is_at_rest(w, tables, &queues, plan), w.now()));
+        quiet = if rests { quiet + 1 } else { 0 };
+        // Twice in a row: what is on its way between a queue and a transaction has arrived.
+        if quiet == 2 {
+            return true;
+        }
+        if now >= until {
+            return false;
+        }
+        sleep(EVERY).await;
+    }
+}
+
+fn work_queues(names: &Names, plan: &Plan) -> Vec<Arc<str>> {
+    let all = topology::queues(names, &plan.topology).into_iter().map(|spec| spec.name);
+    all.filter(|name| !name.ends_with(".dead")).collect()
+}
+
+fn is_at_rest(w: &World, tables: Tables, queues: &[Arc<str>], plan: &Plan) -> bool {
+    let empty = |queue: &Arc<str>| {
+        w.net.broker.queue_depth(queue).is_none_or(|(ready, unacked)| ready + unacked == 0)
+    };
+    plan.all_answered() && queues.iter().all(empty) && outbox_is_drained(&w.sql.db, tables)
+}
+
+/// Reads tables, queues and ledgers.
+pub fn read(names: &Names, tables: Tables, plan: &Plan) -> FinalReading {
+    with(|w| FinalReading {
+        store: read_store(&w.sql.db, tables),
+        queued: queued(w, names, plan),
+        letters: letters(w, names, plan),
+        ledger: ledger(w),
+        open_transactions: w.sql.db.open_transactions() as u64,
+        held_locks: w.sql.db.held_locks() as u64,
+    })
+}
+
+fn messages(w: &World, queue: &str) -> Vec<(AmqpDelivery, MessageState)> {
+    let views = w.net.broker.queue_messages(queue);
+    let delivery = |view: redeliver_sim::broker::MessageView<'_>| {
+        let delivery = SimDelivery {
+            tag: 0,
+            redelivered: view.redelivered,
+            exchange: view.exchange.clone(),
+            routing_key: view.routing_key.clone(),
+            content: view.content.clone(),
+            message_count: 0,
+        };
+        (from_broker(delivery), view.state)
+    };
+    views.map(delivery).collect()
+}
+
+fn event(delivery: &AmqpDelivery) -> Option<Arc<Event>> {
+    decode(delivery, usize::MAX).ok().map(Arc::new)
+}
+
+fn queued(w: &World, names: &Names, plan: &Plan) -> Vec<Queued> {
+    let mut found = Vec::new();
+    for queue in work_queues(names, plan) {
+        for (delivery, state) in messages(w, &queue) {
+            found.push(Queued {
+                queue: Arc::from(names.bare(&queue)),
+                event: event(&delivery),
+                unacked: state == MessageState::Unacked,
+            });
+        }
+    }
+    found
+}
+
+fn letters(w: &World, names: &Names, plan: &Plan) -> Vec<Letter> {
+    let mut found = Vec::new();
+    for subscription in &plan.topology.subscriptions {
+        for (delivery, _) in messages(w, &names.dead(&subscription.consumer)) {
+            found.push(Letter {
+                consumer: subscription.consumer.clone(),
+                event: event(&delivery),
+                story: story_of(&delivery),
+            });
+        }
+    }
+    found
+}
+
+fn ledger(w: &World) -> Vec<LedgerEntry> {
+    let effects = w.services.ledger.iter();
+    effects
+        .map(|effect| LedgerEntry {
+            service: effect.service.clone(),
+            operation: Arc::from(effect.operation),
+            key: effect.key.clone(),
+            token: effect.token,
+            payload: effect.payload.clone(),
+            at: effect.at,
+        })
+        .collect()
+}

@@ -1,0 +1,253 @@
+//! The `amqp` port over the simulated broker.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use redeliver_sim::amqp as world;
+use redeliver_sim::broker::{self, Closed};
+
+use super::amqp::{
+    Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Confirmation,
+    ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec,
+};
+
+/// Connects to the broker of the world that runs on this thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SimAmqp;
+
+/// See [`AmqpConnection`].
+#[derive(Debug)]
+pub struct SimConnection(world::Connection);
+
+/// See [`AmqpChannel`].
+#[derive(Debug)]
+pub struct SimChannel(world::Channel);
+
+/// See [`AmqpConsumer`].
+#[derive(Debug)]
+pub struct SimConsumer(world::Consumer);
+
+impl From<world::Error> for AmqpError {
+    fn from(error: world::Error) -> Self {
+        match error {
+            world::Error::Connection(text) => Self::Connection(text),
+            world::Error::Channel(code, text) => Self::Channel { code, text },
+        }
+    }
+}
+
+impl Amqp for SimAmqp {
+    type Connection = SimConnection;
+
+    async fn connect(&self, _: &str) -> Result<SimConnection, AmqpError> {
+        Ok(SimConnection(world::connect().await?))
+    }
+}
+
+impl AmqpConnection for SimConnection {
+    type Channel = SimChannel;
+
+    async fn open_channel(&self) -> Result<SimChannel, AmqpError> {
+        Ok(SimChannel(self.0.open_channel().await?))
+    }
+
+    async fn close(&self) -> Result<(), AmqpError> {
+        self.0.close().await;
+        Ok(())
+    }
+}
+
+impl SimChannel {
+    async fn call<R: Send>(
+        &self,
+        act: impl FnOnce(&mut broker::Broker, broker::ChanId) -> Result<R, Closed> + Send,
+    ) -> Result<R, AmqpError> {
+        Ok(self.0.call(act).await?)
+    }
+}
+
+/// The confirm of a publish.
+#[derive(Debug)]
+pub struct SimConfirm(world::Confirm);
+
+impl Future for SimConfirm {
+    type Output = Result<Confirmation, AmqpError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|confirmed| {
+            Ok(match confirmed? {
+                world::Confirmed::Ack => Confirmation::Ack,
+                world::Confirmed::Nack => Confirmation::Nack,
+                world::Confirmed::Returned(code, text) => Confirmation::Returned {
+                    code,
+                    text: text.to_owned(),
+                },
+            })
+        })
+    }
+}
+
+impl AmqpChannel for SimChannel {
+    type Confirm = SimConfirm;
+    type Consumer = SimConsumer;
+
+    async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<(), AmqpError> {
+        let kind = match kind {
+            ExchangeKind::Direct => broker::ExchangeKind::Direct,
+            ExchangeKind::Fanout => broker::ExchangeKind::Fanout,
+            ExchangeKind::Topic => broker::ExchangeKind::Topic,
+            ExchangeKind::Headers => broker::ExchangeKind::Headers,
+        };
+        let name = Arc::from(name);
+        let declare = broker::ExchangeDeclare {
+            name,
+            kind,
+            durable: true,
+            ..Default::default()
+        };
+        self.call(|b, chan| b.exchange_declare(chan, declare)).await
+    }
+
+    async fn declare_queue(&self, spec: &QueueSpec) -> Result<u32, AmqpError> {
+        let declare = broker::QueueDeclare {
+            name: spec.name.clone(),
+            durable: true,
+            arguments: spec.arguments.clone(),
+            ..Default::default()
+        };
+        Ok(self
+            .call(|b, chan| b.queue_declare(chan, declare))
+            .await?
+            .messages)
+    }
+
+    async fn inspect_queue(&self, name: &str) -> Result<u32, AmqpError> {
+        let name = Arc::from(name);
+        let declare = broker::QueueDeclare {
+            name,
+            passive: true,
+            ..Default::default()
+        };
+        Ok(self
+            .call(|b, chan| b.queue_declare(chan, declare))
+            .await?
+            .messages)
+    }
+
+    async fn bind_queue(&self, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.queue_bind(chan, queue, exchange, key, FieldTable::default()))
+            .await
+    }
+
+    async fn unbind_queue(&self, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.queue_unbind(chan, queue, exchange, key, FieldTable::default()))
+            .await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.queue_delete(chan, name))
+            .await
+            .map(|_| ())
+    }
+
+    async fn delete_exchange(&self, name: &str) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.exchange_delete(chan, name)).await
+    }
+
+    async fn confirm_select(&self) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.confirm_select(chan)).await
+    }
+
+    async fn qos(&self, prefetch: u16) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.basic_qos(chan, prefetch, false))
+            .await
+    }
+
+    async fn publish(&self, message: Publish) -> Result<SimConfirm, AmqpError> {
+        let publish = broker::Publish {
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            mandatory: message.mandatory,
+            properties: to_broker(message.properties),
+            body: message.body,
+        };
+        Ok(SimConfirm(self.0.publish(publish).await?))
+    }
+
+    async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<SimConsumer, AmqpError> {
+        Ok(SimConsumer(self.0.consume(queue, consumer_tag).await?))
+    }
+
+    async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.cancel(chan, consumer_tag)).await
+    }
+
+    async fn get(&self, queue: &str) -> Result<Option<AmqpDelivery>, AmqpError> {
+        let got = self.call(|b, chan| b.get(chan, queue, false)).await?;
+        Ok(got.map(from_broker))
+    }
+
+    async fn ack(&self, tag: u64, multiple: bool) -> Result<(), AmqpError> {
+        Ok(self.0.settle(|b, chan| b.ack(chan, tag, multiple)).await?)
+    }
+
+    async fn nack(&self, tag: u64, multiple: bool, requeue: bool) -> Result<(), AmqpError> {
+        Ok(self
+            .0
+            .settle(|b, chan| b.nack(chan, tag, multiple, requeue))
+            .await?)
+    }
+
+    async fn close(&self) -> Result<(), AmqpError> {
+        self.call(|b, chan| b.close_channel(chan)).await
+    }
+}
+
+impl AmqpConsumer for SimConsumer {
+    async fn next(&mut self) -> Result<Incoming, AmqpError> {
+        Ok(match self.0.next().await? {
+            world::Incoming::Delivery(delivery) => Incoming::Delivery(from_broker(delivery)),
+            world::Incoming::Cancelled => Incoming::Cancelled,
+        })
+    }
+}
+
+fn to_broker(from: Properties) -> broker::Properties {
+    let short = |text: Option<Arc<str>>| text.map(|text| (&*text).into());
+    broker::Properties {
+        content_type: short(from.content_type),
+        delivery_mode: from.delivery_mode,
+        message_id: short(from.message_id),
+        correlation_id: short(from.correlation_id),
+        timestamp: from.timestamp,
+        kind: short(from.kind),
+        app_id: short(from.app_id),
+        headers: Some(from.headers),
+        ..Default::default()
+    }
+}
+
+/// A delivery as the port has it.
+pub(crate) fn from_broker(from: broker::Delivery) -> AmqpDelivery {
+    let properties = from.content.properties.clone();
+    let shared = |text: Option<super::amqp::ShortString>| text.map(|text| Arc::from(text.as_str()));
+    AmqpDelivery {
+        tag: from.tag,
+        redelivered: from.redelivered,
+        exchange: from.exchange,
+        routing_key: from.routing_key,
+        properties: Properties {
+            content_type: shared(properties.content_type),
+            delivery_mode: properties.delivery_mode,
+            message_id: shared(properties.message_id),
+            correlation_id: shared(properties.correlation_id),
+            timestamp: properties.timestamp,
+            kind: shared(properties.kind),
+            app_id: shared(properties.app_id),
+            headers: properties.headers.unwrap_or_default(),
+        },
+        body: from.content.body.clone(),
+    }
+}

@@ -1,0 +1,5 @@
+//! Outside services.
+
+pub mod live;
+#[cfg(feature = "sim")]
+pub mod sim;

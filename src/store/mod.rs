@@ -1,0 +1,6 @@
+//! Stores: where rows live.
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sim")]
+pub mod sim;

@@ -1,0 +1,194 @@
+//! The outbox table of the simulated store.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redeliver_sim::db::{Db, Key, LockWait, Row, SessionId, SqlError, Step, get, row};
+
+use super::{Tables, done, step};
+use crate::env::sim::at;
+use crate::pipeline::event::Outgoing;
+use crate::pipeline::outbox::{ClaimedRow, OutboxRow, RelayClaim};
+use crate::ports::Timestamp;
+
+#[derive(Clone)]
+pub(super) struct Stored {
+    outgoing: Outgoing,
+    lease_until: Option<Timestamp>,
+    token: i64,
+    failures: u32,
+    available_at: Timestamp,
+    published_at: Option<Timestamp>,
+}
+
+impl Stored {
+    pub(super) fn new(outgoing: Outgoing) -> Self {
+        Self {
+            outgoing,
+            lease_until: None,
+            token: 0,
+            failures: 0,
+            available_at: Timestamp(0),
+            published_at: None,
+        }
+    }
+
+    pub(super) fn reading(&self, id: i64) -> OutboxRow {
+        OutboxRow {
+            id,
+            outgoing: self.outgoing.clone(),
+            published_at: self.published_at,
+            lease_until: self.lease_until,
+        }
+    }
+
+    fn claimable(&self, now: Timestamp) -> bool {
+        self.lease_until.is_none_or(|until| until <= now) && self.available_at <= now
+    }
+}
+
+/// The partial index over what is still to be published.
+pub(super) fn if_unpublished(key: &Key, stored: &Row) -> Option<Key> {
+    get::<Stored>(stored)
+        .published_at
+        .is_none()
+        .then(|| key.clone())
+}
+
+/// Oldest first; of an ordered scope a run from its first unpublished row, or nothing. Rows that
+/// others are claiming at this moment are skipped, and block their scope.
+pub(super) fn claim(
+    db: &mut Db,
+    session: SessionId,
+    tables: Tables,
+    claim: &RelayClaim,
+) -> Result<Vec<ClaimedRow>, SqlError> {
+    let now = at(db.clock_timestamp());
+    let waiting = db.scan(session, tables.unpublished, .., &|_, _| true, usize::MAX)?;
+    let mut open: BTreeMap<String, bool> = BTreeMap::new();
+    let mut claimed = Vec::new();
+    for (key, stored) in waiting {
+        if claimed.len() >= claim.limit as usize {
+            break;
+        }
+        let stored: &Stored = get(&stored);
+        let event = &stored.outgoing.event;
+        let scope = event.sequence.map(|_| event.order_scope());
+        let passes = scope
+            .as_ref()
+            .is_none_or(|scope| *open.get(scope).unwrap_or(&true));
+        let taken = passes && stored.claimable(now) && take(db, session, tables, &key)?;
+        if let Some(scope) = scope {
+            open.insert(scope, taken);
+        }
+        if !taken {
+            continue;
+        }
+        let mut next = stored.clone();
+        next.token += 1;
+        next.lease_until = Some(now.after(claim.lease));
+        let Key::Int(id) = key else {
+            unreachable!("outbox ids are integers")
+        };
+        claimed.push(ClaimedRow {
+            id,
+            token: next.token,
+            failures: next.failures,
+            outgoing: next.outgoing.clone(),
+        });
+        let written = db.update(session, tables.outbox, &key, |_| Some(row(next)))?;
+        debug_assert!(!written.is_blocked(), "the row is locked by this session");
+    }
+    Ok(claimed)
+}
+
+/// Locks one row unless somebody else has.
+fn take(db: &mut Db, s: SessionId, tables: Tables, key: &Key) -> Result<bool, SqlError> {
+    let range = key.clone()..=key.clone();
+    let locked = db.scan_for_update(
+        s,
+        tables.outbox,
+        range,
+        &|_, _| true,
+        1,
+        LockWait::SkipLocked,
+    );
+    Ok(matches!(locked?, Step::Done(rows) if !rows.is_empty()))
+}
+
+/// Changes rows that still carry their token; gives how many.
+fn change(
+    db: &mut Db,
+    session: SessionId,
+    tables: Tables,
+    rows: &[(i64, i64)],
+    with: impl Fn(&mut Stored),
+) -> Result<Step<u64>, SqlError> {
+    let mut changed = 0;
+    for (id, token) in rows {
+        let updated = step!(db.update(session, tables.outbox, &Key::Int(*id), |there| {
+            let mut next = get::<Stored>(there).clone();
+            with(&mut next);
+            (next.token == *token).then(|| row(next))
+        }));
+        changed += u64::from(updated.is_some());
+    }
+    done(changed)
+}
+
+pub(super) fn mark(
+    db: &mut Db,
+    session: SessionId,
+    tables: Tables,
+    rows: &[(i64, i64)],
+) -> Result<Step<u64>, SqlError> {
+    let now = at(db.clock_timestamp());
+    change(db, session, tables, rows, |row| {
+        row.published_at = Some(now);
+        row.lease_until = None;
+    })
+}
+
+pub(super) fn release(
+    db: &mut Db,
+    session: SessionId,
+    tables: Tables,
+    rows: &[(i64, i64)],
+    delay: Duration,
+) -> Result<Step<u64>, SqlError> {
+    let now = at(db.clock_timestamp());
+    change(db, session, tables, rows, |row| {
+        row.lease_until = None;
+        row.failures += 1;
+        row.available_at = now.after(delay);
+    })
+}
+
+pub(super) fn purge(
+    db: &mut Db,
+    session: SessionId,
+    tables: Tables,
+    age: Duration,
+    limit: u32,
+) -> Result<Step<u64>, SqlError> {
+    let now = at(db.clock_timestamp());
+    let old = |_: &Key, stored: &Row| {
+        get::<Stored>(stored)
+            .published_at
+            .is_some_and(|published| now.since(published) > age)
+    };
+    let limit = limit as usize;
+    let old = db.scan_for_update(
+        session,
+        tables.outbox,
+        ..,
+        &old,
+        limit,
+        LockWait::SkipLocked,
+    );
+    let old = step!(old);
+    for (key, _) in &old {
+        step!(db.delete(session, tables.outbox, key, |_| true));
+    }
+    done(old.len() as u64)
+}
