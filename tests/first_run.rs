@@ -11,10 +11,34 @@ fn calm() {
         for line in r.trace.iter().take(150) {
             println!("{line}");
         }
-        println!("{:?} {:?} m{} d{} ev{} vt{}s", r.verdict, r.anomalies, r.messages, r.deliveries, r.events, r.virtual_ns / 1_000_000_000);
+        println!(
+            "{:?} {:?} m{} d{} ev{} vt{}s",
+            r.verdict,
+            r.anomalies,
+            r.messages,
+            r.deliveries,
+            r.events,
+            r.virtual_ns / 1_000_000_000
+        );
         let r = simulate(&Onboarding, &s, seed, false);
-        println!("{:?} {:?} m{} d{} ev{} vt{}s", r.verdict, r.anomalies, r.messages, r.deliveries, r.events, r.virtual_ns / 1_000_000_000);
+        println!(
+            "{:?} {:?} m{} d{} ev{} vt{}s",
+            r.verdict,
+            r.anomalies,
+            r.messages,
+            r.deliveries,
+            r.events,
+            r.virtual_ns / 1_000_000_000
+        );
         let r = simulate(&Deposits, &s, seed, false);
-        println!("{:?} {:?} m{} d{} ev{} vt{}s", r.verdict, r.anomalies, r.messages, r.deliveries, r.events, r.virtual_ns / 1_000_000_000);
+        println!(
+            "{:?} {:?} m{} d{} ev{} vt{}s",
+            r.verdict,
+            r.anomalies,
+            r.messages,
+            r.deliveries,
+            r.events,
+            r.virtual_ns / 1_000_000_000
+        );
     }
 }

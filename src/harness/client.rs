@@ -33,7 +33,10 @@ pub async fn run<L: Workload, W: World>(
             continue;
         }
         let request = &plan.requests[at];
-        world.env().sleep(request.at.saturating_sub(world.env().elapsed())).await;
+        world
+            .env()
+            .sleep(request.at.saturating_sub(world.env().elapsed()))
+            .await;
         let unknown = plan.unknown.contains(&request.key);
         insist(workload, world, request, unknown).await;
         progress.borrow_mut().answered.insert(at);
@@ -41,12 +44,7 @@ pub async fn run<L: Workload, W: World>(
     }
 }
 
-async fn insist<L: Workload, W: World>(
-    workload: &L,
-    world: &W,
-    request: &Request,
-    unknown: bool,
-) {
+async fn insist<L: Workload, W: World>(workload: &L, world: &W, request: &Request, unknown: bool) {
     for attempt in 1u32.. {
         match send(workload, world, request, unknown, attempt).await {
             Ok(()) | Err(Failure::Poison { .. } | Failure::Store(StoreError::Refused(_))) => return,
@@ -69,13 +67,22 @@ pub async fn send<L: Workload, W: World>(
     unknown: bool,
     attempt: u32,
 ) -> Result<(), Failure> {
-    let scope = Scope { consumer: "client", subject: &request.key, attempt };
+    let scope = Scope {
+        consumer: "client",
+        subject: &request.key,
+        attempt,
+    };
     let mut tx = world.store().begin(scope).await?;
     let result = {
         let mut cx = Cx::<W>::new(&mut tx, world.env(), None, scope);
         if unknown {
-            let draft = Draft { version: FUTURE_VERSION, ..request.draft.clone() };
-            cx.emit_draft(&draft, &request.key).await.map_err(Failure::from)
+            let draft = Draft {
+                version: FUTURE_VERSION,
+                ..request.draft.clone()
+            };
+            cx.emit_draft(&draft, &request.key)
+                .await
+                .map_err(Failure::from)
         } else {
             workload.submit(request, &mut cx).await
         }

@@ -30,11 +30,20 @@ pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for entry in &history.entries {
         match &entry.what {
-            What::Delivered { consumer, key: Some(key), redelivered: flag, .. } => {
+            What::Delivered {
+                consumer,
+                key: Some(key),
+                redelivered: flag,
+                ..
+            } => {
                 redelivered.insert((consumer.clone(), key.clone()), *flag);
             }
             What::Commit { effects, .. } => {
-                for saved in effects.inbox.iter().filter(|saved| saved.state == "claimed") {
+                for saved in effects
+                    .inbox
+                    .iter()
+                    .filter(|saved| saved.state == "claimed")
+                {
                     claimed.insert((saved.consumer.clone(), saved.key.clone()), saved.token);
                 }
             }
@@ -53,7 +62,10 @@ pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
                     };
                     *counts.entry(mechanism).or_default() += 1;
                 }
-                before.push(Open { run: *run, dropped: false });
+                before.push(Open {
+                    run: *run,
+                    dropped: false,
+                });
                 of_run.insert(*run, work);
             }
             What::HandlerEnd { run, ended } => {
@@ -61,7 +73,9 @@ pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
                     continue;
                 };
                 if *ended == Ended::Dropped {
-                    runs.iter_mut().filter(|o| o.run == *run).for_each(|o| o.dropped = true);
+                    runs.iter_mut()
+                        .filter(|o| o.run == *run)
+                        .for_each(|o| o.dropped = true);
                 } else {
                     runs.retain(|open| open.run != *run);
                 }

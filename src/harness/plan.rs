@@ -60,7 +60,9 @@ impl Plan {
             poison: poison.into_iter().collect(),
             killers: killers.into_iter().collect(),
         };
-        let first = requests.first().map(|request| request.draft.event_type.clone());
+        let first = requests
+            .first()
+            .map(|request| request.draft.event_type.clone());
         let malformed_reach = first.map_or(0, |first| reach(&topology, &first));
         Self {
             topology,
@@ -99,7 +101,9 @@ impl Plan {
         let attempts = attempt * policy.retry.attempts.min(64) + policy.retry.longest();
         let relay = policy.relay.lease + policy.relay.backoff_cap + policy.relay.confirm_timeout;
         let timeout = policy.consumer_timeout.unwrap_or_default() + Duration::from_secs(120);
-        let stages = u32::try_from(self.topology.subscriptions.len()).unwrap_or(u32::MAX).max(1);
+        let stages = u32::try_from(self.topology.subscriptions.len())
+            .unwrap_or(u32::MAX)
+            .max(1);
         let per_worker = scenario.messages / (scenario.worker_processes.max(1));
         let queueing = policy.consumer.handler_limit * (per_worker + 1);
         ((attempts + relay) * stages + timeout + queueing) * 2
@@ -121,7 +125,11 @@ pub fn topology<L: Workload>(workload: &L, scenario: &Scenario) -> Topology {
 }
 
 fn subscriptions<L: Workload, W: World>(workload: &L) -> Vec<Subscription> {
-    workload.consumers::<W>().iter().map(crate::pipeline::handler::Consumer::subscription).collect()
+    workload
+        .consumers::<W>()
+        .iter()
+        .map(crate::pipeline::handler::Consumer::subscription)
+        .collect()
 }
 
 /// The outside services of a workload, as the scenario wants them.
@@ -129,17 +137,34 @@ pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<Model> {
     let models = workload.services().into_iter();
     models
         .map(|model| {
-            let over = scenario.services.iter().find(|over| over.name == model.name);
-            let latency = over.and_then(|o| o.latency).unwrap_or(model.latency).map(nanos);
-            let cold = over.and_then(|o| o.cold_starts).unwrap_or(model.cold_starts);
+            let over = scenario
+                .services
+                .iter()
+                .find(|over| over.name == model.name);
+            let latency = over
+                .and_then(|o| o.latency)
+                .unwrap_or(model.latency)
+                .map(nanos);
+            let cold = over
+                .and_then(|o| o.cold_starts)
+                .unwrap_or(model.cold_starts);
             let [min, median, p95, max] = latency;
             Model {
                 name: Arc::from(model.name),
-                latency: Latency { min, median, p95, max },
+                latency: Latency {
+                    min,
+                    median,
+                    p95,
+                    max,
+                },
                 cold_ppm: cold.0,
                 cold: nanos(cold.1),
-                honours_keys: over.and_then(|o| o.honours_keys).unwrap_or(model.honours_keys),
-                checks_tokens: over.and_then(|o| o.checks_tokens).unwrap_or(model.checks_tokens),
+                honours_keys: over
+                    .and_then(|o| o.honours_keys)
+                    .unwrap_or(model.honours_keys),
+                checks_tokens: over
+                    .and_then(|o| o.checks_tokens)
+                    .unwrap_or(model.checks_tokens),
             }
         })
         .collect()

@@ -21,6 +21,9 @@ pub struct Poisoned {
 /// How a process is killed from within. Never returns where it works.
 pub type Kill = Arc<dyn Fn() + Send + Sync>;
 
+/// Whether this start of the process still runs.
+pub type Alive = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A watched handler.
 pub(crate) struct Observed<W: World> {
     pub(crate) inner: Arc<dyn Erased<W>>,
@@ -28,6 +31,7 @@ pub(crate) struct Observed<W: World> {
     pub(crate) consumer: Arc<str>,
     pub(crate) poisoned: Arc<Poisoned>,
     pub(crate) kill: Kill,
+    pub(crate) alive: Alive,
 }
 
 /// Notes the end of a run, also when the future is dropped.
@@ -35,16 +39,18 @@ struct Run<E: Env> {
     log: Log<E>,
     number: u64,
     ended: Option<Ended>,
+    alive: Alive,
 }
 
 impl<E: Env> Run<E> {
-    fn start(log: &Log<E>, on: OnBehalf) -> Self {
+    fn start(log: &Log<E>, on: OnBehalf, alive: &Alive) -> Self {
         let number = log.recorder().next_run();
         log.add(What::HandlerStart { on, run: number });
         Self {
             log: log.clone(),
             number,
             ended: None,
+            alive: alive.clone(),
         }
     }
 
@@ -59,7 +65,12 @@ impl<E: Env> Run<E> {
 
 impl<E: Env> Drop for Run<E> {
     fn drop(&mut self) {
-        let ended = self.ended.take().unwrap_or(Ended::Dropped);
+        // Dropped in a living process: stopped at its limit, or because its claim was lost.
+        let dropped = || match (self.alive)() {
+            true => Ended::Transient("stopped before its end".to_owned()),
+            false => Ended::Dropped,
+        };
+        let ended = self.ended.take().unwrap_or_else(dropped);
         self.log.add(What::HandlerEnd {
             run: self.number,
             ended,
@@ -108,7 +119,7 @@ impl<W: World> Erased<W> for Observed<W> {
     ) -> Boxed<'a, Result<Opaque, Failure>> {
         Box::pin(async move {
             let key = cx.idempotency_key().clone();
-            let run = Run::start(&self.log, self.on(&key, cx.attempt()));
+            let run = Run::start(&self.log, self.on(&key, cx.attempt()), &self.alive);
             let result = match self.sabotage(&key).await {
                 Ok(()) => self.inner.call(decoded, cx).await,
                 Err(failure) => Err(failure),
@@ -130,7 +141,7 @@ impl<W: World> Erased<W> for Observed<W> {
                 return self.inner.apply(decoded, answer, cx).await;
             }
             let key = cx.idempotency_key().to_owned();
-            let run = Run::start(&self.log, self.on(&key, cx.attempt()));
+            let run = Run::start(&self.log, self.on(&key, cx.attempt()), &self.alive);
             let result = match self.sabotage(&key).await {
                 Ok(()) => self.inner.apply(decoded, answer, cx).await,
                 Err(failure) => Err(failure),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use redeliver_sim::broker::Limits;
-use redeliver_sim::{Options, World as Simulated, sleep, with};
+use redeliver_sim::{Options, World as Simulated, sleep, try_with, with};
 
 use crate::env::sim::SimEnv;
 use crate::harness::checkers::View;
@@ -22,7 +22,7 @@ use crate::harness::plan::Plan;
 use crate::harness::reading::FinalReading;
 use crate::harness::record::{Log, Watched, watch};
 use crate::harness::run::RunResult;
-use crate::harness::sabotage::{Kill, Observed};
+use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
 use crate::harness::swarm;
@@ -90,7 +90,11 @@ pub fn simulate<L: Workload>(
         seed,
         steps: outcome.steps,
         virtual_ns: outcome.now,
-        faults: outcome.faults.iter().map(|(kind, n)| (kind.as_str(), *n)).collect(),
+        faults: outcome
+            .faults
+            .iter()
+            .map(|(kind, n)| (kind.as_str(), *n))
+            .collect(),
         hash: outcome.hash,
         trace: outcome.trace,
         panics: outcome.panics,
@@ -139,9 +143,18 @@ async fn play<L: Workload>(
     };
     let tables = with(|w| set_up(w, workload, scenario));
     let channels = Arc::default();
-    let kit = Kit { recorder: recorder.clone(), channels, tables, transport };
+    let kit = Kit {
+        recorder: recorder.clone(),
+        channels,
+        tables,
+        transport,
+    };
     let (world, _) = kit.world();
-    world.transport.declare(&plan.topology).await.expect("an empty broker takes any topology");
+    world
+        .transport
+        .declare(&plan.topology)
+        .await
+        .expect("an empty broker takes any topology");
     for event in swarm.events {
         with(|w| w.plan(event));
     }
@@ -150,7 +163,9 @@ async fn play<L: Workload>(
     let names = Names::new(NAMESPACE);
     sleep(nanos(scenario.faults_until).saturating_sub(with(|w| w.now()))).await;
     with(|w| w.heal());
-    let bound = scenario.settle.unwrap_or_else(|| plan.settle_bound(scenario));
+    let bound = scenario
+        .settle
+        .unwrap_or_else(|| plan.settle_bound(scenario));
     let settled = reading::settle(&names, tables, plan, bound).await;
     (reading::read(&names, tables, plan), settled)
 }
@@ -171,32 +186,44 @@ fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> 
 fn start_processes<L: Workload>(workload: &L, scenario: &Scenario, plan: &Rc<Plan>, kit: &Kit) {
     for i in 1..=scenario.relays {
         let (kit, policy) = (kit.clone(), scenario.policy.relay.clone());
-        add(&format!("relay-{i}"), move |kit_world| {
-            let (world, _) = kit_world;
-            Relay::new(world, policy.clone()).run()
-        }, kit);
+        add(
+            &format!("relay-{i}"),
+            move |kit_world| {
+                let (world, _) = kit_world;
+                Relay::new(world, policy.clone()).run()
+            },
+            kit,
+        );
     }
     for subscription in &plan.topology.subscriptions {
         for i in 1..=scenario.worker_processes {
             let (workload, kit) = (workload.clone(), kit.clone());
             let (policy, consumer) = (scenario.policy.clone(), subscription.consumer.clone());
             let poisoned = plan.poisoned.clone();
-            add(&format!("{consumer}-{i}"), move |(world, log)| {
-                let mut consumers = workload.consumers::<SimWorld>();
-                let at = consumers.iter().position(|c| *c.name() == consumer);
-                let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
-                let consumer = observed(consumer, &log, &poisoned);
-                Runner::new(world, consumer, policy.clone()).run()
-            }, kit);
+            add(
+                &format!("{consumer}-{i}"),
+                move |(world, log)| {
+                    let mut consumers = workload.consumers::<SimWorld>();
+                    let at = consumers.iter().position(|c| *c.name() == consumer);
+                    let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
+                    let consumer = observed(consumer, &log, &poisoned);
+                    Runner::new(world, consumer, policy.clone()).run()
+                },
+                kit,
+            );
         }
     }
     for i in 0..scenario.clients {
         let (workload, kit, plan) = (workload.clone(), kit.clone(), plan.clone());
         let sent = Rc::new(RefCell::new(client::Progress::default()));
-        add(&format!("client-{}", i + 1), move |(world, _)| {
-            let (workload, plan, sent) = (workload.clone(), plan.clone(), sent.clone());
-            async move { client::run(&workload, &world, &plan, i, &sent).await }
-        }, kit);
+        add(
+            &format!("client-{}", i + 1),
+            move |(world, _)| {
+                let (workload, plan, sent) = (workload.clone(), plan.clone(), sent.clone());
+                async move { client::run(&workload, &world, &plan, i, &sent).await }
+            },
+            kit,
+        );
     }
 }
 
@@ -230,6 +257,12 @@ fn observed(
             }
         });
     });
+    let alive: Alive = {
+        let here = with(|w| w.current_process().map(|id| (id, w.incarnation(id))));
+        Arc::new(move || {
+            here.is_some_and(|(id, start)| try_with(|w| w.is_alive(id, start)) == Some(true))
+        })
+    };
     consumer.map(|inner| {
         Arc::new(Observed {
             inner,
@@ -237,6 +270,7 @@ fn observed(
             consumer: name.clone(),
             poisoned: poisoned.clone(),
             kill: kill.clone(),
+            alive: alive.clone(),
         })
     })
 }

@@ -39,13 +39,18 @@ pub async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration)
 }
 
 fn work_queues(names: &Names, plan: &Plan) -> Vec<Arc<str>> {
-    let all = topology::queues(names, &plan.topology).into_iter().map(|spec| spec.name);
+    let all = topology::queues(names, &plan.topology)
+        .into_iter()
+        .map(|spec| spec.name);
     all.filter(|name| !name.ends_with(".dead")).collect()
 }
 
 fn is_at_rest(w: &World, tables: Tables, queues: &[Arc<str>], plan: &Plan) -> bool {
     let empty = |queue: &Arc<str>| {
-        w.net.broker.queue_depth(queue).is_none_or(|(ready, unacked)| ready + unacked == 0)
+        w.net
+            .broker
+            .queue_depth(queue)
+            .is_none_or(|(ready, unacked)| ready + unacked == 0)
     };
     plan.all_answered() && queues.iter().all(empty) && outbox_is_drained(&w.sql.db, tables)
 }

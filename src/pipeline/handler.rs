@@ -199,7 +199,7 @@ impl<'a, W: World> Cx<'a, W> {
     /// # Errors
     /// See [`StoreError`]; a payload that is not JSON is [`StoreError::Refused`].
     pub async fn emit<M: Message>(&mut self, message: &M) -> Result<(), StoreError> {
-        let key = format!("{}>{}:{}", self.scope.subject, M::TYPE, message.key());
+        let key = derived_key(self.scope.subject, M::TYPE, &message.key());
         self.emit_as(message, &key).await
     }
 
@@ -312,6 +312,20 @@ impl<'a, W: World> Cx<'a, W> {
     pub(crate) fn take_answer(&mut self) -> Bytes {
         std::mem::take(&mut self.answer)
     }
+}
+
+/// The longest derived idempotency key that keeps the whole chain readable.
+const READABLE_KEY: usize = 240;
+
+/// The key of an event that follows from other work: the same for every attempt at that work. In
+/// long chains the beginning is replaced by its hash, so that keys stay bounded.
+fn derived_key(cause: &str, event_type: &str, key: &str) -> String {
+    let readable = format!("{cause}>{event_type}:{key}");
+    if readable.len() <= READABLE_KEY {
+        return readable;
+    }
+    let hash = blake3::hash(cause.as_bytes()).to_hex();
+    format!("{}…>{event_type}:{key}", &hash[..32])
 }
 
 /// What an outside call works with.

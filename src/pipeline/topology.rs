@@ -70,7 +70,12 @@ impl Topology {
         let domains = types.map(|(event_type, _)| crate::pipeline::event::exchange_of(event_type));
         let domains: BTreeSet<&str> = domains.collect();
         let exchanges = domains.into_iter().map(Arc::from).collect();
-        Self { exchanges, subscriptions, rungs, queue_type }
+        Self {
+            exchanges,
+            subscriptions,
+            rungs,
+            queue_type,
+        }
     }
 
     /// Refuses what contradicts itself.
@@ -86,14 +91,21 @@ impl Topology {
             }
             for (event_type, kind) in &subscription.types {
                 if *kind == Kind::Command {
-                    consumers.entry(event_type).or_default().push(&subscription.consumer);
+                    consumers
+                        .entry(event_type)
+                        .or_default()
+                        .push(&subscription.consumer);
                 }
             }
         }
         for (event_type, names) in consumers {
             if names.len() > 1 {
                 let (count, names) = (names.len(), names.join(", "));
-                return Err(TopologyError::Command { event_type: event_type.clone(), count, names });
+                return Err(TopologyError::Command {
+                    event_type: event_type.clone(),
+                    count,
+                    names,
+                });
             }
         }
         Ok(())
