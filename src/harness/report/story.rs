@@ -100,7 +100,8 @@ fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
             continue;
         }
         let mark = if is_fault(line) { '!' } else { ' ' };
-        let _ = writeln!(text, "{mark} {line}");
+        let line = format!("{mark} {line}");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
 }
 
@@ -121,8 +122,6 @@ fn is_fault(line: &TraceLine) -> bool {
 
 /// Whether a line happens to everybody.
 fn is_common(line: &TraceLine) -> bool {
-    const COMMON: [&str; 7] = [
-        "fault", "crash", "pause", "resume", "restart", "start", "heal",
-    ];
+    const COMMON: [&str; 6] = ["fault", "crashed", "started", "paused", "resumed", "heal"];
     line.subject.is_empty() && COMMON.contains(&line.what)
 }
