@@ -4,37 +4,33 @@
 //! the simulated ports. While faults strike, nothing wrong may happen. Then everything heals, and
 //! all that was accepted must come to an end within a bound.
 
-use std::future::Future;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use redeliver_sim::broker::Limits;
 use redeliver_sim::fault::{Event, Kind};
-use redeliver_sim::{Options, World as Simulated, sleep, try_with, with};
+use redeliver_sim::{Options, World as Simulated, sleep, with};
 
 use crate::env::sim::SimEnv;
 use crate::harness::build::{Build, Shipped, WorldOf};
 use crate::harness::checkers::View;
-use crate::harness::client;
 use crate::harness::history::Recorder;
 use crate::harness::judge::{self, Measured};
 use crate::harness::plan::Plan;
 use crate::harness::reading::FinalReading;
-use crate::harness::record::{Log, watch};
 use crate::harness::run::RunResult;
-use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
+use crate::harness::stranger;
 use crate::harness::swarm;
 use crate::harness::workload::Workload;
-use crate::pipeline::handler::Consumer;
 use crate::ports::env::nanos;
-use crate::ports::{Ports, Transport, World};
+use crate::ports::Transport;
 use crate::rabbitmq::sim::SimAmqp;
-use crate::rabbitmq::{Names, RabbitMq, envelope};
-use crate::service::sim::SimService;
-use crate::store::sim::{SimStore, Tables};
+use crate::rabbitmq::{Names, envelope};
+use crate::store::sim::Tables;
+
+mod processes;
 
 /// The watched ports of a process of the shipped pipeline.
 pub type SimWorld = WorldOf<Shipped>;
@@ -114,34 +110,6 @@ pub fn simulate_built<L: Workload, B: Build>(
     judge::result(workload, scenario, &plan, &view, measured)
 }
 
-/// What a process starts with: its ports and where they are watched.
-type Start<B> = (WorldOf<B>, Log<SimEnv>);
-
-/// Everything that a simulated process is made from.
-#[derive(Clone)]
-struct Kit<B> {
-    build: B,
-    recorder: Recorder,
-    channels: Arc<AtomicU64>,
-    tables: Tables,
-    transport: crate::rabbitmq::Options,
-}
-
-impl<B: Build> Kit<B> {
-    /// The ports of the process whose task is running.
-    fn world(&self) -> Start<B> {
-        let env = SimEnv::current();
-        let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
-        let ports = Ports {
-            transport: RabbitMq::new(SimAmqp, env.clone(), self.transport.clone()),
-            store: SimStore::new(self.tables),
-            service: SimService,
-            env,
-        };
-        (watch(self.build.ports(ports), &log), log)
-    }
-}
-
 async fn play<L: Workload, B: Build>(
     build: B,
     workload: &L,
@@ -158,7 +126,7 @@ async fn play<L: Workload, B: Build>(
     };
     let tables = with(|w| set_up(w, workload, scenario));
     let channels = Arc::default();
-    let kit = Kit {
+    let kit = processes::Kit {
         build,
         recorder: recorder.clone(),
         channels,
@@ -175,8 +143,9 @@ async fn play<L: Workload, B: Build>(
     for event in swarm.events {
         with(|w| w.plan(addressed(event, &names)));
     }
-    start_processes(workload, scenario, plan, &kit);
+    processes::start(workload, scenario, plan, &kit);
 
+    send_strangers(scenario, plan, &names);
     sleep(nanos(scenario.faults_until).saturating_sub(with(|w| w.now()))).await;
     with(|w| w.heal());
     let bound = scenario
@@ -194,6 +163,15 @@ fn addressed(mut event: Event, names: &Names) -> Event {
     event
 }
 
+/// Messages that are no events come from outside of every simulated process.
+fn send_strangers(scenario: &Scenario, plan: &Rc<Plan>, names: &Names) {
+    let (plan, names, over) = (plan.clone(), names.clone(), scenario.over);
+    let env = SimEnv::current();
+    redeliver_sim::spawn("stranger", async move {
+        stranger::run(&SimAmqp, &env, &names, &plan, over).await;
+    });
+}
+
 fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> Tables {
     w.net.set_subject_headers(envelope::KEY, envelope::ATTEMPT);
     w.net.broker.set_limits(Limits {
@@ -205,92 +183,4 @@ fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> 
         w.services.add(model);
     }
     w.database(Tables::create)
-}
-
-fn start_processes<L: Workload, B: Build>(
-    workload: &L,
-    scenario: &Scenario,
-    plan: &Rc<Plan>,
-    kit: &Kit<B>,
-) {
-    for i in 1..=scenario.relays {
-        let (build, policy) = (kit.build.clone(), scenario.policy.relay.clone());
-        let relay = move |(world, _): Start<B>| build.clone().relay(world, policy.clone());
-        add(&format!("relay-{i}"), relay, kit.clone());
-    }
-    for subscription in &plan.topology.subscriptions {
-        for i in 1..=scenario.worker_processes {
-            let (workload, build) = (workload.clone(), kit.build.clone());
-            let (policy, consumer) = (scenario.policy.clone(), subscription.consumer.clone());
-            let (name, poisoned) = (format!("{consumer}-{i}"), plan.poisoned.clone());
-            let worker = move |(world, log): Start<B>| {
-                let mut consumers = workload.consumers::<WorldOf<B>>();
-                let at = consumers.iter().position(|c| *c.name() == consumer);
-                let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
-                let consumer = observed(consumer, &log, &poisoned);
-                build.clone().consumer(world, consumer, policy.clone())
-            };
-            add(&name, worker, kit.clone());
-        }
-    }
-    for i in 0..scenario.clients {
-        let (workload, kit, plan) = (workload.clone(), kit.clone(), plan.clone());
-        let sent = Arc::new(Mutex::new(client::Progress::default()));
-        add(
-            &format!("client-{}", i + 1),
-            move |(world, _)| {
-                let (workload, plan, sent) = (workload.clone(), plan.clone(), sent.clone());
-                async move { client::run(&workload, &world, &plan, i, &sent).await }
-            },
-            kit,
-        );
-    }
-}
-
-/// Adds a process whose main task is made anew at every start.
-fn add<B: Build, F: Future<Output = ()> + 'static>(
-    name: &str,
-    main: impl Fn(Start<B>) -> F + 'static,
-    kit: Kit<B>,
-) {
-    let main = Rc::new(main);
-    with(|w| {
-        w.add_process(name, move |_| {
-            let (main, kit) = (main.clone(), kit.clone());
-            Box::pin(async move { main(kit.world()).await })
-        })
-    });
-}
-
-/// A consumer whose handlers are watched, and sabotaged where the scenario says so.
-fn observed<W: World<Env = SimEnv>>(
-    consumer: Consumer<W>,
-    log: &Log<SimEnv>,
-    poisoned: &Arc<crate::harness::sabotage::Poisoned>,
-) -> Consumer<W> {
-    let name = consumer.name().clone();
-    let kill: Kill = Arc::new(|| {
-        with(|w| {
-            let (process, restart) = (w.current_process(), w.restart_after());
-            if let Some(process) = process {
-                w.crash(process, Some(restart));
-            }
-        });
-    });
-    let alive: Alive = {
-        let here = with(|w| w.current_process().map(|id| (id, w.incarnation(id))));
-        Arc::new(move || {
-            here.is_some_and(|(id, start)| try_with(|w| w.is_alive(id, start)) == Some(true))
-        })
-    };
-    consumer.map(|inner| {
-        Arc::new(Observed {
-            inner,
-            log: log.clone(),
-            consumer: name.clone(),
-            poisoned: poisoned.clone(),
-            kill: kill.clone(),
-            alive: alive.clone(),
-        })
-    })
 }
