@@ -34,7 +34,7 @@ use crew::Crew;
 use services::FakeServices;
 
 /// The ports of a process of a real run.
-pub type LiveWorld =
+type LiveWorld =
     Watched<Chaotic<RabbitMq<LapinAmqp, LiveEnv>>, PgStore, Chaotic<FakeServices>, LiveEnv>;
 
 impl From<StoreError> for LiveError {
