@@ -290,7 +290,11 @@ fn what_is_left_behind_is_named() {
     kit.reading.open_transactions = 1;
     kit.silent();
     kit.reading.held_locks = 2;
-    kit.only("leaked", Leaked, "2 row locks still held, by 1 open transaction");
+    kit.only(
+        "leaked",
+        Leaked,
+        "2 row locks still held, by 1 open transaction",
+    );
     kit.reading.held_locks = 0;
     kit.queued("delay.1000", &hand.event);
     kit.only(
