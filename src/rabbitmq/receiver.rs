@@ -206,7 +206,10 @@ impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
         let mut deliveries = self.shared.deliveries.lock().await;
         // However the channel ended, this subscription is over: a new one may be tried.
-        let next = deliveries.next().await.map_err(|e| TransportError::Lost(e.to_string()))?;
+        let next = deliveries
+            .next()
+            .await
+            .map_err(|e| TransportError::Lost(e.to_string()))?;
         match next {
             Incoming::Delivery(delivery) => Ok(self.shared.accept(delivery)),
             Incoming::Cancelled => Err(TransportError::Lost(
