@@ -57,7 +57,7 @@ fn trace() -> Vec<TraceLine> {
             "order.placed",
         ),
         line(12, "relay-1", "fault", key, "lost-confirm at publish"),
-        line(13, "relay-1", "crash", "", ""),
+        line(13, "relay-1", "crashed", "", ""),
         line(
             15,
             "relay-1",

@@ -118,7 +118,7 @@ fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) ->
         }
         return text;
     }
-    if let Some(anomaly) = run.anomalies.first() {
+    if let Some(anomaly) = story::chosen(&run.anomalies) {
         let (program, path) = (&context.program, &scenario.path);
         let replay = story::replay_line(program, path, run.seed, anomaly, run.hash);
         return story::render(scenario, run, &replay);

@@ -22,7 +22,8 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     on: Broker,
     /// Where the broker is: amqp://user:password@host:port/vhost
-    #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true, value_parser = secret)]
+    #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
+    #[arg(value_parser = secret)]
     amqp_url: Secret,
     /// Where the database is: postgres://user:password@host:port/name
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]

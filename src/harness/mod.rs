@@ -18,6 +18,7 @@ pub mod scenario;
 pub mod seed;
 pub mod simulate;
 mod simulated_reading;
+pub mod stranger;
 pub mod swarm;
 pub mod test;
 pub mod trace;

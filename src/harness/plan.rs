@@ -35,6 +35,8 @@ pub struct Plan {
     pub clients: u32,
     /// Requests that were answered so far.
     answered: AtomicUsize,
+    /// Malformed messages that were published so far.
+    strangers: AtomicUsize,
 }
 
 impl Plan {
@@ -74,6 +76,7 @@ impl Plan {
             malformed_reach,
             clients: scenario.clients.max(1),
             answered: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
         }
     }
 
@@ -82,9 +85,15 @@ impl Plan {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether every request was answered.
-    pub fn all_answered(&self) -> bool {
+    /// Notes that a malformed message was published.
+    pub fn note_stranger(&self) {
+        self.strangers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether every request was answered and every malformed message published.
+    pub fn all_sent(&self) -> bool {
         self.answered.load(Ordering::Relaxed) >= self.requests.len()
+            && self.strangers.load(Ordering::Relaxed) >= self.malformed as usize
     }
 
     /// Dead letters that come from messages that are no events.
@@ -118,9 +127,8 @@ fn reach(topology: &Topology, event_type: &str) -> u64 {
 
 /// What the consumers of a workload need of the broker.
 pub fn topology<L: Workload>(workload: &L, scenario: &Scenario) -> Topology {
-    let policy = &scenario.policy;
     let subscriptions = subscriptions::<L, crate::harness::simulate::SimWorld>(workload);
-    let rungs = policy.retry.rungs(policy.consumer.park);
+    let rungs = crate::pipeline::start::rungs(&scenario.policy);
     Topology::of(subscriptions, rungs, scenario.queue_type)
 }
 

@@ -22,9 +22,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
         plain.parse().ok().filter(|_| digits)
     };
     parsed.ok_or_else(|| {
-        format!(
-            "`{text}` is not a seed: a number, 0x and up to 16 hexadecimal digits, or a commit hash"
-        )
+        format!("`{text}` is not a seed: a number, 0x and hexadecimal digits, or a commit hash")
     })
 }
 

@@ -24,6 +24,7 @@ use crate::harness::run::RunResult;
 use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
+use crate::harness::stranger;
 use crate::harness::swarm;
 use crate::harness::workload::Workload;
 use crate::pipeline::consumer::Runner;
@@ -160,6 +161,7 @@ async fn play<L: Workload>(
     start_processes(workload, scenario, plan, &kit);
 
     let names = Names::new(NAMESPACE);
+    send_strangers(scenario, plan, &names);
     sleep(nanos(scenario.faults_until).saturating_sub(with(|w| w.now()))).await;
     with(|w| w.heal());
     let bound = scenario
@@ -167,6 +169,15 @@ async fn play<L: Workload>(
         .unwrap_or_else(|| plan.settle_bound(scenario));
     let settled = reading::settle(&names, tables, plan, bound).await;
     (reading::read(&names, tables, plan), settled)
+}
+
+/// Messages that are no events come from outside of every simulated process.
+fn send_strangers(scenario: &Scenario, plan: &Rc<Plan>, names: &Names) {
+    let (plan, names, over) = (plan.clone(), names.clone(), scenario.over);
+    let env = SimEnv::current();
+    redeliver_sim::spawn("stranger", async move {
+        stranger::run(&SimAmqp, &env, &names, &plan, over).await;
+    });
 }
 
 fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> Tables {

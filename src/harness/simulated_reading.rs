@@ -52,7 +52,7 @@ fn is_at_rest(w: &World, tables: Tables, queues: &[Arc<str>], plan: &Plan) -> bo
             .queue_depth(queue)
             .is_none_or(|(ready, unacked)| ready + unacked == 0)
     };
-    plan.all_answered() && queues.iter().all(empty) && outbox_is_drained(&w.sql.db, tables)
+    plan.all_sent() && queues.iter().all(empty) && outbox_is_drained(&w.sql.db, tables)
 }
 
 /// Reads tables, queues and ledgers.

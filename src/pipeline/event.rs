@@ -9,6 +9,10 @@ use uuid::Uuid;
 
 use crate::ports::env::Timestamp;
 
+/// Largest payload that can be emitted, in bytes. Events carry facts and keys; what is larger
+/// belongs into a store, with its key in the event.
+pub const MAX_PAYLOAD: usize = 256 * 1024;
+
 /// Who an event is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::pipeline::audit::WorkflowHead;
-use crate::pipeline::event::{Event, Kind, Malformed, Message, Outgoing, exchange_of};
+use crate::pipeline::event::{Event, Kind, MAX_PAYLOAD, Malformed, Message, Outgoing, exchange_of};
 use crate::pipeline::topology::Subscription;
 use crate::ports::{
     Env, EnvExt, Row, Scope, Service, ServiceCall, ServiceError, ServiceReply, Store, StoreError,
@@ -413,10 +413,16 @@ impl Draft {
     /// Encodes a message.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when it is not JSON (a map with keys that are no strings).
+    /// [`StoreError::Refused`] when it is not JSON (a map with keys that are no strings), or
+    /// larger than [`MAX_PAYLOAD`].
     pub fn of<M: Message>(message: &M) -> Result<Self, StoreError> {
         let payload = serde_json::to_vec(message)
             .map_err(|e| StoreError::Refused(format!("payload of {}: {e}", M::TYPE)))?;
+        if payload.len() > MAX_PAYLOAD {
+            let (name, size) = (M::TYPE, payload.len());
+            let what = format!("payload of {name}: {size} bytes, {MAX_PAYLOAD} are allowed");
+            return Err(StoreError::Refused(what));
+        }
         Ok(Self {
             event_type: Arc::from(M::TYPE),
             kind: M::KIND,

@@ -27,4 +27,5 @@ pub mod outbox;
 pub mod policy;
 pub mod relay;
 pub mod retry;
+pub mod start;
 pub mod topology;

@@ -110,7 +110,7 @@ impl Default for Policy {
             retry: RetryPolicy::default(),
             consumer_timeout: Some(Duration::from_secs(30 * 60)),
             redrive_horizon: Duration::from_secs(7 * 24 * 3600),
-            max_payload: 256 * 1024,
+            max_payload: crate::pipeline::event::MAX_PAYLOAD,
         }
     }
 }

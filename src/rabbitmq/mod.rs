@@ -90,6 +90,9 @@ impl<A: Amqp, E: Env> Transport for RabbitMq<A, E> {
     type Receiver = AmqpReceiver<A, E>;
 
     async fn declare(&self, topology: &Topology) -> Result<(), TransportError> {
+        topology
+            .check()
+            .map_err(|error| TransportError::Refused(error.to_string()))?;
         let connection = self.amqp.connect("redeliver declare").await?;
         let channel = connection.open_channel().await?;
         topology::declare(&channel, &self.names, topology).await?;

@@ -19,10 +19,10 @@ pub(super) fn write(
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn render(tallies: &[Tally], stories: &[Option<String>], wall: Duration) -> Result<String, String> {
+fn render(tallies: &[Tally], told: &[Option<String>], wall: Duration) -> Result<String, String> {
     let mut suite = TestSuite::new("scenarios");
     suite.set_time(wall);
-    for (tally, story) in tallies.iter().zip(stories) {
+    for (tally, story) in tallies.iter().zip(told) {
         suite.add_test_case(case(tally, story.as_deref()));
     }
     let mut report = Report::new("redeliver gate");

@@ -166,7 +166,7 @@ fn tell(tally: &Tally, workload: &Registered, pool: &Pool, context: &Context) ->
         .or(tally.violations.first())?;
     let scenario = &tally.scenario;
     let run = pool.record(scenario, workload, worst.seed);
-    let anomaly = run.anomalies.first().or(worst.anomalies.first())?;
+    let anomaly = story::chosen(&run.anomalies).or(worst.anomalies.first())?;
     let program = &context.program;
     let replay = story::replay_line(program, &scenario.path, worst.seed, anomaly, run.hash);
     let mut text = story::render(scenario, &run, &replay);

@@ -70,6 +70,10 @@ impl Pool {
             if size_now == 0 {
                 break;
             }
+            if self.stop.load(Ordering::Relaxed) {
+                tally.interrupted = true;
+                break;
+            }
             let began = Instant::now();
             progress.announce(&scenario.name, first.wrapping_add(done), size_now);
             let runs = self.batch(
@@ -85,8 +89,7 @@ impl Pool {
                     None => tally.interrupted = true,
                 }
             }
-            if tally.interrupted || self.stop.load(Ordering::Relaxed) {
-                tally.interrupted |= !matches!(plan, Plan::Seeds(all) if done + size_now == all);
+            if tally.interrupted {
                 break;
             }
             done += size_now;

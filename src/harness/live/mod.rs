@@ -179,6 +179,7 @@ async fn play<L: Workload>(
     kit: &Kit,
 ) -> (FinalReading, bool) {
     let crew = Crew::start(workload, scenario, plan, kit);
+    send_strangers(scenario, plan, kit);
     let stopped = || options.stop.load(Ordering::Relaxed);
     let heals_at = kit.started + scenario.faults_until;
     while Instant::now() < heals_at && !stopped() {
@@ -193,6 +194,15 @@ async fn play<L: Workload>(
     let settled = reading::settle(kit, plan, &crew, bound, &stopped).await;
     crew.stop(scenario.policy.consumer.drain).await;
     (reading::read(kit, plan).await, settled)
+}
+
+fn send_strangers(scenario: &Scenario, plan: &Arc<Plan>, kit: &Kit) {
+    let (plan, kit, over) = (plan.clone(), kit.clone(), scenario.over);
+    tokio::spawn(async move {
+        let env = kit.env("stranger", 0);
+        let names = kit.rabbit().names().clone();
+        crate::harness::stranger::run(&kit.amqp, &env, &names, &plan, over).await;
+    });
 }
 
 fn report<L: Workload>(

@@ -29,7 +29,7 @@ pub(super) async fn settle(
     let mut quiet = 0;
     while Instant::now() < until && !stopped() {
         crew.tend().await;
-        let rests = plan.all_answered() && at_rest(kit, plan).await;
+        let rests = plan.all_sent() && at_rest(kit, plan).await;
         quiet = if rests { quiet + 1 } else { 0 };
         if quiet == 2 {
             return true;

@@ -1,6 +1,7 @@
 //! A violation as a story: which message, which promise, what happened to it in order with the
 //! faults among it, and the line that replays it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -11,6 +12,12 @@ use crate::harness::verdict::Anomaly;
 
 /// Lines of a story; what is between its first and its last part is left out.
 const LINES: usize = 120;
+
+/// The anomaly that a story is about: the first that concerns a message, where one does.
+pub fn chosen(anomalies: &[Anomaly]) -> Option<&Anomaly> {
+    let about_one = anomalies.iter().find(|anomaly| !anomaly.message.is_empty());
+    about_one.or(anomalies.first())
+}
 
 /// The command that replays a violated seed, for copying.
 pub fn replay_line(program: &str, path: &Path, seed: u64, anomaly: &Anomaly, hash: u64) -> String {
@@ -35,7 +42,7 @@ fn quoted(word: &str) -> String {
 /// The story of a recorded run that broke a promise; `replay` is the line to copy.
 pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
     let mut text = String::new();
-    let Some(anomaly) = run.anomalies.first() else {
+    let Some(anomaly) = chosen(&run.anomalies) else {
         let _ = writeln!(
             text,
             "{}, seed {}: nothing was wrong",
@@ -66,7 +73,8 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
     }
     item("promise", anomaly.promise);
     item("seen", &anomaly.seen);
-    for other in run.anomalies.iter().skip(1).take(3) {
+    let others = || run.anomalies.iter().filter(|other| *other != anomaly);
+    for other in others().take(3) {
         let of = if other.message.is_empty() {
             "the run"
         } else {
@@ -74,7 +82,7 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
         };
         item("also", &format!("{} of {of}: {}", other.kind, other.seen));
     }
-    if let Some(more @ 1..) = run.anomalies.len().checked_sub(4) {
+    if let Some(more @ 1..) = others().count().checked_sub(3) {
         item("also", &format!("{more} more"));
     }
     text.push('\n');
@@ -92,9 +100,15 @@ fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
         .rev()
         .find(own)
         .map_or(u64::MAX, |line| line.at);
+    // What happened to everybody, and to the processes that had this message.
+    let actors: BTreeSet<&str> = trace.iter().filter(own).map(|line| &*line.actor).collect();
+    let concerned = |actor: &str| actor == "world" || message.is_empty() || actors.contains(actor);
+    let among = |line: &TraceLine| {
+        (first..=last).contains(&line.at) && is_common(line) && concerned(&line.actor)
+    };
     let told: Vec<_> = trace
         .iter()
-        .filter(|line| own(line) || ((first..=last).contains(&line.at) && is_common(line)))
+        .filter(|line| own(line) || among(line))
         .collect();
     let gap = told.len().saturating_sub(LINES);
     for (i, line) in told.iter().enumerate() {
@@ -105,7 +119,8 @@ fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
             continue;
         }
         let mark = if is_fault(line) { '!' } else { ' ' };
-        let _ = writeln!(text, "{mark} {line}");
+        let line = format!("{mark} {line}");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
 }
 
@@ -126,8 +141,6 @@ fn is_fault(line: &TraceLine) -> bool {
 
 /// Whether a line happens to everybody.
 fn is_common(line: &TraceLine) -> bool {
-    const COMMON: [&str; 7] = [
-        "fault", "crash", "pause", "resume", "restart", "start", "heal",
-    ];
+    const COMMON: [&str; 6] = ["fault", "crashed", "started", "paused", "resumed", "heal"];
     line.subject.is_empty() && COMMON.contains(&line.what)
 }

@@ -166,19 +166,26 @@ impl Tally {
         if self.messages == 0 {
             return Some("no message was accepted".to_owned());
         }
-        let struck = |kind: &Kind| {
-            self.faults
+        let counted = |counts: &[(&str, u64)], name: &str| {
+            counts
                 .iter()
-                .any(|(k, n)| *k == kind.as_str() && *n > 0)
+                .any(|(known, count)| *known == name && *count > 0)
         };
         let absent: Vec<_> = expect
             .reached
             .iter()
-            .filter(|kind| !struck(kind))
             .map(|kind| kind.as_str())
+            .filter(|kind| !counted(&self.faults, kind))
             .collect();
         if !absent.is_empty() {
             return Some(format!("never struck: {}", absent.join(", ")));
+        }
+        let causes = expect.second_pickups.iter().copied();
+        let absent: Vec<_> = causes
+            .filter(|cause| !counted(&self.mechanisms, cause))
+            .collect();
+        if !absent.is_empty() {
+            return Some(format!("no second pick-up by: {}", absent.join(", ")));
         }
         let unseen: Vec<_> = expect
             .anomalies

@@ -125,7 +125,8 @@ impl ScenarioError {
             .with_links(false);
         let name = self.path.display().to_string();
         let mut text = String::new();
-        for problem in &self.problems {
+        for (i, problem) in self.problems.iter().enumerate() {
+            text.push_str(if i == 0 { "" } else { "\n" });
             let shown = Shown {
                 problem,
                 source: NamedSource::new(&name, self.source.clone()),

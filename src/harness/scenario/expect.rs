@@ -15,6 +15,8 @@ pub struct Expect {
     pub anomalies: Vec<AnomalyKind>,
     /// Faults that have to strike somewhere among the seeds, or nothing was tested.
     pub reached: Vec<Kind>,
+    /// Causes of second pick-ups that have to appear somewhere among the seeds.
+    pub second_pickups: Vec<&'static str>,
     /// Dead letters at the end of each run: at least, at most.
     pub dead_letters: Option<(u64, u64)>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
@@ -27,6 +29,7 @@ impl Default for Expect {
             verdict: Verdict::Valid,
             anomalies: Vec::new(),
             reached: Vec::new(),
+            second_pickups: Vec::new(),
             dead_letters: None,
             max_second_pickups: None,
         }

@@ -101,7 +101,7 @@ fn misplaced<const N: usize>(
         let Some(span) = span else { continue };
         let help = match key {
             "at" | "from" | "until" => "by chance: from and until; at a time: at and lasts",
-            "process" | "message" | "target" => "by chance: process and message; at a time: target",
+            "process" | "message" | "target" => "by chance: process, message; at a time: target",
             _ => "see the keys of a fault in `redeliver schema`",
         };
         problems.push(

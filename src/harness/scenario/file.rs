@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::names::Name;
+use super::names::{Mechanism, Name};
 use super::policy::PolicyTable;
 use super::values::{Offset, Share, Time};
 use crate::harness::verdict::{AnomalyKind, Verdict};
@@ -206,6 +206,9 @@ pub(crate) struct ExpectTable {
     /// Dead letters at the end of each run.
     #[schemars(with = "Option<RangeTable>")]
     pub(crate) dead_letters: Option<Spanned<RangeTable>>,
+    /// Causes of second pick-ups that have to appear somewhere among the seeds, or nothing was
+    /// tested.
+    pub(crate) second_pickups: Vec<Name<Mechanism>>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub(crate) max_second_pickups: Option<u64>,
 }

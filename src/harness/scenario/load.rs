@@ -288,6 +288,7 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         verdict,
         anomalies,
         reached: reached.iter().map(|kind| kind.get_ref().0).collect(),
+        second_pickups: table.second_pickups.iter().map(|m| m.0.as_str()).collect(),
         dead_letters,
         max_second_pickups: table.max_second_pickups,
     }

@@ -8,6 +8,7 @@ use redeliver_sim::fault::{Kind, Seam};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 
+use crate::harness::pickups;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::policy::Check;
 use crate::pipeline::topology::QueueType;
@@ -41,6 +42,12 @@ named!(Seam, "seam", Seam::ALL, Seam::as_str);
 named!(Check, "check", CHECKS, Check::as_str);
 named!(Profile, "broker", PROFILES, profile_name);
 named!(QueueType, "queue type", QUEUES, queue_type_name);
+named!(
+    Mechanism,
+    "cause of second pick-ups",
+    MECHANISMS,
+    Mechanism::as_str
+);
 named!(Verdict, "verdict", VERDICTS, Verdict::as_str);
 
 const CHECKS: &[Check] = &[
@@ -60,8 +67,24 @@ const PROFILES: &[Profile] = &[
     Profile::Rabbit4_0,
     Profile::Rabbit4_3,
 ];
+const MECHANISMS: &[Mechanism] = &[
+    Mechanism(pickups::CRASH),
+    Mechanism(pickups::LEASE),
+    Mechanism(pickups::REDELIVERED),
+    Mechanism(pickups::COPY),
+];
 const QUEUES: &[QueueType] = &[QueueType::Quorum, QueueType::Classic];
 const VERDICTS: &[Verdict] = &[Verdict::Valid, Verdict::Violated];
+
+/// What caused a second pick-up, by its name in reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mechanism(&'static str);
+
+impl Mechanism {
+    pub(crate) fn as_str(self) -> &'static str {
+        self.0
+    }
+}
 
 /// The name of a broker's profile in scenario files.
 pub fn profile_name(profile: Profile) -> &'static str {

@@ -3,11 +3,12 @@
 //! Both are whole numbers all the way: a decision may depend on them, and floats differ.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use redeliver_sim::choice::{MILLION, Ppm};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 const UNITS: [(&str, u64); 7] = [
     ("ns", 1),
@@ -113,13 +114,27 @@ pub(crate) struct Offset(pub(crate) i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share(pub(crate) Ppm);
 
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    String::deserialize(deserializer)
+/// A text that says what it should have been where it is none.
+struct Text(&'static str);
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
 }
+
+const A_TIME: Text = Text("a duration in quotes, such as \"30s\"");
+const A_SHARE: Text = Text("a percentage in quotes, such as \"5%\"");
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_duration(&text(deserializer)?)
+        parse_duration(&deserializer.deserialize_str(A_TIME)?)
             .map(Self)
             .map_err(D::Error::custom)
     }
@@ -127,7 +142,7 @@ impl<'de> Deserialize<'de> for Time {
 
 impl<'de> Deserialize<'de> for TimeOrNever {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match text(deserializer)?.as_str() {
+        match deserializer.deserialize_str(A_TIME)?.as_str() {
             "never" => Ok(Self(None)),
             text => parse_duration(text)
                 .map(|duration| Self(Some(duration)))
@@ -138,7 +153,7 @@ impl<'de> Deserialize<'de> for TimeOrNever {
 
 impl<'de> Deserialize<'de> for Offset {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = text(deserializer)?;
+        let text = deserializer.deserialize_str(A_TIME)?;
         let (sign, plain) = match text.strip_prefix('-') {
             Some(rest) => (-1, rest),
             None => (1, text.strip_prefix('+').unwrap_or(&text)),
@@ -151,7 +166,7 @@ impl<'de> Deserialize<'de> for Offset {
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_share(&text(deserializer)?)
+        parse_share(&deserializer.deserialize_str(A_SHARE)?)
             .map(Self)
             .map_err(D::Error::custom)
     }

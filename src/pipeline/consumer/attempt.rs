@@ -31,6 +31,9 @@ async fn open<W: World>(job: &Job<'_, W>) -> Result<Opened<TxOf<W>>, StoreError>
     let (mut tx, row) = work.open(job.delivery.attempt).await?;
     let attempt = match work.gate(&row) {
         Gate::Attempt(attempt) => attempt,
+        Gate::Settle(settlement @ (Settlement::Done | Settlement::DeadLetter(_))) => {
+            return work.settle_ended(tx, settlement).await.map(Opened::Instead);
+        }
         Gate::Settle(settlement) => {
             tx.rollback().await;
             return Ok(Opened::Instead(settlement));

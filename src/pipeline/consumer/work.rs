@@ -254,19 +254,45 @@ impl<W: World> Work<'_, W> {
         Ok(Settlement::DeadLetter(story))
     }
 
-    /// Gives work up for a reason that is known before any attempt.
+    /// Gives work up for a reason that is known before any attempt. An ordered event waits for
+    /// its turn even for this: a hole in the order would hold its followers for ever.
     async fn give_up_with(&self, story: DeadLetter) -> Result<Settlement, StoreError> {
-        let (tx, row) = self.open(self.delivery.attempt).await?;
-        match row.state {
-            InboxState::Open | InboxState::Claimed { .. } => self.bury(tx, row, story).await,
-            _ => {
+        let (mut tx, row) = self.open(self.delivery.attempt).await?;
+        if let Gate::Settle(settlement @ (Settlement::Done | Settlement::DeadLetter(_))) =
+            self.gate(&row)
+        {
+            return self.settle_ended(tx, settlement).await;
+        }
+        match self.in_turn(&mut tx).await? {
+            Turn::Unordered | Turn::Next { .. } => self.bury(tx, row, story).await,
+            Turn::Past | Turn::Early => self.settle_ended(tx, Settlement::Done).await,
+        }
+    }
+
+    /// Settles a delivery of work that has ended before. If its event holds a place of its own in
+    /// an order (a producer sent the same work twice), that place is passed now; before its turn
+    /// it has to wait like any other.
+    pub(super) async fn settle_ended(
+        &self,
+        mut tx: TxOf<W>,
+        settlement: Settlement,
+    ) -> Result<Settlement, StoreError> {
+        match self.in_turn(&mut tx).await? {
+            Turn::Unordered | Turn::Past => {
                 tx.rollback().await;
-                match self.gate(&row) {
-                    Gate::Settle(settlement) => Ok(settlement),
-                    Gate::Attempt(_) | Gate::GiveUp(..) => {
-                        unreachable!("an ended row only allows to settle")
-                    }
-                }
+                Ok(settlement)
+            }
+            Turn::Next { scope, sequence } => {
+                tx.order_save(self.shared.consumer.name(), &scope, sequence + 1)
+                    .await?;
+                tx.commit().await?;
+                Ok(settlement)
+            }
+            Turn::Early => {
+                tx.rollback().await;
+                Ok(Settlement::Park {
+                    delay: self.order_wait(),
+                })
             }
         }
     }

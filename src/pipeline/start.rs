@@ -1,0 +1,112 @@
+//! Starting a pipeline in production: checks first, then the parts.
+
+use std::time::Duration;
+
+use crate::pipeline::consumer::Runner;
+use crate::pipeline::handler::Consumer;
+use crate::pipeline::policy::{Check, Contradiction, Policy};
+use crate::pipeline::relay::Relay;
+use crate::pipeline::topology::{QueueType, Topology, TopologyError};
+use crate::ports::{Env, Transport, TransportError, World};
+
+/// Why a pipeline does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The policy contradicts itself.
+    #[error("the policy contradicts itself:\n{}", list(.0))]
+    Policy(Vec<Contradiction>),
+    /// The consumers contradict each other.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The broker refused what the pipeline needs.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+fn list(contradictions: &[Contradiction]) -> String {
+    let lines: Vec<_> = contradictions.iter().map(|c| format!("  {c}")).collect();
+    lines.join("\n")
+}
+
+/// A pipeline of one process, checked and ready to start: relay and consumers over one world.
+///
+/// ```no_run
+/// # use redeliver::pipeline::{handler::Consumer, policy::Policy, start::Pipeline};
+/// # use redeliver::pipeline::topology::QueueType;
+/// # async fn f<W: redeliver::ports::World>(world: W, consumers: Vec<Consumer<W>>)
+/// # -> Result<(), redeliver::pipeline::start::StartError> {
+/// let pipeline = Pipeline::new(world, consumers, Policy::default(), QueueType::Quorum, &[])?;
+/// pipeline.declare().await?;
+/// pipeline.spawn();
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Pipeline<W: World> {
+    world: W,
+    consumers: Vec<Consumer<W>>,
+    policy: Policy,
+    topology: Topology,
+}
+
+impl<W: World> Pipeline<W> {
+    /// Checks everything that can be checked without a server. Contradictions named in `allow`
+    /// are let pass.
+    ///
+    /// # Errors
+    /// [`StartError`] names every contradiction with both of its values.
+    pub fn new(
+        world: W,
+        consumers: Vec<Consumer<W>>,
+        policy: Policy,
+        queue_type: QueueType,
+        allow: &[Check],
+    ) -> Result<Self, StartError> {
+        let mut found = policy.contradictions();
+        found.retain(|contradiction| !allow.contains(&contradiction.check));
+        if !found.is_empty() {
+            return Err(StartError::Policy(found));
+        }
+        let subscriptions = consumers.iter().map(Consumer::subscription).collect();
+        let topology = Topology::of(subscriptions, rungs(&policy), queue_type);
+        topology.check()?;
+        Ok(Self {
+            world,
+            consumers,
+            policy,
+            topology,
+        })
+    }
+
+    /// What it needs of the broker.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Creates on the broker what is missing.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the broker cannot be reached, or has something else of that name.
+    pub async fn declare(&self) -> Result<(), StartError> {
+        Ok(self.world.transport().declare(&self.topology).await?)
+    }
+
+    /// Starts a relay and every consumer as tasks of this process. They end when the process is
+    /// asked to stop ([`Env::stopping`]).
+    pub fn spawn(self) {
+        let env = self.world.env().clone();
+        env.spawn(
+            "relay",
+            Relay::new(self.world.clone(), self.policy.relay.clone()).run(),
+        );
+        for consumer in self.consumers {
+            let name = consumer.name().clone();
+            let runner = Runner::new(self.world.clone(), consumer, self.policy.clone());
+            env.spawn(&name, runner.run());
+        }
+    }
+}
+
+/// The delays for which a policy needs queues. The transport is given the same.
+pub fn rungs(policy: &Policy) -> Vec<Duration> {
+    policy.retry.rungs(policy.consumer.park)
+}

@@ -1,0 +1,99 @@
+//! One test for each bug that was found in the pipeline: what happened, as a sentence, and the
+//! smallest scenario that showed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redeliver::harness::run::simulate;
+use redeliver::harness::scenario::{Poison, Scenario};
+use redeliver::harness::verdict::Verdict;
+use redeliver::harness::workload::{Generator, Request, Workload};
+use redeliver::pipeline::event::{Kind, Message};
+use redeliver::pipeline::handler::{Consumer, Cx, Draft, Failure, Handler};
+use redeliver::ports::World;
+use redeliver_sim::fault::{Kind as Fault, Rule};
+use serde::{Deserialize, Serialize};
+
+/// One entry of an account, in the order of the account.
+#[derive(Serialize, Deserialize)]
+struct Booked {
+    account: String,
+    number: u32,
+}
+
+impl Message for Booked {
+    const TYPE: &'static str = "entry.booked";
+    const KIND: Kind = Kind::Fact;
+    const ORDERED: bool = true;
+    fn key(&self) -> String {
+        self.account.clone()
+    }
+}
+
+struct Book;
+
+impl<W: World> Handler<W> for Book {
+    type Event = Booked;
+    async fn handle(&self, _: &Booked, _: &mut Cx<'_, W>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Entries of one account; every third request is sent twice by its client, and its producer
+/// does not notice.
+#[derive(Clone)]
+struct Entries;
+
+impl Workload for Entries {
+    const NAME: &'static str = "entries";
+    const TOKIO: bool = false;
+
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
+        vec![Consumer::new("book").on(Book)]
+    }
+
+    fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        let request = |number: u32| {
+            let booked = Booked { account: "a-1".to_owned(), number };
+            Request {
+                at: Duration::from_millis(u64::from(number) * 20),
+                key: Arc::from(format!("entry-{}", number - u32::from(number % 3 == 2))),
+                draft: Draft::of(&booked).expect("it is JSON"),
+            }
+        };
+        (1..=generator.messages()).map(request).collect()
+    }
+}
+
+fn scenario() -> Scenario {
+    let mut scenario = Scenario::new("regression", "entries");
+    scenario.messages = 12;
+    scenario.over = Duration::from_secs(2);
+    scenario.faults_until = Duration::from_secs(5);
+    scenario
+}
+
+fn assert_valid(scenario: &Scenario, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let run = simulate(&Entries, scenario, seed, false);
+        assert_eq!(run.verdict, Verdict::Valid, "seed {seed}: {:?}", run.anomalies);
+    }
+}
+
+/// A duplicate request took a number of its own in the order of its account. The consumer knew
+/// the work as done and acked it without passing that number: everything behind it waited for
+/// ever.
+#[test]
+fn a_duplicate_with_a_number_of_its_own_does_not_hold_its_followers() {
+    assert_valid(&scenario(), 0..20);
+}
+
+/// An event that nobody can decode was given up before its turn; its number was never passed.
+#[test]
+fn an_undecodable_event_is_given_up_in_its_turn() {
+    let mut scenario = scenario();
+    scenario.poison = Poison { unknown_version: 3, ..Poison::default() };
+    let late = Rule { lasts: 800_000_000, ..Rule::new(Fault::LateDelivery, 300_000) };
+    scenario.rules = vec![late];
+    assert_valid(&scenario, 0..40);
+}
