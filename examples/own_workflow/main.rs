@@ -88,11 +88,10 @@ impl Workload for Checkout {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let request = |n| {
-            let order = format!("order-{n}");
-            Request::emit(generator.when(), &OrderPaid { order })
-        };
-        (1..=generator.messages()).map(request).collect()
+        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
+        let paid = orders.map(|order| OrderPaid { order });
+        paid.map(|paid| Request::emit(generator.when(), &paid))
+            .collect()
     }
 
     fn services(&self) -> Vec<ServiceModel> {
