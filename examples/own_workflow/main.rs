@@ -134,6 +134,6 @@ fn every_paid_order_is_shipped() {
     let lasts = 30_000_000_000; // ns
     let slow = Rule::new(Fault::SlowService, 50_000); // of a million calls
     let check = Check::new(Checkout).fault(Rule { lasts, ..slow });
-    let more = [Fault::LostAck, Fault::Crash].map(|kind| Rule::new(kind, 10_000));
+    let more = [Fault::LostAck, Fault::Crash].map(|kind| Rule::new(kind, 5_000));
     check.faults(more).seeds(500).check();
 }
