@@ -148,7 +148,10 @@ pub fn with_explicit_services<L: Workload>(workload: &L, scenario: &Scenario) ->
         .services()
         .into_iter()
         .map(|model| {
-            let over = scenario.services.iter().find(|over| over.name == model.name);
+            let over = scenario
+                .services
+                .iter()
+                .find(|over| over.name == model.name);
             let mut over = over.cloned().unwrap_or_default();
             over.name = model.name.to_owned();
             over.latency.get_or_insert(model.latency);
