@@ -122,6 +122,11 @@ fn a_redelivered_copy_does_not_jump_the_backoff_of_a_failure_noted_in_between() 
     let scenario = Scenario::load(scenario, &["onboarding"]).expect("a committed scenario");
     for seed in [100, 264, 523, 574, 640] {
         let run = simulate(&Onboarding, &scenario, seed, false);
-        assert_eq!(run.verdict, Verdict::Valid, "seed {seed}: {:?}", run.anomalies);
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "seed {seed}: {:?}",
+            run.anomalies
+        );
     }
 }

@@ -18,8 +18,6 @@ use crate::store::sim::{Tables, outbox_is_drained, read as read_store};
 
 /// How often to look, in virtual time.
 const EVERY: u64 = 250_000_000;
-/// How many looks a lock may outlast everything else: half a minute.
-const PATIENCE: u32 = 120;
 
 /// So many looks at a transaction that is open before it counts as left open.
 const PATIENCE: u32 = 100;
@@ -36,10 +34,9 @@ pub(super) async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Du
         });
         quiet = if rests { quiet + 1 } else { 0 };
         // Twice in a row: what is on its way between a queue and a transaction has arrived. A
-        // transaction that still holds a lock is given time to end; one that never does is a
-        // leak, and is seen as such.
-        let locked = with(|w| w.sql.db.held_locks()) > 0;
-        if quiet >= if locked { PATIENCE } else { 2 } {
+        // relay that just looks for work may be in a transaction; one that is always in one is
+        // not looking.
+        if quiet >= 2 && (!open || quiet >= PATIENCE) {
             return true;
         }
         if now >= until {
