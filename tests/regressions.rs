@@ -11,6 +11,7 @@ use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Draft, Failure, Handler};
 use redeliver::ports::World;
+use redeliver::workloads::Onboarding;
 use redeliver_sim::fault::{Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,10 @@ impl Workload for Entries {
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
         let request = |number: u32| {
-            let booked = Booked { account: "a-1".to_owned(), number };
+            let booked = Booked {
+                account: "a-1".to_owned(),
+                number,
+            };
             Request {
                 at: Duration::from_millis(u64::from(number) * 20),
                 key: Arc::from(format!("entry-{}", number - u32::from(number % 3 == 2))),
@@ -76,7 +80,12 @@ fn scenario() -> Scenario {
 fn assert_valid(scenario: &Scenario, seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let run = simulate(&Entries, scenario, seed, false);
-        assert_eq!(run.verdict, Verdict::Valid, "seed {seed}: {:?}", run.anomalies);
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "seed {seed}: {:?}",
+            run.anomalies
+        );
     }
 }
 
@@ -92,8 +101,32 @@ fn a_duplicate_with_a_number_of_its_own_does_not_hold_its_followers() {
 #[test]
 fn an_undecodable_event_is_given_up_in_its_turn() {
     let mut scenario = scenario();
-    scenario.poison = Poison { unknown_version: 3, ..Poison::default() };
-    let late = Rule { lasts: 800_000_000, ..Rule::new(Fault::LateDelivery, 300_000) };
+    scenario.poison = Poison {
+        unknown_version: 3,
+        ..Poison::default()
+    };
+    let late = Rule {
+        lasts: 800_000_000,
+        ..Rule::new(Fault::LateDelivery, 300_000)
+    };
     scenario.rules = vec![late];
     assert_valid(&scenario, 0..40);
+}
+
+/// A message flagged redelivered has its attempt recorded before it runs, in a transaction of its
+/// own. Between that and the attempt, an earlier run of the same work noted its failure; the
+/// second copy then ran the same attempt again, in the middle of the backoff.
+#[test]
+fn a_redelivered_copy_does_not_jump_the_backoff_of_a_failure_noted_in_between() {
+    let scenario = std::path::Path::new("scenarios/everything-onboarding.toml");
+    let scenario = Scenario::load(scenario, &["onboarding"]).expect("a committed scenario");
+    for seed in [100, 264, 523, 574, 640] {
+        let run = simulate(&Onboarding, &scenario, seed, false);
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "seed {seed}: {:?}",
+            run.anomalies
+        );
+    }
 }

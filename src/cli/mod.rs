@@ -65,8 +65,8 @@ pub fn main(workloads: Vec<Registered>) -> ExitCode {
 }
 
 fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
-    let program = arguments.first().map(Path::new).and_then(Path::file_stem);
-    let program = program.map_or("redeliver".into(), |name| {
+    // As it was called, with its path: the copied line must work where this one did.
+    let program = arguments.first().map_or("redeliver".into(), |name| {
         name.to_string_lossy().into_owned()
     });
     let context = Context { workloads, program };

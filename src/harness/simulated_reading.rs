@@ -20,7 +20,7 @@ use crate::store::sim::{Tables, outbox_is_drained, read as read_store};
 const EVERY: u64 = 250_000_000;
 
 /// Waits until nothing is left to do; false if that takes longer than `bound`.
-pub async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
+pub(super) async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
     let queues = work_queues(names, plan);
     let until = with(|w| w.now()).saturating_add(nanos(bound));
     let mut quiet = 0;
@@ -59,7 +59,7 @@ fn is_at_rest(w: &World, tables: Tables, queues: &[Arc<str>], plan: &Plan) -> bo
 }
 
 /// Reads tables, queues and ledgers.
-pub fn read(names: &Names, tables: Tables, plan: &Plan) -> FinalReading {
+pub(super) fn read(names: &Names, tables: Tables, plan: &Plan) -> FinalReading {
     with(|w| FinalReading {
         store: read_store(&w.sql.db, tables),
         queued: queued(w, names, plan),

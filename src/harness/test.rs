@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rayon::prelude::*;
-use redeliver_sim::fault::{Event, Rule};
+pub use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::harness::report::{Tally, story};
 use crate::harness::run::{RunResult, simulate};
@@ -38,6 +38,8 @@ const CHUNK: u64 = 256;
 pub struct Check<L> {
     workload: L,
     scenario: Scenario,
+    /// The running test, which is what has to be named to run it again.
+    test: String,
     seeds: u64,
     first: u64,
 }
@@ -45,10 +47,11 @@ pub struct Check<L> {
 impl<L: Workload> Check<L> {
     /// A calm scenario of this workload, over 100 seeds from 1 on.
     pub fn new(workload: L) -> Self {
-        let scenario = Scenario::new(&test_name(), L::NAME);
+        let test = test_name();
         Self {
             workload,
-            scenario,
+            scenario: Scenario::new(&test, L::NAME),
+            test,
             seeds: 100,
             first: 1,
         }
@@ -67,6 +70,7 @@ impl<L: Workload> Check<L> {
         Self {
             workload,
             scenario,
+            test: test_name(),
             seeds,
             first: 1,
         }
@@ -179,7 +183,7 @@ impl<L: Workload> Check<L> {
                 println!("{line}");
             }
         }
-        let replay = format!("{SEED_VARIABLE}={seed} cargo test {}", self.scenario.name);
+        let replay = format!("{SEED_VARIABLE}={seed} cargo test {}", self.test);
         match run.verdict {
             Verdict::Valid if full => println!("seed {seed} is valid"),
             Verdict::Valid => panic!("seed {seed} was violated, and is valid when recorded"),

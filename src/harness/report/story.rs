@@ -21,17 +21,22 @@ pub fn chosen(anomalies: &[Anomaly]) -> Option<&Anomaly> {
 
 /// The command that replays a violated seed, for copying.
 pub fn replay_line(program: &str, path: &Path, seed: u64, anomaly: &Anomaly, hash: u64) -> String {
-    let path = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=".contains(c);
-    let path = if path.chars().all(plain) {
-        path
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
-    };
     format!(
-        "{program} replay {path} --seed {seed} --expect {}:{hash:016x}",
+        "{} replay {} --seed {seed} --expect {}:{hash:016x}",
+        quoted(program),
+        quoted(&path.display().to_string()),
         anomaly.kind
     )
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The story of a recorded run that broke a promise; `replay` is the line to copy.

@@ -69,11 +69,13 @@ async fn in_one_transaction<W: World>(job: &Job<'_, W>) -> Result<Settlement, St
         tx.inbox_save(&row).await?;
         tx.commit().await?;
         (tx, row) = job.work().open(attempt).await?;
-        if !matches!(row.state, InboxState::Open) || row.attempts != attempt {
-            tx.rollback().await; // another copy was quicker
-            return Ok(Settlement::Park {
-                delay: job.shared.policy.consumer.park,
-            });
+        // In between another copy may have been quicker, or an earlier run have noted its
+        // failure.
+        let busy = !matches!(row.state, InboxState::Open) || row.attempts != attempt;
+        let park = busy.then_some(job.shared.policy.consumer.park);
+        if let Some(delay) = row.backoff().or(park) {
+            tx.rollback().await;
+            return Ok(Settlement::Park { delay });
         }
         attempt = row.attempts;
     }

@@ -1,0 +1,139 @@
+//! A team's own workflow: one event, one handler, a test over 500 seeds, and a command line.
+//!
+//! ```text
+//! cargo test --example own_workflow
+//! cargo run --example own_workflow -- gate examples/own_workflow/slow-warehouse.toml
+//! ```
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use redeliver::harness::reading::FinalReading;
+use redeliver::harness::verdict::{Anomaly, AnomalyKind};
+use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::pipeline::event::{Kind, Message};
+use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
+use redeliver::ports::{Row, World};
+use serde::{Deserialize, Serialize};
+
+/// The same workload with the bug that lost an order.
+mod swallowed;
+
+/// The event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct OrderPaid {
+    order: String,
+}
+
+impl Message for OrderPaid {
+    const TYPE: &'static str = "order.paid";
+    const KIND: Kind = Kind::Fact;
+    fn key(&self) -> String {
+        self.order.clone()
+    }
+}
+
+/// The row that the handler writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Shipment {
+    order: String,
+    parcel: String,
+}
+
+impl Row for Shipment {
+    const TABLE: &'static str = "shipments";
+    fn key(&self) -> String {
+        self.order.clone()
+    }
+}
+
+/// The handler: asks the warehouse for a parcel, then records it.
+struct Ship;
+
+impl<W: World> OutsideHandler<W> for Ship {
+    type Event = OrderPaid;
+    type Answer = String;
+
+    async fn call(&self, paid: &OrderPaid, cx: &Outside<'_, W>) -> Result<String, Failure> {
+        let asked = cx.call("warehouse", "pack", paid.order.clone());
+        match tokio::time::timeout(Duration::from_secs(5), asked).await {
+            Ok(reply) => Ok(String::from_utf8_lossy(&reply?.payload).into_owned()),
+            // It may be packing all the same. The next attempt has the same idempotency key.
+            Err(_) => Err(Failure::transient("warehouse-slow", "no answer in 5 s")),
+        }
+    }
+
+    async fn apply(
+        &self,
+        paid: &OrderPaid,
+        parcel: String,
+        cx: &mut Cx<'_, W>,
+    ) -> Result<(), Failure> {
+        let order = paid.order.clone();
+        cx.insert(&Shipment { order, parcel }).await?;
+        Ok(())
+    }
+}
+
+/// The workload: what a run is made of, and what must hold at its end.
+#[derive(Clone)]
+struct Checkout;
+
+impl Workload for Checkout {
+    const NAME: &'static str = "checkout";
+
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
+        vec![Consumer::new("ship").on_outside(Ship)]
+    }
+
+    fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
+        let paid = orders.map(|order| OrderPaid { order });
+        paid.map(|paid| Request::emit(generator.when(), &paid))
+            .collect()
+    }
+
+    fn services(&self) -> Vec<ServiceModel> {
+        vec![ServiceModel {
+            name: "warehouse",
+            honours_keys: true,
+            checks_tokens: false,
+            latency: [50, 200, 900, 3_000].map(Duration::from_millis),
+            cold_starts: (0, Duration::ZERO),
+        }]
+    }
+
+    /// A paid order is shipped, or stands in the dead letters for somebody to look at.
+    fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
+        let shipments = reading.store.rows.iter().map(|(_, key, ..)| &**key);
+        let given_up = reading.letters.iter().filter_map(|l| l.event.as_deref());
+        let ended: BTreeSet<&str> = shipments.chain(given_up.map(|e| &*e.key)).collect();
+        let missing = accepted.iter().filter(|r| !ended.contains(&*r.draft.key));
+        let lost = |request: &Request| Anomaly {
+            kind: AnomalyKind::Lost,
+            checker: "checkout",
+            message: request.key.clone(),
+            message_id: None,
+            consumer: "ship".into(),
+            promise: "A paid order is shipped, or stands in the dead letters.",
+            seen: format!("{} is paid, and nobody ships it", request.draft.key),
+        };
+        missing.map(lost).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    redeliver::cli::main(redeliver::workloads![Checkout, swallowed::Checkout])
+}
+
+#[test]
+fn every_paid_order_is_shipped() {
+    use redeliver::harness::test::{Check, Kind as Fault, Rule};
+
+    let lasts = 30_000_000_000; // ns
+    let slow = Rule::new(Fault::SlowService, 50_000); // of a million calls
+    let check = Check::new(Checkout).fault(Rule { lasts, ..slow });
+    let more = [Fault::LostAck, Fault::Crash].map(|kind| Rule::new(kind, 5_000));
+    check.faults(more).seeds(500).check();
+}

@@ -1,0 +1,102 @@
+//! The bug that lost an order: when the warehouse is slow, the handler writes a line into the log
+//! and returns `Ok`. The message is acked, the inbox calls the work done, and nobody is told.
+
+use std::time::Duration;
+
+use redeliver::harness::reading::FinalReading;
+use redeliver::harness::verdict::Anomaly;
+use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
+use redeliver::ports::World;
+
+use super::{OrderPaid, Shipment};
+
+struct Ship;
+
+impl<W: World> OutsideHandler<W> for Ship {
+    type Event = OrderPaid;
+    type Answer = Option<String>;
+
+    async fn call(&self, paid: &OrderPaid, cx: &Outside<'_, W>) -> Result<Option<String>, Failure> {
+        let asked = cx.call("warehouse", "pack", paid.order.clone());
+        match tokio::time::timeout(Duration::from_secs(5), asked).await {
+            Ok(reply) => Ok(Some(String::from_utf8_lossy(&reply?.payload).into_owned())),
+            Err(_) => {
+                eprintln!("the warehouse is slow, skipping {}", paid.order);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn apply(
+        &self,
+        paid: &OrderPaid,
+        parcel: Option<String>,
+        cx: &mut Cx<'_, W>,
+    ) -> Result<(), Failure> {
+        if let Some(parcel) = parcel {
+            let order = paid.order.clone();
+            cx.insert(&Shipment { order, parcel }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// As [`super::Checkout`], with that handler.
+#[derive(Clone)]
+pub(crate) struct Checkout;
+
+impl Workload for Checkout {
+    const NAME: &'static str = "checkout-swallowed";
+
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
+        vec![Consumer::new("ship").on_outside(Ship)]
+    }
+
+    fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        super::Checkout.requests(generator)
+    }
+
+    fn services(&self) -> Vec<ServiceModel> {
+        super::Checkout.services()
+    }
+
+    fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
+        super::Checkout.check(accepted, reading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use redeliver::harness::test::{Check, Kind as Fault, Rule, SEED_VARIABLE};
+
+    /// The line at the end of the panic is a command: this variable, this test.
+    #[test]
+    #[should_panic(expected = "  REDELIVER_SEED=1 cargo test swallowed::tests::an_order_is_lost")]
+    fn an_order_is_lost() {
+        let slow = Rule::new(Fault::SlowService, 200_000);
+        let lasts = 30_000_000_000;
+        let check = Check::new(super::Checkout).fault(Rule { lasts, ..slow });
+        check.seeds(500).check();
+    }
+
+    #[test]
+    fn the_printed_line_replays_the_seed() {
+        let tests = std::env::current_exe().expect("this program");
+        let run = Command::new(tests)
+            .args([
+                "--exact",
+                "swallowed::tests::an_order_is_lost",
+                "--nocapture",
+            ])
+            .env(SEED_VARIABLE, "1")
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8_lossy(&run.stderr);
+        assert!(told.contains("seed 1: lost"), "{told}");
+        let trace = String::from_utf8_lossy(&run.stdout);
+        assert!(trace.contains("warehouse/pack"), "{trace}");
+    }
+}

@@ -1,0 +1,70 @@
+//! The pages of `docs/` say what the code does.
+
+use std::path::Path;
+
+use redeliver::harness::scenario::Scenario;
+use redeliver::harness::test::Kind;
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join(path)).expect(path)
+}
+
+/// The first `toml` example after a heading.
+fn example(page: &str, kind: Kind) -> &str {
+    let heading = format!("### `{}`\n", kind.as_str());
+    let section = page.split_once(&heading).expect(&heading).1;
+    let section = section.split("\n##").next().unwrap_or(section);
+    let code = section.split_once("```toml\n").expect(&heading).1;
+    code.split_once("```").expect(&heading).0
+}
+
+#[test]
+fn every_kind_of_fault_is_shown_as_a_scenario_takes_it() {
+    let page = read("docs/faults.md");
+    assert_eq!(page.matches("\n### `").count(), Kind::ALL.len());
+    let name = format!("redeliver-docs-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    for kind in Kind::ALL.iter().copied() {
+        let head = "question = \"?\"\nworkload = \"orders\"\nmessages = 1\n";
+        std::fs::write(&file, format!("{head}{}", example(&page, kind))).expect("a file");
+        let scenario = match Scenario::load(&file, &["orders"]) {
+            Ok(scenario) => scenario,
+            Err(error) => panic!("{}: {error}", kind.as_str()),
+        };
+        let rules = scenario.rules.iter().map(|rule| rule.kind);
+        let events = scenario.events.iter().map(|event| event.kind);
+        assert!(rules.chain(events).any(|read| read == kind), "{kind:?}");
+    }
+    std::fs::remove_file(&file).expect("the file");
+}
+
+/// Links within the repository lead somewhere.
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for (at, _) in text.match_indices("](") {
+            let link = text[at + 2..].split(')').next().unwrap_or("");
+            let path = link.split('#').next().unwrap_or("");
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            let target = page.parent().expect("a folder").join(path);
+            assert!(target.exists(), "{}: {link}", page.display());
+        }
+    }
+}
