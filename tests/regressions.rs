@@ -11,7 +11,8 @@ use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Draft, Failure, Handler};
 use redeliver::ports::World;
-use redeliver::workloads::Onboarding;
+use redeliver::workloads::{Onboarding, Orders};
+use redeliver_sim::broker::Profile;
 use redeliver_sim::fault::{Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,28 @@ fn a_redelivered_copy_does_not_jump_the_backoff_of_a_failure_noted_in_between() 
             run.verdict,
             Verdict::Valid,
             "seed {seed}: {:?}",
+            run.anomalies
+        );
+    }
+}
+
+/// From 4.0 a quorum queue counts every connection that is lost against all messages prefetched on
+/// it, and gives them up after 20: letters without a story, for work that stood open in the inbox.
+#[test]
+fn the_broker_buried_what_a_flapping_consumer_had_only_prefetched() {
+    let mut scenario = Scenario::new("flapping", "orders");
+    scenario.messages = 8;
+    scenario.over = Duration::from_secs(1);
+    scenario.worker_processes = 1;
+    scenario.broker = Profile::Rabbit4_0;
+    scenario.faults_until = Duration::from_secs(120);
+    scenario.rules = vec![Rule::new(Fault::LostDelivery, 200_000)];
+    for seed in 1..=5 {
+        let run = simulate(&Orders, &scenario, seed, false);
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "seed {seed}: {:#?}",
             run.anomalies
         );
     }

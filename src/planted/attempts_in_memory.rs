@@ -24,6 +24,7 @@ pub const PLANT: Plant = Plant {
             s.poison.killer = 1;
             s.policy.retry.attempts = 3;
             s.restart_after = Duration::from_secs(1);
+            s.settle = Some(Duration::from_secs(300));
         })
     },
     planted: on::<Deposits, AttemptsInMemory>,

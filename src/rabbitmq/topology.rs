@@ -63,6 +63,14 @@ impl Names {
     }
 }
 
+/// How often a quorum queue hands a message over before the broker itself gives it up. From 4.0
+/// that is 20 unless said otherwise, and a connection that is lost counts for every message that
+/// was prefetched on it, begun or not: a consumer that flaps would bury messages that nobody has
+/// looked at, and an operator who looks at a dead letter for the 21st time would drop it. Attempts
+/// are counted in the inbox instead, durably. Not -1, which 3.x refuses and which puts a message
+/// that comes back behind all others.
+const DELIVERIES: i32 = 1_000_000;
+
 fn arguments(queue_type: QueueType, more: &[(&str, AMQPValue)]) -> FieldTable {
     let mut table = FieldTable::default();
     let mut put = |name: &str, value| {
@@ -73,6 +81,7 @@ fn arguments(queue_type: QueueType, more: &[(&str, AMQPValue)]) -> FieldTable {
         QueueType::Classic => put("x-queue-type", text("classic")),
         QueueType::Quorum => {
             put("x-queue-type", text("quorum"));
+            put("x-delivery-limit", AMQPValue::LongInt(DELIVERIES));
             // Without these the broker's own dead lettering is at most once. They need a
             // dead-letter exchange to be accepted.
             if more
