@@ -117,22 +117,29 @@ impl World {
     fn unbind(&mut self, queue: Option<Arc<str>>, until: u64) {
         let queue = queue.unwrap_or_else(|| Arc::from(""));
         let bindings = self.net.broker.bindings_of(&queue);
-        let admin = self.broker(|b| {
-            let conn = b.connect();
-            b.open_channel(conn).ok()
-        });
-        self.adopt_admin();
-        let Some(admin) = admin else { return };
         for (exchange, key, arguments) in bindings {
+            let Some(admin) = self.admin() else { return };
             self.broker(|b| b.queue_unbind(admin, &queue, &exchange, &key, arguments.clone()))
                 .ok();
             let queue = queue.clone();
             let bind = move |w: &mut Self| {
+                // The broker may have restarted since: the channel of then is gone.
+                let Some(admin) = w.admin() else { return };
                 w.broker(|b| b.queue_bind(admin, &queue, &exchange, &key, arguments))
                     .ok();
             };
             self.on_heal_or_at(until, bind);
         }
+    }
+
+    /// A channel of the world itself, as an operator would open one.
+    fn admin(&mut self) -> Option<crate::broker::ChanId> {
+        let channel = self.broker(|b| {
+            let conn = b.connect();
+            b.open_channel(conn).ok()
+        });
+        self.adopt_admin();
+        channel
     }
 
     fn deploy(&mut self, role: Option<&str>, lasts: u64) {
