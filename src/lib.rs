@@ -77,7 +77,7 @@
 //! |---|---|---|
 //! | [`ports`] | the seams: transport, store, service, env, and `World`, the bundle of the four | |
 //! | [`pipeline`] | outbox, relay, consumer, inbox, retry, dead letters, audit; no backend | |
-//! | [`env`], [`service`] | time, chance, tasks; outside services; live and simulated | |
+//! | [`mod@env`], [`service`] | time, chance, tasks; outside services; live and simulated | |
 //! | `rabbitmq` | the transport, above a small AMQP port with two adapters | `rabbitmq`, `sim` |
 //! | [`store`] | PostgreSQL (`postgres`) and its model (`sim`) | |
 //! | `harness` | workloads, scenarios, runs in both worlds, history, checkers, reports | `sim` |

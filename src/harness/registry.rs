@@ -28,7 +28,7 @@ macro_rules! workloads {
     };
 }
 
-/// The name of a workload, for [`workloads!`](crate::workloads).
+/// The name of a workload, for [`workloads!`](macro@crate::workloads).
 pub fn name_of<L: Workload>(_: &L) -> &'static str {
     L::NAME
 }

@@ -44,7 +44,7 @@ pub struct RunResult {
 /// One line of a recorded trace.
 pub type TraceLine = redeliver_sim::trace::Entry;
 
-/// A workload that the command line knows. Made by [`workloads!`](crate::workloads).
+/// A workload that the command line knows. Made by [`workloads!`](macro@crate::workloads).
 #[derive(Clone, Copy, Debug)]
 pub struct Registered {
     /// Its name in scenario files.
