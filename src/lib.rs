@@ -94,6 +94,8 @@ pub mod env;
 #[cfg(feature = "sim")]
 pub mod harness;
 pub mod pipeline;
+#[cfg(feature = "sim")]
+pub mod planted;
 pub mod ports;
 #[cfg(any(feature = "rabbitmq", feature = "sim"))]
 pub mod rabbitmq;

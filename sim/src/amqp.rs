@@ -83,6 +83,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Subscription {
     inbox: VecDeque<Incoming>,
+    /// Nothing more comes, whoever cancelled it.
+    cancelled: bool,
     wakers: Vec<Waker>,
 }
 
@@ -248,11 +250,7 @@ impl World {
             } => {
                 self.forward_delivery(chan, consumer_tag, delivery);
             }
-            Output::ConsumerCancelled { chan, tag } => {
-                self.arrive(chan.conn, 0, move |w| {
-                    w.hand_over(chan, &tag, Incoming::Cancelled)
-                });
-            }
+            Output::ConsumerCancelled { chan, tag } => self.forward_cancel(chan, tag),
             Output::ChannelClosed { chan, code, text } => {
                 self.arrive(chan.conn, 0, move |w| {
                     w.close_channel_at_client(chan, Error::Channel(code, text));
@@ -323,6 +321,13 @@ impl World {
         });
     }
 
+    /// Tells a consumer that nothing more comes, after what was sent to it before.
+    fn forward_cancel(&mut self, chan: ChanId, tag: Arc<str>) {
+        self.arrive(chan.conn, 0, move |w| {
+            w.hand_over(chan, &tag, Incoming::Cancelled)
+        });
+    }
+
     /// Lets something arrive at a client, not before what was sent to it earlier.
     fn arrive(&mut self, conn: ConnId, after: u64, then: impl FnOnce(&mut Self) + 'static) {
         let now = self.now();
@@ -337,20 +342,24 @@ impl World {
             return;
         }
         let delivered = matches!(incoming, Incoming::Delivery(_));
+        let incoming = Some(incoming).filter(|_| delivered);
         if let Some(channel) = self.net.channel(chan)
             && let Some(subscription) = channel.subscriptions.get_mut(tag)
         {
-            subscription.inbox.push_back(incoming);
+            subscription.cancelled |= !delivered;
+            subscription.inbox.extend(incoming);
             subscription.wakers.drain(..).for_each(Waker::wake);
             self.net.deliveries += u64::from(delivered);
         }
     }
 
     fn close_channel_at_client(&mut self, chan: ChanId, error: Error) {
+        let waiters = std::mem::take(&mut self.net.connection(chan.conn).waiters);
+        waiters.into_iter().for_each(Waker::wake);
         let Some(channel) = self.net.channel(chan) else {
             return;
         };
-        channel.closed = Some(error.clone());
+        channel.closed.get_or_insert_with(|| error.clone());
         for slot in channel
             .confirms
             .values_mut()
@@ -501,7 +510,7 @@ pub struct Connection {
 }
 
 /// Makes a call on a connection: takes effect at once, answers after a latency. A call into the
-/// dark waits until the client knows that the connection is lost.
+/// dark, or on a channel that the broker has closed or now closes, waits until the client knows.
 async fn call<R>(
     conn: ConnId,
     chan: Option<ChanId>,
@@ -517,14 +526,16 @@ async fn call<R>(
         {
             return Err(closed);
         }
+        let closing = chan.is_some_and(|chan| !w.net.broker.is_open(chan));
         let connection = w.net.connection(conn);
-        if connection.dark {
+        if connection.dark || closing {
             return Ok(None);
         }
         connection.calls += 1;
         let process = connection.process;
-        let result = act(w)?;
-        Ok(Some((result, w.latency(CALL, SITE_CALL, process, 0, 0))))
+        // An error closes the channel or the connection; the client is told in its own time.
+        let result = act(w).ok();
+        Ok(result.map(|result| (result, w.latency(CALL, SITE_CALL, process, 0, 0))))
     })?;
     match started {
         Some((result, after)) => {
@@ -533,12 +544,16 @@ async fn call<R>(
         }
         None => {
             std::future::poll_fn(|cx| {
-                with(|w| match &w.net.connection(conn).lost {
-                    Some(why) => Poll::Ready(Err(Error::Connection(why.clone()))),
-                    None => {
-                        w.net.connection(conn).waiters.push(cx.waker().clone());
-                        Poll::Pending
+                with(|w| {
+                    if let Some(why) = &w.net.connection(conn).lost {
+                        return Poll::Ready(Err(Error::Connection(why.clone())));
                     }
+                    let closed = chan.and_then(|chan| w.net.channel(chan)?.closed.clone());
+                    if let Some(error) = closed {
+                        return Poll::Ready(Err(error));
+                    }
+                    w.net.connection(conn).waiters.push(cx.waker().clone());
+                    Poll::Pending
                 })
             })
             .await
@@ -580,8 +595,8 @@ impl Connection {
 fn close_in_order(w: &mut World, conn: ConnId) {
     let connection = w.net.connection(conn);
     if !std::mem::replace(&mut connection.dark, true) {
-        connection.lost = Some("closed".to_owned());
         w.broker(|b| b.close_connection(conn)).ok();
+        w.lose_at_client(conn, "closed".to_owned());
     }
 }
 
@@ -615,6 +630,34 @@ impl Channel {
     ) -> Result<R, Error> {
         let chan = self.chan;
         call(chan.conn, Some(chan), |w| Ok(w.broker(|b| act(b, chan))?)).await
+    }
+
+    /// Stops a consumer: what was sent to it before still arrives, then that it is cancelled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cancel(&self, tag: &str) -> Result<(), Error> {
+        let chan = self.chan;
+        call(chan.conn, Some(chan), |w| {
+            w.broker(|b| b.cancel(chan, tag))?;
+            w.forward_cancel(chan, Arc::from(tag));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Closes it in order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn close(&self) -> Result<(), Error> {
+        let chan = self.chan;
+        call(chan.conn, Some(chan), |w| {
+            w.broker(|b| b.close_channel(chan))?;
+            w.close_channel_at_client(chan, Error::Channel(200, "closed".to_owned()));
+            Ok(())
+        })
+        .await
     }
 
     /// Publishes. Completes when the message is written; the confirm comes later.
@@ -755,6 +798,9 @@ impl World {
         subject: u64,
         attempt: u32,
     ) -> Result<u64, Error> {
+        if !self.net.broker.is_open(chan) {
+            return Ok(self.void_confirm(chan)); // closed, and the client does not know yet
+        }
         let now = self.now();
         self.net.broker.set_now(now);
         let tag = self.net.broker.publish(chan, publish);
@@ -763,10 +809,12 @@ impl World {
             (slot.subject, slot.attempt) = (subject, attempt);
         }
         self.forward_outputs();
-        Ok(tag?)
+        // One that closes the channel is written all the same; its confirm tells.
+        Ok(tag.unwrap_or_else(|_| self.void_confirm(chan)))
     }
 
-    /// A confirm that never comes: it ends when the client learns that the connection is lost.
+    /// A confirm that never comes: it ends when the client learns that the channel or connection
+    /// is lost.
     fn void_confirm(&mut self, chan: ChanId) -> u64 {
         let Some(channel) = self.net.channel(chan) else {
             return 0;
@@ -888,6 +936,7 @@ impl Consumer {
                 };
                 match subscription.inbox.pop_front() {
                     Some(incoming) => Poll::Ready(Ok(incoming)),
+                    None if subscription.cancelled => Poll::Ready(Ok(Incoming::Cancelled)),
                     None => {
                         subscription.wakers.push(cx.waker().clone());
                         Poll::Pending

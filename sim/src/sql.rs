@@ -48,7 +48,6 @@ impl From<SqlError> for Error {
 #[derive(Debug)]
 struct Owner {
     process: ProcessId,
-    incarnation: u32,
     waker: Option<Waker>,
     woken: bool,
 }
@@ -181,13 +180,11 @@ pub async fn begin(subject: &str, attempt: u32) -> Result<Transaction, Error> {
         if w.database_unreachable(process) {
             return Err(Error::Lost("the database does not answer"));
         }
-        let incarnation = w.incarnation(process);
         let session = w.database(Db::connect);
         w.sql.owners.insert(
             session,
             Owner {
                 process,
-                incarnation,
                 waker: None,
                 woken: false,
             },

@@ -512,7 +512,7 @@ impl World {
             let future = self.release(task);
             self.doomed.extend(future);
         }
-        self.trace_for(id, "crashed", [0, 0], || String::new());
+        self.trace_for(id, "crashed", [0, 0], String::new);
         self.on_crash(id);
         if let Some(after) = restart {
             let slow = self

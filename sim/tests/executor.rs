@@ -131,22 +131,21 @@ fn a_crashed_process_loses_its_tasks_and_starts_again() {
 #[test]
 fn a_paused_process_stands_still_while_the_world_goes_on() {
     let (woke, _) = World::run(&Options::default(), async {
-        let woke = Rc::new(RefCell::new(0));
+        let woke = Rc::new(std::cell::Cell::new(0));
         let sink = woke.clone();
         let worker = with(|w| {
             w.add_process("worker-1", move |_| {
                 let sink = sink.clone();
                 Box::pin(async move {
                     sleep(1_000).await;
-                    *sink.borrow_mut() = with(|w| w.now());
+                    sink.set(with(|w| w.now()));
                 })
             })
         });
         sleep(10).await;
         with(|w| w.pause(worker, 50_000));
         sleep(1_000_000).await;
-        let at = *woke.borrow();
-        at
+        woke.take()
     });
     assert_eq!(woke, Some(50_010));
 }

@@ -44,6 +44,9 @@ pub enum Seen {
     InDoubt(String),
 }
 
+/// A transition of a workflow: workflow, number, from, to.
+pub type Transition = (Arc<str>, u64, Arc<str>, Arc<str>);
+
 /// Everything a transaction would change, if it commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
@@ -52,7 +55,7 @@ pub struct Effects {
     /// Rows of the workload inserted or updated: table and key.
     pub rows: Vec<(&'static str, Arc<str>)>,
     /// Transitions: workflow, number, from, to.
-    pub transitions: Vec<(Arc<str>, u64, Arc<str>, Arc<str>)>,
+    pub transitions: Vec<Transition>,
     /// Inbox rows saved: consumer, key, state, attempts, fencing token.
     pub inbox: Vec<InboxSaved>,
 }

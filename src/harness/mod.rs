@@ -1,6 +1,7 @@
 //! The harness: workloads, scenarios, runs in both worlds, histories and the checkers that judge
 //! them.
 
+pub mod build;
 pub mod checkers;
 pub mod client;
 pub mod history;

@@ -140,6 +140,25 @@ fn subscriptions<L: Workload, W: World>(workload: &L) -> Vec<Subscription> {
         .collect()
 }
 
+/// The scenario with everything said about its services that the workload says, so that its
+/// time scale reaches them too.
+pub fn with_explicit_services<L: Workload>(workload: &L, scenario: &Scenario) -> Scenario {
+    let mut explicit = scenario.clone();
+    explicit.services = workload
+        .services()
+        .into_iter()
+        .map(|model| {
+            let over = scenario.services.iter().find(|over| over.name == model.name);
+            let mut over = over.cloned().unwrap_or_default();
+            over.name = model.name.to_owned();
+            over.latency.get_or_insert(model.latency);
+            over.cold_starts.get_or_insert(model.cold_starts);
+            over
+        })
+        .collect();
+    explicit
+}
+
 /// The outside services of a workload, as the scenario wants them.
 pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<Model> {
     let models = workload.services().into_iter();

@@ -4,41 +4,36 @@
 //! the simulated ports. While faults strike, nothing wrong may happen. Then everything heals, and
 //! all that was accepted must come to an end within a bound.
 
-use std::future::Future;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use redeliver_sim::broker::Limits;
-use redeliver_sim::{Options, World as Simulated, sleep, try_with, with};
+use redeliver_sim::fault::{Event, Kind};
+use redeliver_sim::{Options, World as Simulated, sleep, with};
 
 use crate::env::sim::SimEnv;
+use crate::harness::build::{Build, Shipped, WorldOf};
 use crate::harness::checkers::View;
-use crate::harness::client;
 use crate::harness::history::Recorder;
 use crate::harness::judge::{self, Measured};
 use crate::harness::plan::Plan;
 use crate::harness::reading::FinalReading;
-use crate::harness::record::{Log, Watched, watch};
 use crate::harness::run::RunResult;
-use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
 use crate::harness::stranger;
 use crate::harness::swarm;
 use crate::harness::workload::Workload;
-use crate::pipeline::consumer::Runner;
-use crate::pipeline::handler::Consumer;
-use crate::pipeline::relay::Relay;
 use crate::ports::env::nanos;
-use crate::ports::{Ports, Transport};
+use crate::ports::Transport;
 use crate::rabbitmq::sim::SimAmqp;
-use crate::rabbitmq::{Names, RabbitMq, envelope};
-use crate::service::sim::SimService;
-use crate::store::sim::{SimStore, Tables};
+use crate::rabbitmq::{Names, envelope};
+use crate::store::sim::Tables;
 
-/// The ports of a simulated process.
-pub type SimWorld = Watched<RabbitMq<SimAmqp, SimEnv>, SimStore, SimService, SimEnv>;
+mod processes;
+
+/// The watched ports of a process of the shipped pipeline.
+pub type SimWorld = WorldOf<Shipped>;
 
 /// The namespace of simulated queues: one world, one pipeline.
 pub(super) const NAMESPACE: &str = "rd";
@@ -50,6 +45,17 @@ const STEP_LIMIT: u64 = 40_000_000;
 /// Runs a scenario in the seeded world. The same workload, scenario, seed and build give the same
 /// result, to the last bit of its hash.
 pub fn simulate<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    seed: u64,
+    record: bool,
+) -> RunResult {
+    simulate_built(&Shipped, workload, scenario, seed, record)
+}
+
+/// As [`simulate`], with processes made in another way.
+pub fn simulate_built<L: Workload, B: Build>(
+    build: &B,
     workload: &L,
     scenario: &Scenario,
     seed: u64,
@@ -69,8 +75,8 @@ pub fn simulate<L: Workload>(
     let recorder = Recorder::default();
     let main = {
         let (workload, scenario) = (workload.clone(), scenario.clone());
-        let (plan, recorder) = (plan.clone(), recorder.clone());
-        async move { play(&workload, &scenario, &plan, &recorder, swarm).await }
+        let (plan, recorder, build) = (plan.clone(), recorder.clone(), build.clone());
+        async move { play(build, &workload, &scenario, &plan, &recorder, swarm).await }
     };
     let (ended, outcome) = Simulated::run(&options, main);
     let history = recorder.take();
@@ -104,31 +110,8 @@ pub fn simulate<L: Workload>(
     judge::result(workload, scenario, &plan, &view, measured)
 }
 
-/// Everything that a simulated process is made from.
-#[derive(Clone)]
-struct Kit {
-    recorder: Recorder,
-    channels: Arc<AtomicU64>,
-    tables: Tables,
-    transport: crate::rabbitmq::Options,
-}
-
-impl Kit {
-    /// The ports of the process whose task is running.
-    fn world(&self) -> (SimWorld, Log<SimEnv>) {
-        let env = SimEnv::current();
-        let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
-        let ports = Ports {
-            transport: RabbitMq::new(SimAmqp, env.clone(), self.transport.clone()),
-            store: SimStore::new(self.tables),
-            service: SimService,
-            env,
-        };
-        (watch(ports, &log), log)
-    }
-}
-
-async fn play<L: Workload>(
+async fn play<L: Workload, B: Build>(
+    build: B,
     workload: &L,
     scenario: &Scenario,
     plan: &Rc<Plan>,
@@ -143,7 +126,8 @@ async fn play<L: Workload>(
     };
     let tables = with(|w| set_up(w, workload, scenario));
     let channels = Arc::default();
-    let kit = Kit {
+    let kit = processes::Kit {
+        build,
         recorder: recorder.clone(),
         channels,
         tables,
@@ -155,12 +139,12 @@ async fn play<L: Workload>(
         .declare(&plan.topology)
         .await
         .expect("an empty broker takes any topology");
-    for event in swarm.events {
-        with(|w| w.plan(event));
-    }
-    start_processes(workload, scenario, plan, &kit);
-
     let names = Names::new(NAMESPACE);
+    for event in swarm.events {
+        with(|w| w.plan(addressed(event, &names)));
+    }
+    processes::start(workload, scenario, plan, &kit);
+
     send_strangers(scenario, plan, &names);
     sleep(nanos(scenario.faults_until).saturating_sub(with(|w| w.now()))).await;
     with(|w| w.heal());
@@ -169,6 +153,14 @@ async fn play<L: Workload>(
         .unwrap_or_else(|| plan.settle_bound(scenario));
     let settled = reading::settle(&names, tables, plan, bound).await;
     (reading::read(&names, tables, plan), settled)
+}
+
+/// Scenarios name a queue by its consumer.
+fn addressed(mut event: Event, names: &Names) -> Event {
+    if matches!(event.kind, Kind::UnboundQueue | Kind::LostConfirmed) {
+        event.target = event.target.map(|consumer| names.queue(&consumer));
+    }
+    event
 }
 
 /// Messages that are no events come from outside of every simulated process.
@@ -191,96 +183,4 @@ fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> 
         w.services.add(model);
     }
     w.database(Tables::create)
-}
-
-fn start_processes<L: Workload>(workload: &L, scenario: &Scenario, plan: &Rc<Plan>, kit: &Kit) {
-    for i in 1..=scenario.relays {
-        let (kit, policy) = (kit.clone(), scenario.policy.relay.clone());
-        add(
-            &format!("relay-{i}"),
-            move |kit_world| {
-                let (world, _) = kit_world;
-                Relay::new(world, policy.clone()).run()
-            },
-            kit,
-        );
-    }
-    for subscription in &plan.topology.subscriptions {
-        for i in 1..=scenario.worker_processes {
-            let (workload, kit) = (workload.clone(), kit.clone());
-            let (policy, consumer) = (scenario.policy.clone(), subscription.consumer.clone());
-            let poisoned = plan.poisoned.clone();
-            add(
-                &format!("{consumer}-{i}"),
-                move |(world, log)| {
-                    let mut consumers = workload.consumers::<SimWorld>();
-                    let at = consumers.iter().position(|c| *c.name() == consumer);
-                    let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
-                    let consumer = observed(consumer, &log, &poisoned);
-                    Runner::new(world, consumer, policy.clone()).run()
-                },
-                kit,
-            );
-        }
-    }
-    for i in 0..scenario.clients {
-        let (workload, kit, plan) = (workload.clone(), kit.clone(), plan.clone());
-        let sent = Arc::new(Mutex::new(client::Progress::default()));
-        add(
-            &format!("client-{}", i + 1),
-            move |(world, _)| {
-                let (workload, plan, sent) = (workload.clone(), plan.clone(), sent.clone());
-                async move { client::run(&workload, &world, &plan, i, &sent).await }
-            },
-            kit,
-        );
-    }
-}
-
-/// Adds a process whose main task is made anew at every start.
-fn add<F: Future<Output = ()> + 'static>(
-    name: &str,
-    main: impl Fn((SimWorld, Log<SimEnv>)) -> F + 'static,
-    kit: Kit,
-) {
-    let main = Rc::new(main);
-    with(|w| {
-        w.add_process(name, move |_| {
-            let (main, kit) = (main.clone(), kit.clone());
-            Box::pin(async move { main(kit.world()).await })
-        })
-    });
-}
-
-/// A consumer whose handlers are watched, and sabotaged where the scenario says so.
-fn observed(
-    consumer: Consumer<SimWorld>,
-    log: &Log<SimEnv>,
-    poisoned: &Arc<crate::harness::sabotage::Poisoned>,
-) -> Consumer<SimWorld> {
-    let name = consumer.name().clone();
-    let kill: Kill = Arc::new(|| {
-        with(|w| {
-            let (process, restart) = (w.current_process(), w.restart_after());
-            if let Some(process) = process {
-                w.crash(process, Some(restart));
-            }
-        });
-    });
-    let alive: Alive = {
-        let here = with(|w| w.current_process().map(|id| (id, w.incarnation(id))));
-        Arc::new(move || {
-            here.is_some_and(|(id, start)| try_with(|w| w.is_alive(id, start)) == Some(true))
-        })
-    };
-    consumer.map(|inner| {
-        Arc::new(Observed {
-            inner,
-            log: log.clone(),
-            consumer: name.clone(),
-            poisoned: poisoned.clone(),
-            kill: kill.clone(),
-            alive: alive.clone(),
-        })
-    })
 }

@@ -19,16 +19,24 @@ use crate::store::sim::{Tables, outbox_is_drained, read as read_store};
 /// How often to look, in virtual time.
 const EVERY: u64 = 250_000_000;
 
+/// So many looks at a transaction that is open before it counts as left open.
+const PATIENCE: u32 = 100;
+
 /// Waits until nothing is left to do; false if that takes longer than `bound`.
-pub async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
+pub(super) async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
     let queues = work_queues(names, plan);
     let until = with(|w| w.now()).saturating_add(nanos(bound));
     let mut quiet = 0;
     loop {
-        let (rests, now) = with(|w| (is_at_rest(w, tables, &queues, plan), w.now()));
+        let (rests, open, now) = with(|w| {
+            let open = w.sql.db.open_transactions() > 0;
+            (is_at_rest(w, tables, &queues, plan), open, w.now())
+        });
         quiet = if rests { quiet + 1 } else { 0 };
-        // Twice in a row: what is on its way between a queue and a transaction has arrived.
-        if quiet == 2 {
+        // Twice in a row: what is on its way between a queue and a transaction has arrived. A
+        // relay that just looks for work may be in a transaction; one that is always in one is
+        // not looking.
+        if quiet >= 2 && (!open || quiet >= PATIENCE) {
             return true;
         }
         if now >= until {
@@ -56,7 +64,7 @@ fn is_at_rest(w: &World, tables: Tables, queues: &[Arc<str>], plan: &Plan) -> bo
 }
 
 /// Reads tables, queues and ledgers.
-pub fn read(names: &Names, tables: Tables, plan: &Plan) -> FinalReading {
+pub(super) fn read(names: &Names, tables: Tables, plan: &Plan) -> FinalReading {
     with(|w| FinalReading {
         store: read_store(&w.sql.db, tables),
         queued: queued(w, names, plan),

@@ -21,7 +21,10 @@ pub async fn run<A: Amqp, E: Env>(amqp: &A, env: &E, names: &Names, plan: &Plan,
     };
     for number in 0..plan.malformed {
         env.sleep(over / (plan.malformed + 1)).await;
-        while !matches!(publish(amqp, names, &event_type, number).await, Ok(Confirmation::Ack)) {
+        while !matches!(
+            publish(amqp, names, &event_type, number).await,
+            Ok(Confirmation::Ack)
+        ) {
             env.sleep(Duration::from_millis(500)).await;
         }
         plan.note_stranger();
@@ -41,7 +44,10 @@ async fn publish<A: Amqp>(
         exchange: names.exchange(exchange_of(event_type)),
         routing_key: event_type.clone(),
         mandatory: true,
-        properties: Properties { delivery_mode: Some(2), ..Properties::default() },
+        properties: Properties {
+            delivery_mode: Some(2),
+            ..Properties::default()
+        },
         body: Bytes::from(format!("not an event, number {number}")),
     };
     let confirmation = channel.publish(message).await?.await;

@@ -59,14 +59,14 @@ impl Generator {
     }
 
     /// 64 bits of chance.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         use rand_chacha::rand_core::Rng;
         self.rng.next_u64()
     }
 
     /// A number in `0..bound`; 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// True in `percent` of 100 cases.

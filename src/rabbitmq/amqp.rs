@@ -124,6 +124,7 @@ pub struct QueueSpec {
 
 /// How a subscription ended, or what came.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are deliveries, moved once")]
 pub enum Incoming {
     /// A delivery.
     Delivery(AmqpDelivery),

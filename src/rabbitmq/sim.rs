@@ -181,7 +181,7 @@ impl AmqpChannel for SimChannel {
     }
 
     async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
-        self.call(|b, chan| b.cancel(chan, consumer_tag)).await
+        Ok(self.0.cancel(consumer_tag).await?)
     }
 
     async fn get(&self, queue: &str) -> Result<Option<AmqpDelivery>, AmqpError> {
@@ -201,7 +201,7 @@ impl AmqpChannel for SimChannel {
     }
 
     async fn close(&self) -> Result<(), AmqpError> {
-        self.call(|b, chan| b.close_channel(chan)).await
+        Ok(self.0.close().await?)
     }
 }
 

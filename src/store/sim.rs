@@ -133,6 +133,8 @@ pub struct SimTx {
     transaction: Transaction,
     tables: Tables,
     channel: Arc<str>,
+    /// Why it cannot be committed any more.
+    poison: Option<StoreError>,
 }
 
 fn row_key<R: Row>(key: &str) -> Key {
@@ -144,8 +146,38 @@ impl SimTx {
         &mut self,
         statement: impl FnMut(&mut Db, SessionId) -> Result<Step<T>, SqlError> + Send,
     ) -> Result<T, StoreError> {
-        Ok(self.transaction.run(statement).await?)
+        if let Some(poison) = &self.poison {
+            return Err(poison.clone());
+        }
+        let result = self.transaction.run(statement).await;
+        result.map_err(|error| self.poisoned(within(error)))
     }
+
+    fn poisoned(&mut self, error: StoreError) -> StoreError {
+        self.poison = Some(error.clone());
+        error
+    }
+}
+
+/// An error inside a transaction. That a lost session did not commit is certain.
+fn within(error: sql::Error) -> StoreError {
+    match error {
+        sql::Error::Lost(what) => StoreError::Transient(what.to_owned()),
+        error => error.into(),
+    }
+}
+
+/// An error of COMMIT.
+fn at_commit(error: sql::Error) -> StoreError {
+    match error {
+        sql::Error::Lost(what) => StoreError::InDoubt(what.to_owned()),
+        sql::Error::Sql(error) => StoreError::Transient(error.to_string()),
+    }
+}
+
+/// What was to be saved is not there.
+fn not_opened(what: &str) -> StoreError {
+    StoreError::Refused(format!("{what} was not opened by this transaction"))
 }
 
 fn done<T>(value: T) -> Result<Step<T>, SqlError> {
@@ -282,10 +314,11 @@ impl Tx for SimTx {
                 now,
                 ..saved.clone()
             });
-            step!(db.update(s, table, &index, |_| Some(next)));
-            done(())
+            db.update(s, table, &index, |_| Some(next))
         })
-        .await
+        .await?
+        .map(drop)
+        .ok_or_else(|| not_opened("the inbox row"))
     }
 
     async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
@@ -306,8 +339,9 @@ impl Tx for SimTx {
     ) -> Result<(), StoreError> {
         let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
         self.run(|db, s| db.update(s, table, &key, |_| Some(row(next))))
-            .await?;
-        Ok(())
+            .await?
+            .map(drop)
+            .ok_or_else(|| not_opened("the expected number"))
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -324,24 +358,31 @@ impl Tx for SimTx {
 
     async fn workflow_append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
         let tables = self.tables;
-        self.run(|db, s| {
+        let appended = self.run(|db, s| {
             let head = Key::Text(entry.workflow.clone());
-            step!(db.update(s, tables.workflow, &head, |_| Some(row(entry.head()))));
+            let follows = |there: &Stored| follows(get(there), entry).then(|| row(entry.head()));
+            if step!(db.update(s, tables.workflow, &head, follows)).is_none() {
+                return done(false);
+            }
             let number = i64::try_from(entry.sequence).unwrap_or(i64::MAX);
             let key = Key::pair(entry.workflow.clone(), number);
-            db.insert_strict(s, tables.audit, key, row(entry.clone()))
-        })
-        .await
+            step!(db.insert_strict(s, tables.audit, key, row(entry.clone())));
+            done(true)
+        });
+        if appended.await? {
+            return Ok(());
+        }
+        let (number, name) = (entry.sequence, &entry.workflow);
+        let error = StoreError::Refused(format!("entry {number} does not follow in {name}"));
+        Err(self.poisoned(error))
     }
 
     async fn commit(self) -> Result<(), StoreError> {
-        self.transaction
-            .commit()
-            .await
-            .map_err(|error| match error {
-                sql::Error::Lost(what) => StoreError::InDoubt(what.to_owned()),
-                sql::Error::Sql(error) => StoreError::Transient(error.to_string()),
-            })
+        if let Some(poison) = self.poison {
+            self.transaction.rollback().await;
+            return Err(poison);
+        }
+        self.transaction.commit().await.map_err(at_commit)
     }
 
     async fn rollback(self) {
@@ -358,6 +399,7 @@ impl Store for SimStore {
             transaction,
             tables: self.tables,
             channel: self.channel.clone(),
+            poison: None,
         })
     }
 
@@ -368,8 +410,9 @@ impl Store for SimStore {
     }
 
     async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
-        let tables = self.tables;
-        self.alone(|db, s| outbox::mark(db, s, tables, rows)).await
+        let (tables, mut done) = (self.tables, outbox::Progress::default());
+        self.alone(|db, s| outbox::mark(db, s, tables, rows, &mut done))
+            .await
     }
 
     async fn outbox_release(
@@ -378,8 +421,8 @@ impl Store for SimStore {
         delay: Duration,
         _: &str,
     ) -> Result<u64, StoreError> {
-        let tables = self.tables;
-        self.alone(|db, s| outbox::release(db, s, tables, rows, delay))
+        let (tables, mut done) = (self.tables, outbox::Progress::default());
+        self.alone(|db, s| outbox::release(db, s, tables, rows, delay, &mut done))
             .await
     }
 
@@ -427,9 +470,14 @@ impl Store for SimStore {
             let now = at(db.clock_timestamp());
             let ended = |_: &Key, there: &Stored| {
                 let there: &InboxRow = get(there);
+                // A dead letter that may not be in its queue yet is known here and nowhere else.
                 let over = matches!(
                     there.state,
-                    InboxState::Done { .. } | InboxState::Dead { .. }
+                    InboxState::Done { .. }
+                        | InboxState::Dead {
+                            published: true,
+                            ..
+                        }
                 );
                 over && now.since(there.updated_at) > age
             };
@@ -457,9 +505,14 @@ impl SimStore {
     ) -> Result<T, StoreError> {
         let mut transaction = sql::begin("", 0).await?;
         let result = transaction.run(statement).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(at_commit)?;
         Ok(result)
     }
+}
+
+/// Whether `entry` continues the workflow from where it stands.
+fn follows(head: &WorkflowHead, entry: &AuditEntry) -> bool {
+    head.sequence + 1 == entry.sequence && head.state == entry.from && head.hash == entry.previous
 }
 
 /// Whether no committed event is still to be published.
@@ -503,6 +556,8 @@ pub fn read(db: &Db, tables: Tables) -> Reading {
         workflows: db
             .committed(tables.workflow)
             .map(|(_, r)| get::<WorkflowHead>(r).clone())
+            // A workflow that was opened and never changed is none.
+            .filter(|head| head.sequence > 0)
             .collect(),
         rows: rows.collect(),
         now: Timestamp(at(db.clock_timestamp()).0),

@@ -44,10 +44,10 @@ impl Checker for InFlight {
     }
 }
 
-/// Unsettled deliveries of one subscription, with the most there may be.
+/// Unsettled deliveries of one subscription: few, so that a search through them is quickest.
 #[derive(Default)]
 struct Held {
-    tags: BTreeSet<u64>,
+    tags: Vec<u64>,
     accused: bool,
 }
 
@@ -73,7 +73,7 @@ fn deliveries(view: &View<'_>, found: &mut Vec<Anomaly>) {
             } => {
                 let of = (receipt.channel, &**consumer, &*entry.process);
                 let held = held.entry(of).or_default();
-                held.tags.insert(receipt.tag);
+                held.tags.push(receipt.tag);
                 let count = held.tags.len();
                 if count > most && !std::mem::replace(&mut held.accused, true) {
                     let (process, at) = (&entry.process, At(entry.at));
@@ -93,7 +93,7 @@ fn deliveries(view: &View<'_>, found: &mut Vec<Anomaly>) {
                 consumer, receipt, ..
             } => {
                 if let Some(held) = held.get_mut(&(receipt.channel, consumer, &entry.process)) {
-                    held.tags.remove(&receipt.tag);
+                    held.tags.retain(|tag| *tag != receipt.tag);
                 }
             }
             _ => {}

@@ -1,15 +1,17 @@
 //! Nothing is left behind.
 //!
 //! When a run has settled there is no unpublished event in the outbox, no claim in the inbox,
-//! nothing in work and delay queues, nothing unacked, no transaction left open and no row locked.
+//! nothing in work and delay queues, nothing unacked, and no transaction that holds rows locked.
 //!
 //! **When it may be judged.** Only in a settled run; before that all of these are work in hand.
 //!
 //! **What is legal.** A published row that still shows an old lease. Dead letters: they stay until
-//! somebody looks at them. Rows that wait for their age to be removed.
+//! somebody looks at them. Rows that wait for their age to be removed. An open transaction that
+//! holds no lock: a relay that finds its outbox empty has one for a moment.
 //!
-//! **What it cannot see.** Memory, tasks and connections of a process. It takes the reading's word
-//! that what is open there is not just passing by: a reading is made at rest.
+//! **What it cannot see.** Memory, tasks and connections of a process. A transaction that is left
+//! open without a lock. It takes the reading's word that a lock is not just passing by: a reading
+//! is made at rest.
 
 use super::index::Index;
 use super::say::{About, Count, Promise};
@@ -20,7 +22,7 @@ use crate::pipeline::inbox::InboxState;
 const PROMISE: Promise = Promise {
     checker: "leaked",
     kind: AnomalyKind::Leaked,
-    text: "At rest no row is claimed, no message waits, no transaction is open.",
+    text: "At rest no row is claimed, no message waits, no row is locked.",
 };
 
 /// See the module.
@@ -101,12 +103,9 @@ fn messages(view: &View<'_>, found: &mut Vec<Anomaly>) {
 
 fn sessions(view: &View<'_>, found: &mut Vec<Anomaly>) {
     let (open, locks) = (view.reading.open_transactions, view.reading.held_locks);
-    if open > 0 || locks > 0 {
-        let seen = format!(
-            "{} still open, {} still held",
-            Count(open, "transaction"),
-            Count(locks, "row lock")
-        );
+    if locks > 0 {
+        let (locks, open) = (Count(locks, "row lock"), Count(open, "open transaction"));
+        let seen = format!("{locks} still held, by {open}");
         found.push(PROMISE.broken(About::default(), seen));
     }
 }

@@ -38,8 +38,10 @@ impl Checker for Stuck {
         if view.settled || !index.healed {
             return Vec::new();
         }
-        let open =
-            |work: &&Work<'_>| work.expected && matches!(index.end(work), End::None | End::Unfiled);
+        let open = |work: &&Work<'_>| {
+            let end = index.end(work);
+            work.expected && matches!(end, End::None | End::Unfiled)
+        };
         let open: Vec<&Work<'_>> = index.works.iter().filter(open).collect();
         let named = open.iter().take(NAMED);
         let mut found: Vec<Anomaly> = named

@@ -41,6 +41,8 @@ pub(super) struct Kit {
     pub(super) malformed: u64,
     pub(super) settled: bool,
     pub(super) now: u64,
+    /// The channel of the deliveries to come: another one after a connection was lost.
+    pub(super) channel: u64,
     tag: u64,
     ids: u128,
 }
@@ -102,6 +104,7 @@ impl Kit {
             malformed: 0,
             settled: true,
             now: 0,
+            channel: 1,
             tag: 0,
             ids: 0,
         }
@@ -255,7 +258,7 @@ impl Kit {
     ) -> Hand {
         self.tag += 1;
         let receipt = Receipt {
-            channel: 1,
+            channel: self.channel,
             tag: self.tag,
         };
         let what = What::Delivered {

@@ -38,7 +38,7 @@ const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
 const DRAW: Site = Site::new("live.chaos");
 
 /// The faults of a scenario that real servers are not given.
-pub fn not_given(scenario: &Scenario) -> Vec<String> {
+pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
     let rules = scenario
         .rules
         .iter()
@@ -60,10 +60,10 @@ pub fn not_given(scenario: &Scenario) -> Vec<String> {
 
 /// All faults of a run.
 #[derive(Debug)]
-pub struct Chaos {
+pub(super) struct Chaos {
     rules: Vec<Rule>,
     /// Timed faults, for the crew.
-    pub events: Vec<redeliver_sim::fault::Event>,
+    pub(super) events: Vec<redeliver_sim::fault::Event>,
     healed: AtomicBool,
     started: Instant,
     state: Mutex<State>,
@@ -78,7 +78,7 @@ struct State {
 
 impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
-    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: u64) -> Self {
         let swarm = swarm::draw(scenario, seed);
         let rules: Vec<Rule> = swarm
             .rules
@@ -106,7 +106,7 @@ impl Chaos {
     }
 
     /// The faults of one process.
-    pub fn of(self: &Arc<Self>, env: &LiveEnv) -> Striker {
+    pub(super) fn of(self: &Arc<Self>, env: &LiveEnv) -> Striker {
         Striker {
             chaos: self.clone(),
             env: env.clone(),
@@ -114,22 +114,22 @@ impl Chaos {
     }
 
     /// Ends all faults.
-    pub fn heal(&self) {
+    pub(super) fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
     }
 
     /// Whether faults are over.
-    pub fn is_healed(&self) -> bool {
+    pub(super) fn is_healed(&self) -> bool {
         self.healed.load(Ordering::Relaxed)
     }
 
     /// Counts a fault that struck.
-    pub fn count(&self, kind: Kind) {
+    pub(super) fn count(&self, kind: Kind) {
         *self.lock().struck.entry(kind.as_str()).or_default() += 1;
     }
 
     /// Faults that struck, by name.
-    pub fn struck(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn struck(&self) -> Vec<(&'static str, u64)> {
         self.lock()
             .struck
             .iter()
@@ -166,7 +166,7 @@ struct Hit {
 
 /// Strikes the calls of one process.
 #[derive(Clone, Debug)]
-pub struct Striker {
+pub(super) struct Striker {
     chaos: Arc<Chaos>,
     env: LiveEnv,
 }
@@ -249,14 +249,14 @@ impl Striker {
 
 /// A port whose calls are struck.
 #[derive(Clone, Debug)]
-pub struct Chaotic<P> {
+pub(super) struct Chaotic<P> {
     inner: P,
     striker: Striker,
 }
 
 impl<P> Chaotic<P> {
     /// Puts faults in front of a port.
-    pub fn new(inner: P, striker: Striker) -> Self {
+    pub(super) fn new(inner: P, striker: Striker) -> Self {
         Self { inner, striker }
     }
 

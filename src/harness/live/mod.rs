@@ -34,7 +34,7 @@ use crew::Crew;
 use services::FakeServices;
 
 /// The ports of a process of a real run.
-pub type LiveWorld =
+type LiveWorld =
     Watched<Chaotic<RabbitMq<LapinAmqp, LiveEnv>>, PgStore, Chaotic<FakeServices>, LiveEnv>;
 
 impl From<StoreError> for LiveError {
@@ -67,7 +67,7 @@ pub fn run_live<L: Workload>(
         .enable_all()
         .build()
         .map_err(|error| LiveError::Other(format!("no runtime: {error}")))?;
-    let mut scenario = scenario.in_real_time();
+    let mut scenario = plan::with_explicit_services(workload, scenario).in_real_time();
     scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
     let report = runtime.block_on(run(workload, &scenario, options));
     // Tasks that hang in a driver must not keep the process from ending.

@@ -16,22 +16,25 @@ const COLD: Site = Site::new("live.service.cold-start");
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct FakeServices {
+pub(super) struct FakeServices {
     state: Arc<Mutex<State>>,
     started: Instant,
 }
 
+/// Service, operation and idempotency key.
+type Work = (Arc<str>, &'static str, Arc<str>);
+
 #[derive(Debug)]
 struct State {
     models: BTreeMap<Arc<str>, Model>,
-    known: BTreeMap<(Arc<str>, &'static str, Arc<str>), (u64, usize)>,
+    known: BTreeMap<Work, (u64, usize)>,
     ledger: Vec<LedgerEntry>,
     choices: Choices,
 }
 
 impl FakeServices {
     /// Services that behave like these models.
-    pub fn new(models: Vec<Model>, seed: u64) -> Self {
+    pub(super) fn new(models: Vec<Model>, seed: u64) -> Self {
         let models = models
             .into_iter()
             .map(|model| (model.name.clone(), model))
@@ -50,7 +53,7 @@ impl FakeServices {
     }
 
     /// Everything they did.
-    pub fn ledger(&self) -> Vec<LedgerEntry> {
+    pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
         self.lock().ledger.clone()
     }
 

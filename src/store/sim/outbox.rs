@@ -116,24 +116,36 @@ fn take(db: &mut Db, s: SessionId, tables: Tables, key: &Key) -> Result<bool, Sq
     Ok(matches!(locked?, Step::Done(rows) if !rows.is_empty()))
 }
 
-/// Changes rows that still carry their token; gives how many.
+/// How far a statement over several rows came before it had to wait for a lock.
+#[derive(Default)]
+pub(super) struct Progress {
+    at: usize,
+    changed: u64,
+}
+
+/// Changes unpublished rows that still carry their token, where `with` agrees; gives how many.
+/// Issued again after a wait it goes on where it stopped.
 fn change(
     db: &mut Db,
     session: SessionId,
     tables: Tables,
     rows: &[(i64, i64)],
-    with: impl Fn(&mut Stored),
+    progress: &mut Progress,
+    with: impl Fn(&mut Stored) -> bool,
 ) -> Result<Step<u64>, SqlError> {
-    let mut changed = 0;
-    for (id, token) in rows {
+    while let Some((id, token)) = rows.get(progress.at) {
         let updated = step!(db.update(session, tables.outbox, &Key::Int(*id), |there| {
-            let mut next = get::<Stored>(there).clone();
-            with(&mut next);
-            (next.token == *token).then(|| row(next))
+            let there: &Stored = get(there);
+            if there.token != *token || there.published_at.is_some() {
+                return None;
+            }
+            let mut next = there.clone();
+            with(&mut next).then(|| row(next))
         }));
-        changed += u64::from(updated.is_some());
+        progress.at += 1;
+        progress.changed += u64::from(updated.is_some());
     }
-    done(changed)
+    done(progress.changed)
 }
 
 pub(super) fn mark(
@@ -141,11 +153,13 @@ pub(super) fn mark(
     session: SessionId,
     tables: Tables,
     rows: &[(i64, i64)],
+    progress: &mut Progress,
 ) -> Result<Step<u64>, SqlError> {
     let now = at(db.clock_timestamp());
-    change(db, session, tables, rows, |row| {
+    change(db, session, tables, rows, progress, |row| {
         row.published_at = Some(now);
         row.lease_until = None;
+        true
     })
 }
 
@@ -155,12 +169,14 @@ pub(super) fn release(
     tables: Tables,
     rows: &[(i64, i64)],
     delay: Duration,
+    progress: &mut Progress,
 ) -> Result<Step<u64>, SqlError> {
     let now = at(db.clock_timestamp());
-    change(db, session, tables, rows, |row| {
-        row.lease_until = None;
+    change(db, session, tables, rows, progress, |row| {
+        let held = row.lease_until.take().is_some();
         row.failures += 1;
         row.available_at = now.after(delay);
+        held
     })
 }
 

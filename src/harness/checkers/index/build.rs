@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Commit, Index, Known, Run, RunEnd, Truth, Work, truth};
+use super::{Commit, Index, Known, Lookup, NONE, Run, RunEnd, Truth, Work, truth};
 use crate::harness::checkers::View;
 use crate::harness::history::{Effects, Ended, Entry, OnBehalf, Seen, What};
 use crate::pipeline::event::Event;
@@ -42,13 +42,13 @@ impl<'a> Index<'a> {
             entries,
             keeps_inbox: vec![false; consumers.len()],
             consumers,
-            key_ids: BTreeMap::new(),
+            key_ids: Lookup::default(),
             keys: Vec::new(),
             events: Vec::with_capacity(view.reading.store.outbox.len()),
-            event_ids: BTreeMap::new(),
+            event_ids: Lookup::default(),
             caused: Vec::new(),
             works: Vec::with_capacity(view.reading.store.inbox.len()),
-            work_ids: BTreeMap::new(),
+            work_ids: Vec::new(),
             runs: Vec::new(),
             commits: Vec::with_capacity(entries.len() / 8),
             publishes: Vec::new(),
@@ -68,6 +68,8 @@ impl<'a> Index<'a> {
         }
         self.key_ids.insert(key, self.keys.len());
         self.keys.push(key);
+        let slots = self.keys.len() * self.consumers.len();
+        self.work_ids.resize(slots, NONE);
         self.keys.len() - 1
     }
 
@@ -89,16 +91,16 @@ impl<'a> Index<'a> {
 
     fn know_work(&mut self, consumer: usize, key: &'a str) -> usize {
         let key = self.know_key(key);
-        let next = self.works.len();
-        let at = *self.work_ids.entry((consumer, key)).or_insert(next);
-        if at == next {
+        let slot = key * self.consumers.len() + consumer;
+        if self.work_ids[slot] == NONE {
+            self.work_ids[slot] = self.works.len();
             self.works.push(Work {
                 consumer,
                 key,
                 ..Work::default()
             });
         }
-        at
+        self.work_ids[slot]
     }
 
     fn work_for(&mut self, consumer: &str, key: &'a str) -> Option<usize> {
@@ -303,16 +305,15 @@ impl<'a> Index<'a> {
         }
         for queued in &view.reading.queued {
             let Some(event) = &queued.event else { continue };
+            let Some(key) = self.key_id(&event.idempotency_key) else {
+                continue;
+            };
             // A delay queue is shared: its messages may be any consumer's.
             let only = self.consumer_id(&queued.queue);
             for consumer in 0..self.consumers.len() {
-                if only.is_none_or(|only| only == consumer) {
-                    let Some(key) = self.key_id(&event.idempotency_key) else {
-                        continue;
-                    };
-                    if let Some(at) = self.work_ids.get(&(consumer, key)) {
-                        self.works[*at].queued.push(queued);
-                    }
+                let at = self.work_ids[key * self.consumers.len() + consumer];
+                if at != NONE && only.is_none_or(|only| only == consumer) {
+                    self.works[at].queued.push(queued);
                 }
             }
         }

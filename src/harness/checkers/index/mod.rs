@@ -11,7 +11,9 @@
 //! Building is one pass over the history with a look-up or two an entry; everything is ordered by
 //! first appearance, so that the same run gives the same anomalies in the same order.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -27,6 +29,12 @@ mod end;
 mod truth;
 
 pub(super) use end::{End, Place};
+
+/// For look-ups only: nothing ever goes through it in its order. Without random keys.
+type Lookup<K> = HashMap<K, usize, BuildHasherDefault<DefaultHasher>>;
+
+/// No work.
+const NONE: usize = usize::MAX;
 
 /// Whether something in doubt happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,14 +135,15 @@ pub struct Index<'a> {
     pub(super) consumers: Vec<&'a str>,
     /// Whether a consumer keeps an inbox; naive ones do not.
     pub(super) keeps_inbox: Vec<bool>,
-    key_ids: BTreeMap<&'a str, usize>,
+    key_ids: Lookup<&'a str>,
     pub(super) keys: Vec<&'a str>,
     pub(super) events: Vec<Known<'a>>,
-    event_ids: BTreeMap<Uuid, usize>,
+    event_ids: Lookup<Uuid>,
     /// By key: some event of it is committed, or perhaps is.
     pub(super) caused: Vec<bool>,
     pub(super) works: Vec<Work<'a>>,
-    work_ids: BTreeMap<(usize, usize), usize>,
+    /// By key and consumer, or [`NONE`].
+    work_ids: Vec<usize>,
     pub(super) runs: Vec<Run<'a>>,
     pub(super) commits: Vec<Commit<'a>>,
     /// Places of publishes in the history.

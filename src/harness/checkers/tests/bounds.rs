@@ -288,12 +288,14 @@ fn what_is_left_behind_is_named() {
     kit.reading.store.outbox[0].lease_until = Some(Timestamp(9));
     kit.silent();
     kit.reading.open_transactions = 1;
+    kit.silent();
+    kit.reading.held_locks = 2;
     kit.only(
         "leaked",
         Leaked,
-        "1 transaction still open, 0 row locks still held",
+        "2 row locks still held, by 1 open transaction",
     );
-    kit.reading.open_transactions = 0;
+    kit.reading.held_locks = 0;
     kit.queued("delay.1000", &hand.event);
     kit.only(
         "leaked",

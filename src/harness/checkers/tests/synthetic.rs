@@ -1,7 +1,7 @@
 //! Whatever a correct pipeline goes through, nobody speaks; and what that costs.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -107,6 +107,7 @@ impl Life {
             }
             Step::CrashInHandler => {
                 kit.run(&hand, Ended::Dropped);
+                kit.channel += 1;
                 self.attempt += u32::from(self.redelivered);
                 self.redelivered = true;
             }
@@ -127,6 +128,7 @@ impl Life {
             }
             Step::CommitUnseen => {
                 kit.run(&hand, Ended::Ok);
+                kit.channel += 1;
                 self.redelivered = true;
                 let again = self.hand(kit, process);
                 kit.settle(&again, Settled::Done);
@@ -231,6 +233,15 @@ proptest! {
     }
 }
 
+fn quickest<T>(work: impl Fn() -> T) -> Duration {
+    let round = |_| {
+        let begin = Instant::now();
+        std::hint::black_box(work());
+        begin.elapsed()
+    };
+    (0..20).map(round).min().expect("there are rounds")
+}
+
 #[test]
 fn a_run_of_a_hundred_messages_is_judged_in_little_time() {
     let steps = [
@@ -245,27 +256,15 @@ fn a_run_of_a_hundred_messages_is_judged_in_little_time() {
         .collect();
     let kit = correct(&fates);
     let view = kit.view();
-    let rounds = 20;
     let found = check_all(&view);
     assert!(found.is_empty(), "{found:#?}");
-    let begin = Instant::now();
-    for _ in 0..rounds {
-        std::hint::black_box(check_all(&view));
-    }
-    let each = begin.elapsed() / rounds;
-    let mut told = format!("{} entries: {each:?}", kit.history.entries.len());
-    let begin = Instant::now();
-    for _ in 0..rounds {
-        std::hint::black_box(Index::new(&view));
-    }
-    told += &format!(", index {:?}", begin.elapsed() / rounds);
     let index = Index::new(&view);
+    let mut told = format!("{} entries", kit.history.entries.len());
+    told += &format!(", all {:?}", quickest(|| check_all(&view).len()));
+    told += &format!(", index {:?}", quickest(|| Index::new(&view)));
     for checker in all() {
-        let begin = Instant::now();
-        for _ in 0..rounds {
-            std::hint::black_box(checker.check(&view, &index));
-        }
-        told += &format!(", {} {:?}", checker.name(), begin.elapsed() / rounds);
+        let cost = quickest(|| checker.check(&view, &index).len());
+        told += &format!(", {} {cost:?}", checker.name());
     }
     println!("{told}");
 }

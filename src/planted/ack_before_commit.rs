@@ -1,0 +1,59 @@
+//! A message is acked as soon as it is received: what its process does not finish is gone.
+
+use redeliver_sim::fault::{Kind, Seam};
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::handler::Consumer;
+use crate::pipeline::policy::Policy;
+use crate::ports::{Receiver, Settlement, Tx};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "ack-before-commit",
+    class: "ack before the effect is durable",
+    change: "a consumer that acks on receipt, then works",
+    report: "celery/celery#1628",
+    anomalies: &[AnomalyKind::Lost],
+    checkers: &["lost", "balance"],
+    scenario: || {
+        scenario::<Orders>("ack-before-commit", |s| {
+            let worker = "reserve-inventory";
+            s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, worker)];
+        })
+    },
+    planted: on::<Orders, AckBeforeCommit>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AckBeforeCommit;
+
+impl Build for AckBeforeCommit {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                mail.settle(delivery, Settlement::Done).await?;
+                if let Ok(event) = &delivery.event
+                    && let Ok(tx) = naive.work(event, delivery.attempt).await
+                {
+                    tx.commit().await.ok();
+                }
+                Ok(())
+            })
+            .await;
+    }
+}

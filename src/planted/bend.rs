@@ -1,0 +1,109 @@
+//! Ports that are bent: they do what is asked of them, but for what one bug changes.
+//!
+//! A [`Bend`] holds hooks; every hook leaves things as they are unless a bug says otherwise. A bend
+//! is made anew at each start of a process, so what it remembers dies with the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::env::sim::SimEnv;
+use crate::harness::build::{SimPorts, SimTransport};
+use crate::pipeline::event::Outgoing;
+use crate::pipeline::handler::Boxed;
+use crate::pipeline::inbox::InboxRow;
+use crate::ports::{Ports, PublishOutcome, Settlement};
+use crate::service::sim::SimService;
+use crate::store::sim::SimStore;
+
+mod store;
+mod transport;
+
+pub use store::{BentStore, BentTx};
+pub use transport::{BentPublisher, BentReceiver, BentTransport};
+
+/// What a bug changes about the ports of a process.
+pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
+    /// An inbox row as the worker shall see it.
+    fn opened(&self, row: InboxRow) -> InboxRow {
+        row
+    }
+
+    /// An inbox row as it is really saved; none for not at all.
+    fn saved(&self, row: &InboxRow) -> Option<InboxRow> {
+        Some(row.clone())
+    }
+
+    /// From which age on inbox rows are really removed.
+    fn purge_age(&self, age: Duration) -> Duration {
+        age
+    }
+
+    /// Takes an event that is on its way into the outbox; false where it shall go there.
+    fn emit<'a>(&'a self, _: &'a Outgoing) -> Boxed<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    /// What happens with the events taken by [`Bend::emit`] once their transaction is committed.
+    fn committed(&self, _: Vec<Outgoing>) -> Boxed<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// What a publisher says became of a message.
+    fn outcome(&self, outcome: PublishOutcome) -> PublishOutcome {
+        outcome
+    }
+
+    /// Whether a delivery is acked although settling it so has failed.
+    fn acks_anyway(&self, _: &Settlement) -> bool {
+        false
+    }
+}
+
+/// Ports with a bend in them.
+pub type BentPorts = Ports<BentTransport<SimTransport>, BentStore<SimStore>, SimService, SimEnv>;
+
+/// Bends the ports of a process.
+pub fn bend(bare: SimPorts, bend: impl Bend) -> BentPorts {
+    let bend: Arc<dyn Bend> = Arc::new(bend);
+    Ports {
+        transport: BentTransport::new(bare.transport, bend.clone()),
+        store: BentStore::new(bare.store, bend),
+        service: bare.service,
+        env: bare.env,
+    }
+}
+
+/// The ports of a build are bent by what `$bend` gives for the bare ports.
+macro_rules! bent_ports {
+    ($bend:expr) => {
+        type Transport = $crate::planted::bend::BentTransport<$crate::harness::build::SimTransport>;
+        type Store = $crate::planted::bend::BentStore<$crate::store::sim::SimStore>;
+        type Service = $crate::service::sim::SimService;
+
+        fn ports(
+            &self,
+            bare: $crate::harness::build::SimPorts,
+        ) -> $crate::planted::bend::BentPorts {
+            let bent = $bend(&bare);
+            $crate::planted::bend::bend(bare, bent)
+        }
+    };
+}
+
+/// The ports of a build are those of the shipped pipeline.
+macro_rules! shipped_ports {
+    () => {
+        type Transport = $crate::harness::build::SimTransport;
+        type Store = $crate::store::sim::SimStore;
+        type Service = $crate::service::sim::SimService;
+
+        fn ports(
+            &self,
+            bare: $crate::harness::build::SimPorts,
+        ) -> $crate::harness::build::SimPorts {
+            bare
+        }
+    };
+}
+
+pub(super) use {bent_ports, shipped_ports};

@@ -1,0 +1,65 @@
+//! The first failure sends a message to the dead letters, though attempts are left: the parts
+//! that retry and that give up are wrapped in the wrong order.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::dead_letter::Reason;
+use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::policy::Policy;
+use crate::ports::{Receiver, Settlement, Tx};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "give-up-at-once",
+    class: "dead letter before the retries",
+    change: "a consumer that buries at the first failure",
+    report: "ThreeDotsLabs/watermill#580",
+    anomalies: &[AnomalyKind::Misfiled],
+    checkers: &["misfiled"],
+    scenario: || {
+        scenario::<Orders>("give-up-at-once", |s| {
+            s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];
+        })
+    },
+    planted: on::<Orders, GiveUpAtOnce>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GiveUpAtOnce;
+
+impl Build for GiveUpAtOnce {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                let Ok(event) = &delivery.event else {
+                    return mail.settle(delivery, Settlement::Done).await;
+                };
+                let done = async {
+                    let tx = naive.work(event, delivery.attempt).await?;
+                    Ok::<(), Failure>(tx.commit().await?)
+                };
+                let settlement = match done.await {
+                    Ok(()) => Settlement::Done,
+                    Err(failure) => naive.bury(delivery, Reason::AttemptsExhausted, &failure),
+                };
+                mail.settle(delivery, settlement).await
+            })
+            .await;
+    }
+}

@@ -1,0 +1,64 @@
+//! A right consumer but for its memory: it commits, then acks, retries by the policy, and takes
+//! every copy of a message for a new one.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::policy::Policy;
+use crate::ports::{Receiver, Settlement, Tx};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "no-dedup",
+    class: "no memory of what is done: a republished message takes effect again",
+    change: "a consumer without an inbox",
+    report: "Particular/docs.particular.net#1816",
+    anomalies: &[AnomalyKind::Duplicated],
+    checkers: &["duplicated"],
+    scenario: || {
+        scenario::<Orders>("no-dedup", |s| {
+            s.rules = vec![fault(Kind::LostConfirm, 20, "relay")];
+        })
+    },
+    planted: on::<Orders, NoDedup>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDedup;
+
+impl Build for NoDedup {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                let Ok(event) = &delivery.event else {
+                    return mail.settle(delivery, Settlement::Done).await;
+                };
+                let done = async {
+                    let tx = naive.work(event, delivery.attempt).await?;
+                    Ok::<(), Failure>(tx.commit().await?)
+                };
+                let settlement = match done.await {
+                    Ok(()) => Settlement::Done,
+                    Err(failure) => naive.after(delivery, event, &failure),
+                };
+                mail.settle(delivery, settlement).await
+            })
+            .await;
+    }
+}

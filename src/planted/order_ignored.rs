@@ -1,0 +1,83 @@
+//! Each message is done once and in its own transaction, whatever its number: one that failed is
+//! overtaken by its followers.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::event::Event;
+use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::inbox::InboxState;
+use crate::pipeline::policy::Policy;
+use crate::ports::{Receiver, Settlement, Store, Tx, World};
+use crate::workloads::Deposits;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "order-ignored",
+    class: "a late event is applied after newer ones; idempotency does not help",
+    change: "a consumer with an inbox that does not look at the number of an ordered event",
+    report: "KanishJebaMathewM/Truxify#9488",
+    anomalies: &[AnomalyKind::Reordered],
+    checkers: &["reordered"],
+    scenario: || {
+        scenario::<Deposits>("order-ignored", |s| {
+            s.messages = 30;
+            s.rules = vec![fault(Kind::Abort, 5, "ledger")];
+        })
+    },
+    planted: on::<Deposits, OrderIgnored>,
+    shipped: shipped::<Deposits>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrderIgnored;
+
+impl Build for OrderIgnored {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                let Ok(event) = &delivery.event else {
+                    return mail.settle(delivery, Settlement::Done).await;
+                };
+                let settlement = match once(&naive, event, delivery.attempt).await {
+                    Ok(()) => Settlement::Done,
+                    Err(failure) => naive.after(delivery, event, &failure),
+                };
+                mail.settle(delivery, settlement).await
+            })
+            .await;
+    }
+}
+
+async fn once<W: World>(naive: &Naive<W>, event: &Event, attempt: u32) -> Result<(), Failure> {
+    let mut tx = naive
+        .world
+        .store()
+        .begin(naive.scope(event, attempt))
+        .await?;
+    let consumer = naive.consumer.name();
+    let mut row = tx.inbox_open(consumer, &event.idempotency_key).await?;
+    if matches!(row.state, InboxState::Done { .. }) {
+        tx.rollback().await;
+        return Ok(());
+    }
+    naive.apply(event, attempt, Box::new(()), &mut tx).await?;
+    row.state = InboxState::Done {
+        result: bytes::Bytes::new(),
+    };
+    tx.inbox_save(&row).await?;
+    Ok(tx.commit().await?)
+}

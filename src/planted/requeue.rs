@@ -1,0 +1,72 @@
+//! What fails goes back to the queue at once and is not counted: one message that can never be
+//! handled keeps everybody busy.
+
+use std::time::Duration;
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::policy::Policy;
+use crate::ports::{Env, Receiver, Settlement, Tx, World};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "requeue",
+    class: "nack and requeue without a cap",
+    change: "a consumer that puts what failed back as the same attempt, without a wait",
+    report: "symfony/symfony#34107",
+    anomalies: &[AnomalyKind::OverRetried, AnomalyKind::Stuck],
+    checkers: &["over_retried"],
+    scenario: || {
+        scenario::<Orders>("requeue", |s| {
+            s.poison.poison = 1;
+            s.rules = vec![fault(Kind::ServiceFails, 20, "charge-card")];
+            s.settle = Some(Duration::from_secs(300));
+        })
+    },
+    planted: on::<Orders, Requeue>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requeue;
+
+impl Build for Requeue {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                let Ok(event) = &delivery.event else {
+                    return mail.settle(delivery, Settlement::Done).await;
+                };
+                let done = async {
+                    let tx = naive.work(event, delivery.attempt).await?;
+                    Ok::<(), Failure>(tx.commit().await?)
+                };
+                let settlement = match done.await {
+                    Ok(()) => Settlement::Done,
+                    Err(_) => Settlement::RetryAfter {
+                        delay: Duration::ZERO,
+                        attempt: delivery.attempt,
+                        first_failure: naive.world.env().now(),
+                    },
+                };
+                mail.settle(delivery, settlement).await
+            })
+            .await;
+    }
+}

@@ -1,0 +1,77 @@
+//! Attempts are counted and capped, but none waits for its time: when a service is down, every
+//! message has used up its attempts before it is back.
+
+use std::time::Duration;
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::policy::Policy;
+use crate::ports::{Receiver, Settlement, Tx};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "retry-at-once",
+    class: "retries without a wait",
+    change: "a consumer that puts what failed back as its next attempt, without a wait",
+    report: "elixir-broadway/broadway_rabbitmq#73",
+    anomalies: &[AnomalyKind::OverRetried],
+    checkers: &["over_retried"],
+    scenario: || {
+        scenario::<Orders>("retry-at-once", |s| {
+            s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];
+        })
+    },
+    planted: on::<Orders, RetryAtOnce>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetryAtOnce;
+
+impl Build for RetryAtOnce {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                let Ok(event) = &delivery.event else {
+                    return mail.settle(delivery, Settlement::Done).await;
+                };
+                let done = async {
+                    let tx = naive.work(event, delivery.attempt).await?;
+                    Ok::<(), Failure>(tx.commit().await?)
+                };
+                let settlement = match done.await {
+                    Ok(()) => Settlement::Done,
+                    Err(failure) => match naive.after(delivery, event, &failure) {
+                        Settlement::RetryAfter {
+                            attempt,
+                            first_failure,
+                            ..
+                        } => Settlement::RetryAfter {
+                            delay: Duration::ZERO,
+                            attempt,
+                            first_failure,
+                        },
+                        other => other,
+                    },
+                };
+                mail.settle(delivery, settlement).await
+            })
+            .await;
+    }
+}

@@ -1,0 +1,50 @@
+//! A claim has no end: what a dead worker held is in progress for ever.
+
+use std::time::Duration;
+
+use redeliver_sim::fault::{Kind, Seam};
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::inbox::{InboxRow, InboxState};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "stranded-claim",
+    class: "stranded in-progress claim",
+    change: "a store in which every claim looks as if it had just been taken",
+    report: "MassTransit/MassTransit#4857",
+    anomalies: &[AnomalyKind::Stuck],
+    checkers: &["stuck"],
+    scenario: || {
+        scenario::<Orders>("stranded-claim", |s| {
+            s.rules = vec![fault_at(Seam::Service, Kind::Crash, 20, "charge-card")];
+            s.settle = Some(Duration::from_secs(1_800));
+        })
+    },
+    planted: on::<Orders, StrandedClaim>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StrandedClaim;
+
+impl Build for StrandedClaim {
+    bent_ports!(|_: &SimPorts| Endless);
+}
+
+#[derive(Debug)]
+struct Endless;
+
+impl Bend for Endless {
+    fn opened(&self, mut row: InboxRow) -> InboxRow {
+        if let InboxState::Claimed { lease_until, .. } = &mut row.state {
+            *lease_until = row.now.after(Duration::from_secs(60));
+        }
+        row
+    }
+}

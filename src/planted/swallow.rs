@@ -1,0 +1,66 @@
+//! A failure is written to the log, and the message acked.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::naive::Naive;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::policy::Policy;
+use crate::ports::{Receiver, Settlement, Tx};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "swallow",
+    class: "drop as ack: an error in the handler ends the message",
+    change: "a consumer that acks what failed",
+    report: "getsentry/taskbroker#25",
+    anomalies: &[AnomalyKind::Lost],
+    checkers: &["lost", "balance"],
+    scenario: || {
+        scenario::<Orders>("swallow", |s| {
+            s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];
+        })
+    },
+    planted: on::<Orders, Swallow>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Swallow;
+
+impl Build for Swallow {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        policy: Policy,
+    ) {
+        let naive = Naive::new(world, consumer, policy);
+        naive
+            .each(async |mail, delivery| {
+                let Ok(event) = &delivery.event else {
+                    return mail.settle(delivery, Settlement::Done).await;
+                };
+                let done = async {
+                    let tx = naive.work(event, delivery.attempt).await?;
+                    Ok::<(), Failure>(tx.commit().await?)
+                };
+                let settlement = match done.await {
+                    Ok(()) => Settlement::Done,
+                    Err(failure) => {
+                        tracing::warn!(%failure, "a message failed");
+                        Settlement::Done
+                    }
+                };
+                mail.settle(delivery, settlement).await
+            })
+            .await;
+    }
+}

@@ -1,0 +1,45 @@
+//! A dead letter is published, and the original acked, whatever became of the letter.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::ports::Settlement;
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "unconfirmed-letter",
+    class: "dead letter published without a confirm, then acked",
+    change: "a receiver that acks although the dead letter was not confirmed",
+    report: "spring-projects/spring-amqp#1293",
+    anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
+    checkers: &["lost", "misfiled"],
+    scenario: || {
+        scenario::<Orders>("unconfirmed-letter", |s| {
+            s.poison.poison = 2;
+            s.rules = vec![fault(Kind::LostPublish, 50, "charge-card")];
+        })
+    },
+    planted: on::<Orders, UnconfirmedLetter>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UnconfirmedLetter;
+
+impl Build for UnconfirmedLetter {
+    bent_ports!(|_: &SimPorts| Careless);
+}
+
+#[derive(Debug)]
+struct Careless;
+
+impl Bend for Careless {
+    fn acks_anyway(&self, settlement: &Settlement) -> bool {
+        matches!(settlement, Settlement::DeadLetter(_))
+    }
+}

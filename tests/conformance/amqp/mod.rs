@@ -1,0 +1,281 @@
+//! The `amqp` port.
+
+mod confirms;
+mod dead_letters;
+mod death;
+mod delivery;
+mod endings;
+mod requeue;
+mod routing;
+mod tags;
+mod topology;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use redeliver::env::live::LiveEnv;
+use redeliver::env::sim::SimEnv;
+use redeliver::ports::Env;
+use redeliver::rabbitmq::amqp::{
+    AMQPValue, Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError,
+    Confirmation, FieldTable, Incoming, Properties, Publish, QueueSpec,
+};
+use redeliver::rabbitmq::lapin::LapinAmqp;
+use redeliver::rabbitmq::sim::SimAmqp;
+
+use crate::common::{server, unique};
+use crate::lab::{bounded, eventually, in_worlds, on_real_time};
+use crate::table::Outcome;
+
+pub(crate) const SUITES: &[&[&str]] = &[
+    confirms::CASES,
+    routing::CASES,
+    topology::CASES,
+    delivery::CASES,
+    tags::CASES,
+    requeue::CASES,
+    endings::CASES,
+    dead_letters::CASES,
+    death::CASES,
+];
+
+pub(crate) type Channel<A> = <<A as Amqp>::Connection as AmqpConnection>::Channel;
+pub(crate) type Consumer<A> = <Channel<A> as AmqpChannel>::Consumer;
+
+/// Arguments of a queue.
+pub(crate) type Arguments<'a> = &'a [(&'a str, AMQPValue)];
+
+/// The kinds of queue that a case holds for.
+pub(crate) const KINDS: [&str; 2] = ["classic", "quorum"];
+
+/// What a case works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Lab<A, E> {
+    pub(crate) amqp: A,
+    pub(crate) env: E,
+    /// Queues and exchanges that were made.
+    made: Arc<Mutex<Vec<String>>>,
+}
+
+/// Runs a case on the simulated broker.
+pub(crate) fn simulated<F>(case: impl Fn(Lab<SimAmqp, SimEnv>) -> F + Copy + 'static) -> Outcome
+where
+    F: Future<Output = ()> + 'static,
+{
+    in_worlds(|| async move { case(Lab::new(SimAmqp, SimEnv::current())).await });
+    Outcome::Passed
+}
+
+/// Runs a case on RabbitMQ; removes what it made.
+pub(crate) fn real<F>(case: impl Fn(Lab<LapinAmqp, LiveEnv>) -> F) -> Outcome
+where
+    F: Future<Output = ()>,
+{
+    let Some(url) = server("AMQP_URL") else {
+        return Outcome::LeftOut;
+    };
+    let amqp = LapinAmqp::new(&url).expect("the URL makes sense");
+    let made = Mutex::new(Arc::default());
+    on_real_time(
+        async |env| {
+            let lab = Lab::new(amqp.clone(), env);
+            *made.lock().expect("no panic") = lab.made.clone();
+            case(lab).await;
+        },
+        async || {
+            let connection = amqp.connect("clean").await.expect("connect");
+            let channel = connection.open_channel().await.expect("a channel");
+            let names = made.lock().expect("no panic").clone();
+            let names = std::mem::take(&mut *names.lock().expect("no panic"));
+            for name in names {
+                channel
+                    .delete_queue(&name)
+                    .await
+                    .expect("a queue is removed");
+                channel
+                    .delete_exchange(&name)
+                    .await
+                    .expect("an exchange is removed");
+            }
+            connection.close().await.expect("close");
+        },
+    );
+    Outcome::Passed
+}
+
+impl<A: Amqp, E: Env> Lab<A, E> {
+    fn new(amqp: A, env: E) -> Self {
+        let made = Arc::default();
+        Self { amqp, env, made }
+    }
+
+    pub(crate) async fn connect(&self) -> A::Connection {
+        let connection = bounded(&self.env, "a connection", self.amqp.connect("conformance"));
+        connection.await.expect("connect")
+    }
+
+    /// A channel and the connection that keeps it alive.
+    pub(crate) async fn channel(&self) -> (A::Connection, Channel<A>) {
+        let connection = self.connect().await;
+        let channel = connection.open_channel().await.expect("a channel");
+        (connection, channel)
+    }
+
+    /// A channel in confirm mode.
+    pub(crate) async fn confirming(&self) -> (A::Connection, Channel<A>) {
+        let (connection, channel) = self.channel().await;
+        channel.confirm_select().await.expect("confirm mode");
+        (connection, channel)
+    }
+
+    /// A name for a queue or exchange to come.
+    pub(crate) fn name(&self) -> String {
+        let name = unique("conform");
+        self.made.lock().expect("no panic").push(name.clone());
+        name
+    }
+
+    /// A new queue.
+    pub(crate) async fn queue(
+        &self,
+        channel: &Channel<A>,
+        kind: &str,
+        arguments: Arguments<'_>,
+    ) -> String {
+        let name = self.name();
+        let declared = channel.declare_queue(&spec(&name, kind, arguments)).await;
+        assert_eq!(declared, Ok(0));
+        name
+    }
+
+    /// Publishes and waits for the confirm.
+    pub(crate) async fn confirm(
+        &self,
+        channel: &Channel<A>,
+        message: Publish,
+    ) -> Result<Confirmation, AmqpError> {
+        let confirm = channel.publish(message).await?;
+        bounded(&self.env, "a confirm", confirm).await
+    }
+
+    /// Publishes to a queue, each confirmed before the next.
+    pub(crate) async fn put(&self, channel: &Channel<A>, queue: &str, bodies: &[&str]) {
+        for body in bodies {
+            let confirmed = self.confirm(channel, to_queue(queue, body)).await;
+            assert_eq!(confirmed, Ok(Confirmation::Ack));
+        }
+    }
+
+    /// Takes a message out of a queue as soon as there is one.
+    pub(crate) async fn get(&self, channel: &Channel<A>, queue: &str) -> AmqpDelivery {
+        eventually(&self.env, "a message", async || {
+            channel.get(queue).await.expect("get")
+        })
+        .await
+    }
+
+    /// Takes so many messages and gives their bodies.
+    pub(crate) async fn bodies(
+        &self,
+        channel: &Channel<A>,
+        queue: &str,
+        count: usize,
+    ) -> Vec<String> {
+        let mut bodies = Vec::new();
+        for _ in 0..count {
+            bodies.push(body(&self.get(channel, queue).await).to_owned());
+        }
+        bodies
+    }
+
+    /// Waits for a consumer's next delivery.
+    pub(crate) async fn next(&self, consumer: &mut Consumer<A>) -> AmqpDelivery {
+        match self.incoming(consumer).await {
+            Ok(Incoming::Delivery(delivery)) => delivery,
+            other => panic!("expected a delivery, got {other:?}"),
+        }
+    }
+
+    /// Waits for whatever a consumer gets next.
+    pub(crate) async fn incoming(&self, consumer: &mut Consumer<A>) -> Result<Incoming, AmqpError> {
+        bounded(&self.env, "something for the consumer", consumer.next()).await
+    }
+
+    /// Waits until a queue has so many ready messages.
+    pub(crate) async fn until_ready(&self, channel: &Channel<A>, queue: &str, count: u32) {
+        eventually(&self.env, "the count of ready messages", async || {
+            let ready = channel.inspect_queue(queue).await.expect("the queue");
+            (ready == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the broker has closed this channel; gives the code.
+    pub(crate) async fn until_closed(&self, channel: &Channel<A>, queue: &str) -> u16 {
+        eventually(&self.env, "the end of the channel", async || match channel
+            .inspect_queue(queue)
+            .await
+        {
+            Ok(_) => None,
+            Err(AmqpError::Channel { code, .. }) => Some(code),
+            Err(other) => panic!("{other:?}"),
+        })
+        .await
+    }
+}
+
+pub(crate) fn spec(name: &str, kind: &str, arguments: Arguments<'_>) -> QueueSpec {
+    let kind = ("x-queue-type", word(kind));
+    QueueSpec {
+        name: name.into(),
+        arguments: table(std::iter::once(&kind).chain(arguments)),
+    }
+}
+
+pub(crate) fn table<'a>(entries: impl IntoIterator<Item = &'a (&'a str, AMQPValue)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, value) in entries {
+        table.insert((*key).into(), value.clone());
+    }
+    table
+}
+
+pub(crate) fn word(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+pub(crate) fn number(n: i32) -> AMQPValue {
+    AMQPValue::LongInt(n)
+}
+
+/// A persistent, mandatory message.
+pub(crate) fn message(exchange: &str, routing_key: &str, body: &str) -> Publish {
+    Publish {
+        exchange: exchange.into(),
+        routing_key: routing_key.into(),
+        mandatory: true,
+        properties: Properties {
+            delivery_mode: Some(2),
+            ..Properties::default()
+        },
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+/// A message through the default exchange.
+pub(crate) fn to_queue(queue: &str, body: &str) -> Publish {
+    message("", queue, body)
+}
+
+pub(crate) fn body(delivery: &AmqpDelivery) -> &str {
+    std::str::from_utf8(&delivery.body).expect("text")
+}
+
+/// The code with which the broker closed the channel.
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, AmqpError>) -> u16 {
+    match result {
+        Err(AmqpError::Channel { code, .. }) => code,
+        other => panic!("expected a closed channel, got {other:?}"),
+    }
+}

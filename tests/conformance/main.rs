@@ -1,0 +1,39 @@
+//! One suite, two arms: what the pipeline leans on, written once and demanded of the simulated
+//! and of the real server alike.
+//!
+//! A case is a function over a port. Its simulated arm runs it in worlds of several seeds, its
+//! real arm against `DATABASE_URL` and `AMQP_URL`; where no server is named the real arm is left
+//! out, loudly. `cargo test --test conformance -- --nocapture` ends with a table of all cases.
+#![cfg(all(feature = "sim", feature = "rabbitmq", feature = "postgres"))]
+
+mod amqp;
+#[path = "../common/mod.rs"]
+mod common;
+mod lab;
+mod store;
+mod table;
+mod transport;
+
+/// Makes a test of each case on each arm.
+macro_rules! cases {
+    ($suite:ident: $($name:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[&str] = &[$(stringify!($name)),+];
+
+        mod simulated {
+            $(#[test]
+            fn $name() {
+                let run = || crate::$suite::simulated(super::$name);
+                crate::table::record(module_path!(), stringify!($name), run);
+            })+
+        }
+
+        mod real {
+            $(#[test]
+            fn $name() {
+                let run = || crate::$suite::real(super::$name);
+                crate::table::record(module_path!(), stringify!($name), run);
+            })+
+        }
+    };
+}
+pub(crate) use cases;
