@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::RestartKind;
+use crate::broker::{Broker, ChanId, RestartKind};
 use crate::choice::{Site, below};
 use crate::fault::{Event, Kind};
 use crate::process::ProcessId;
@@ -116,30 +116,33 @@ impl World {
 
     fn unbind(&mut self, queue: Option<Arc<str>>, until: u64) {
         let queue = queue.unwrap_or_else(|| Arc::from(""));
-        let bindings = self.net.broker.bindings_of(&queue);
-        for (exchange, key, arguments) in bindings {
-            let Some(admin) = self.admin() else { return };
-            self.broker(|b| b.queue_unbind(admin, &queue, &exchange, &key, arguments.clone()))
-                .ok();
+        for (exchange, key, arguments) in self.net.broker.bindings_of(&queue) {
+            self.administer(|b, admin| {
+                b.queue_unbind(admin, &queue, &exchange, &key, arguments.clone())
+            });
             let queue = queue.clone();
             let bind = move |w: &mut Self| {
-                // The broker may have restarted since: the channel of then is gone.
-                let Some(admin) = w.admin() else { return };
-                w.broker(|b| b.queue_bind(admin, &queue, &exchange, &key, arguments))
-                    .ok();
+                w.administer(|b, admin| b.queue_bind(admin, &queue, &exchange, &key, arguments));
             };
             self.on_heal_or_at(until, bind);
         }
     }
 
-    /// A channel of the world itself, as an operator would open one.
-    fn admin(&mut self) -> Option<crate::broker::ChanId> {
-        let channel = self.broker(|b| {
+    /// Does something to the broker from outside, on a channel of its own: one that was opened
+    /// before may have died with the broker.
+    fn administer<T, E: std::fmt::Debug>(
+        &mut self,
+        act: impl FnOnce(&mut Broker, ChanId) -> Result<T, E>,
+    ) {
+        let done = self.broker(|b| {
             let conn = b.connect();
-            b.open_channel(conn).ok()
+            let admin = b
+                .open_channel(conn)
+                .expect("a new connection has a channel");
+            act(b, admin)
         });
         self.adopt_admin();
-        channel
+        done.expect("what stands in the broker can be unbound and bound");
     }
 
     fn deploy(&mut self, role: Option<&str>, lasts: u64) {

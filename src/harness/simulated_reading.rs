@@ -19,9 +19,6 @@ use crate::store::sim::{Tables, outbox_is_drained, read as read_store};
 /// How often to look, in virtual time.
 const EVERY: u64 = 250_000_000;
 
-/// So many looks at a transaction that is open before it counts as left open.
-const PATIENCE: u32 = 100;
-
 /// Waits until nothing is left to do; false if that takes longer than `bound`.
 pub(super) async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
     let queues = work_queues(names, plan);
@@ -34,13 +31,11 @@ pub(super) async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Du
         });
         quiet = if rests { quiet + 1 } else { 0 };
         // Twice in a row: what is on its way between a queue and a transaction has arrived. A
-        // relay that just looks for work may be in a transaction; one that is always in one is
-        // not looking.
-        if quiet >= 2 && (!open || quiet >= PATIENCE) {
-            return true;
-        }
-        if now >= until {
-            return false;
+        // relay that just looks for work is in a transaction now and then; one that is still open
+        // when the time is over was left open, and is read so.
+        let at_rest = quiet >= 2;
+        if (at_rest && !open) || now >= until {
+            return at_rest;
         }
         sleep(EVERY).await;
     }
