@@ -7,7 +7,7 @@
 #![cfg(all(feature = "sim", feature = "rabbitmq", feature = "postgres"))]
 
 mod amqp;
-#[expect(dead_code, reason = "shared with other suites, which wait in other ways")]
+#[expect(dead_code, reason = "waits go through the environment here")]
 #[path = "../common/mod.rs"]
 mod common;
 mod lab;

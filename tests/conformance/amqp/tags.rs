@@ -3,7 +3,7 @@
 use redeliver::ports::Env;
 use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpError};
 
-use super::{KINDS, Lab, body};
+use super::{KINDS, Lab, body, code};
 
 crate::cases!(amqp:
     tags_count_for_each_channel_from_one,
@@ -97,8 +97,12 @@ async fn mistake<A: Amqp, E: Env>(
     let queue = lab.queue(&channel, kind, &[]).await;
     lab.put(&channel, &queue, &["1", "2", "3"]).await;
     lab.bodies(&channel, &queue, 2).await;
+    // Nothing comes here but the channel's end.
+    let idle = lab.queue(&channel, kind, &[]).await;
+    let mut consumer = channel.consume(&idle, "idle").await.unwrap();
     make(&channel).await.expect("nobody answers an ack");
-    assert_eq!(lab.until_closed(&channel, &queue).await, 406, "{kind}");
+    let end = lab.incoming(&mut consumer).await;
+    assert_eq!(code(end), 406, "{kind}");
     let channel = connection.open_channel().await.unwrap();
     lab.until_ready(&channel, &queue, u32::try_from(unacked.len()).unwrap() + 1)
         .await;
