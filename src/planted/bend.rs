@@ -1,7 +1,7 @@
 //! Ports that are bent: they do what is asked of them, but for what one bug changes.
 //!
-//! A [`Bend`] holds hooks; every hook leaves things as they are unless a bug says otherwise. A bend
-//! is made anew at each start of a process, so what it remembers dies with the process.
+//! A [`Bend`] holds hooks; every hook leaves things as they are unless a bug says otherwise. A
+//! bend is made anew at each start of a process, so what it remembers dies with the process.
 
 use std::sync::Arc;
 use std::time::Duration;
