@@ -65,13 +65,16 @@ async fn in_one_transaction<W: World>(job: &Job<'_, W>) -> Result<Settlement, St
     };
     if job.delivery.redelivered {
         // The message may be what killed the last process: count before it can do so again.
+        let noted = row.not_before;
         row.attempts = attempt;
         tx.inbox_save(&row).await?;
         tx.commit().await?;
         (tx, row) = job.work().open(attempt).await?;
         // In between another copy may have been quicker, or an earlier run have noted its
         // failure.
-        let busy = !matches!(row.state, InboxState::Open) || row.attempts != attempt;
+        let busy = !matches!(row.state, InboxState::Open)
+            || row.attempts != attempt
+            || row.not_before != noted;
         let park = busy.then_some(job.shared.policy.consumer.park);
         if let Some(delay) = row.backoff().or(park) {
             tx.rollback().await;
