@@ -28,6 +28,7 @@ use super::{Checker, View};
 use crate::harness::history::{Ended, Settled, What};
 use crate::harness::verdict::{Anomaly, AnomalyKind};
 use crate::pipeline::policy::Policy;
+use crate::ports::Receipt;
 use crate::ports::env::nanos;
 
 const PROMISE: Promise = Promise {
@@ -123,7 +124,7 @@ fn settlement(
     seen: &mut Vec<String>,
 ) {
     let entry = index.entry(place);
-    let What::Settled { how, .. } = &entry.what else {
+    let What::Settled { how, receipt, .. } = &entry.what else {
         unreachable!("the index keeps places of settlements");
     };
     let Settled::Retry { attempt, delay } = how else {
@@ -158,7 +159,14 @@ fn settlement(
         run.end
             .is_some_and(|end| matches!(end.how, Ended::Poison(_)))
     };
-    if own().next().is_some() && own().all(poison) {
+    // What an earlier delivery found out counts only if it was put on record; this one may have
+    // failed before its handler could run.
+    let here = |run: &&Run<'_>| {
+        run.delivery
+            .is_some_and(|at| is_delivery(index, at, *receipt))
+    };
+    let mut here = own().filter(here).peekable();
+    if here.peek().is_some() && here.all(poison) {
         seen.push(format!("{}, though it had failed for good", this()));
     }
     let since = record.first.zip(own().filter_map(ends).min());
@@ -278,4 +286,9 @@ fn on_redelivery(index: &Index<'_>, run: &Run<'_>) -> bool {
             }
         )
     })
+}
+
+/// Whether a delivery stands at this place, and has this receipt.
+fn is_delivery(index: &Index<'_>, place: usize, wanted: Receipt) -> bool {
+    matches!(&index.entry(place).what, What::Delivered { receipt, .. } if *receipt == wanted)
 }

@@ -212,6 +212,24 @@ fn runs_that_the_database_did_not_record_are_excused() {
 }
 
 #[test]
+fn what_failed_for_good_and_was_not_put_on_record_may_fail_otherwise() {
+    let mut kit = Kit::new();
+    let event = kit.accepted("order-1");
+    let hand = kit.deliver(&event, "worker-1");
+    kit.run(&hand, poison());
+    // The database did not take the record, nor let the next attempt come to its handler.
+    kit.settle(&hand, Settled::Park { delay: 1_000 * MS });
+    kit.wait(1_000 * MS);
+    let hand = kit.deliver(&event, "worker-1");
+    let (attempt, delay) = (2, 1_000 * MS);
+    kit.settle(&hand, Settled::Retry { attempt, delay });
+    kit.wait(1_000 * MS);
+    let hand = kit.deliver_as(&event, "worker-1", CHARGE, (2, false));
+    kit.succeed(&hand);
+    kit.silent();
+}
+
+#[test]
 fn two_copies_may_fail_at_the_same_time() {
     let mut kit = Kit::new();
     kit.policy.retry.attempts = 1;
