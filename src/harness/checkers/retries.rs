@@ -161,10 +161,7 @@ fn settlement(
     };
     // What an earlier delivery found out counts only if it was put on record; this one may have
     // failed before its handler could run.
-    let here = |run: &&Run<'_>| {
-        run.delivery
-            .is_some_and(|at| is_delivery(index, at, *receipt))
-    };
+    let here = |run: &&Run<'_>| is_of(index, work, run, *receipt);
     let mut here = own().filter(here).peekable();
     if here.peek().is_some() && here.all(poison) {
         seen.push(format!("{}, though it had failed for good", this()));
@@ -288,7 +285,15 @@ fn on_redelivery(index: &Index<'_>, run: &Run<'_>) -> bool {
     })
 }
 
-/// Whether a delivery stands at this place, and has this receipt.
-fn is_delivery(index: &Index<'_>, place: usize, wanted: Receipt) -> bool {
-    matches!(&index.entry(place).what, What::Delivered { receipt, .. } if *receipt == wanted)
+/// Whether a run surely works on the delivery of this receipt: its process held no other.
+fn is_of(index: &Index<'_>, work: &Work<'_>, run: &Run<'_>, wanted: Receipt) -> bool {
+    let receipt = |place: &usize| match &index.entry(*place).what {
+        What::Delivered { receipt, .. } | What::Settled { receipt, .. } => Some(*receipt),
+        _ => None,
+    };
+    let its = |place: &&usize| **place < run.start && index.entry(**place).process == *run.process;
+    let settled: Vec<_> = (work.settled.iter().filter(its).filter_map(receipt)).collect();
+    let delivered = work.deliveries.iter().filter(its).filter_map(receipt);
+    let mut held = delivered.filter(|held| !settled.contains(held));
+    held.next() == Some(wanted) && held.next().is_none()
 }

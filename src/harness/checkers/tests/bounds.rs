@@ -230,6 +230,25 @@ fn what_failed_for_good_and_was_not_put_on_record_may_fail_otherwise() {
 }
 
 #[test]
+fn of_two_copies_one_may_fail_for_good_and_one_for_now() {
+    let mut kit = Kit::new();
+    let event = kit.accepted("order-1");
+    let (first, copy) = (
+        kit.deliver(&event, "worker-1"),
+        kit.deliver(&event, "worker-1"),
+    );
+    // Nobody can say which of the two this run is about.
+    kit.run(&first, poison());
+    kit.settle(&first, Settled::Park { delay: 1_000 * MS });
+    let (attempt, delay) = (2, 1_000 * MS);
+    kit.settle(&copy, Settled::Retry { attempt, delay });
+    kit.wait(1_000 * MS);
+    let hand = kit.deliver_as(&event, "worker-1", CHARGE, (2, false));
+    kit.succeed(&hand);
+    kit.silent();
+}
+
+#[test]
 fn two_copies_may_fail_at_the_same_time() {
     let mut kit = Kit::new();
     kit.policy.retry.attempts = 1;
