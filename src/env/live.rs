@@ -74,6 +74,15 @@ impl LiveEnv {
         self.process.stop.send_replace(true);
     }
 
+    /// Whether none of its tasks runs any more.
+    pub fn is_idle(&self) -> bool {
+        self.tasks(|tasks| {
+            tasks
+                .as_ref()
+                .is_none_or(|all| all.iter().all(JoinHandle::is_finished))
+        })
+    }
+
     /// Whether [`LiveEnv::crash`] was called.
     pub fn has_crashed(&self) -> bool {
         self.tasks(|tasks| tasks.is_none())

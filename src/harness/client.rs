@@ -1,7 +1,7 @@
 //! Clients: they send requests and insist until each is accepted.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::harness::plan::Plan;
@@ -25,11 +25,11 @@ pub async fn run<L: Workload, W: World>(
     world: &W,
     plan: &Plan,
     number: u32,
-    progress: &RefCell<Progress>,
+    progress: &Mutex<Progress>,
 ) {
     let mine = |at: &usize| at % plan.clients as usize == number as usize;
     for at in (0..plan.requests.len()).filter(mine) {
-        if progress.borrow().answered.contains(&at) {
+        if lock(progress).answered.contains(&at) {
             continue;
         }
         let request = &plan.requests[at];
@@ -39,9 +39,13 @@ pub async fn run<L: Workload, W: World>(
             .await;
         let unknown = plan.unknown.contains(&request.key);
         insist(workload, world, request, unknown).await;
-        progress.borrow_mut().answered.insert(at);
+        lock(progress).answered.insert(at);
         plan.note_answer();
     }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn insist<L: Workload, W: World>(workload: &L, world: &W, request: &Request, unknown: bool) {

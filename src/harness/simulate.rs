@@ -4,11 +4,10 @@
 //! the simulated ports. While faults strike, nothing wrong may happen. Then everything heals, and
 //! all that was accepted must come to an end within a bound.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use redeliver_sim::broker::Limits;
 use redeliver_sim::{Options, World as Simulated, sleep, try_with, with};
@@ -215,7 +214,7 @@ fn start_processes<L: Workload>(workload: &L, scenario: &Scenario, plan: &Rc<Pla
     }
     for i in 0..scenario.clients {
         let (workload, kit, plan) = (workload.clone(), kit.clone(), plan.clone());
-        let sent = Rc::new(RefCell::new(client::Progress::default()));
+        let sent = Arc::new(Mutex::new(client::Progress::default()));
         add(
             &format!("client-{}", i + 1),
             move |(world, _)| {

@@ -6,6 +6,8 @@
 
 pub mod amqp;
 pub mod envelope;
+#[cfg(feature = "rabbitmq")]
+pub mod lapin;
 mod publisher;
 mod receiver;
 #[cfg(feature = "sim")]

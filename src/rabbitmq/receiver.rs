@@ -205,7 +205,12 @@ fn travel(delivery: &Delivery) -> Travel {
 impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
         let mut deliveries = self.shared.deliveries.lock().await;
-        match deliveries.next().await? {
+        // However the channel ended, this subscription is over: a new one may be tried.
+        let next = deliveries
+            .next()
+            .await
+            .map_err(|e| TransportError::Lost(e.to_string()))?;
+        match next {
             Incoming::Delivery(delivery) => Ok(self.shared.accept(delivery)),
             Incoming::Cancelled => Err(TransportError::Lost(
                 "the broker cancelled the consumer".to_owned(),

@@ -219,7 +219,7 @@ async fn cutting_proxy(server: String, before: bool) -> u16 {
                             n if sent[..n].windows(6).any(|w| w == b"COMMIT") => {
                                 if !before {
                                     upstream.write_all(&sent[..n]).await?;
-                                    upstream.read(&mut answer).await?;
+                                    upstream.readable().await?;
                                 }
                                 return std::io::Result::Ok(());
                             }

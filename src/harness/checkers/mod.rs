@@ -2,6 +2,9 @@
 //!
 //! A checker sees the history and the final reading, never the world. Most of them speak only
 //! about a run that has healed and settled: before that a recovery and a loss look the same.
+//!
+//! What all of them share is read once, into an [`Index`]: who should have got what, what was
+//! done for it, and which of the commits in doubt did happen.
 
 use std::sync::Arc;
 
@@ -10,6 +13,26 @@ use crate::harness::reading::FinalReading;
 use crate::harness::verdict::Anomaly;
 use crate::pipeline::policy::Policy;
 use crate::pipeline::topology::Topology;
+
+pub mod balance;
+pub mod dead_letters;
+pub mod duplicated;
+pub mod effect_without_event;
+pub mod in_flight;
+pub mod index;
+pub mod leaked;
+pub mod lost;
+pub mod order;
+pub mod retries;
+mod say;
+pub mod stuck;
+#[cfg(test)]
+mod testkit;
+#[cfg(test)]
+mod tests;
+pub mod transitions;
+
+pub use index::Index;
 
 /// Everything that a checker may look at.
 #[derive(Debug)]
@@ -38,19 +61,32 @@ pub struct View<'a> {
 pub trait Checker: Sync {
     /// Its name in reports.
     fn name(&self) -> &'static str;
-    /// Every place where the promise was broken.
-    fn check(&self, view: &View<'_>) -> Vec<Anomaly>;
+    /// Every place where the promise was broken. `index` was built from `view`.
+    fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly>;
+}
+
+/// All promises, in the order of reports.
+pub fn all() -> &'static [&'static dyn Checker] {
+    &[
+        &lost::Lost,
+        &duplicated::Duplicated,
+        &effect_without_event::EffectWithoutEvent,
+        &order::Order,
+        &transitions::Transitions,
+        &retries::Retries,
+        &dead_letters::DeadLetters,
+        &in_flight::InFlight,
+        &leaked::Leaked,
+        &balance::Balance,
+        &stuck::Stuck,
+    ]
 }
 
 /// Everything that any checker has to say.
 pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
+    let index = Index::new(view);
     all()
         .iter()
-        .flat_map(|checker| checker.check(view))
+        .flat_map(|checker| checker.check(view, &index))
         .collect()
-}
-
-/// All checkers.
-pub fn all() -> &'static [&'static dyn Checker] {
-    &[]
 }

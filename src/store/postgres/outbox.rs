@@ -21,37 +21,43 @@ use crate::ports::store::StoreError;
 ///    another claim has taken since this statement's snapshot fail the conditions on their new
 ///    version (READ COMMITTED looks at it again) and are left out.
 /// 2. `gap` finds the first row of each scope that was unpublished in the snapshot and is not
-///    among the locked ones. What lies behind it is not taken.
+///    among the locked ones. What lies behind it is not taken. (To look at as many first rows
+///    as may be claimed is enough: if all of them are locked ones, there are no others.)
 ///
 /// The snapshot may be stale, and that is harmless: a number becomes visible only after all
 /// smaller ones (they are given out under a row lock held until commit), and a published row
 /// never becomes unpublished again. A stale snapshot can therefore only show too many gaps.
 ///
-/// The look at the scope's first row in `candidate` is not needed for that; it keeps the rows
-/// behind a head that waits or is held from filling the limit.
+/// The look at the scope's `head` in `candidate` is not needed for that; it keeps the rows behind
+/// a head that waits or is held from filling the limit. It tests no clock inside, so that the
+/// planner may remember the head of a scope. Such rows are still passed one by one: a scope with
+/// a backlog of 100 000 rows behind a held head costs each claim some 80 ms.
 const CLAIM: &str = concat!(
     "with candidate as materialized ( \
         select o.id, o.order_scope, o.order_seq from redeliver.outbox o \
+        left join lateral ( \
+            select true as there, available_at, lease_until from redeliver.outbox \
+            where order_scope = o.order_scope and published_at is null \
+            order by order_seq limit 1) head on true \
         where o.published_at is null \
           and o.available_at <= clock_timestamp() \
           and (o.lease_until is null or o.lease_until <= clock_timestamp()) \
-          and (o.order_scope is null or ( \
-                select h.available_at <= clock_timestamp() \
-                   and (h.lease_until is null or h.lease_until <= clock_timestamp()) \
-                from redeliver.outbox h \
-                where h.order_scope = o.order_scope and h.published_at is null \
-                order by h.order_seq limit 1)) \
+          and (head.there is null or (head.available_at <= clock_timestamp() \
+            and (head.lease_until is null or head.lease_until <= clock_timestamp()))) \
         order by o.id limit $1 for update of o skip locked), \
      bound as ( \
         select order_scope, max(order_seq) as last from candidate \
         where order_scope is not null group by order_scope), \
+     first as ( \
+        select b.order_scope, p.id, p.order_seq from bound b cross join lateral ( \
+            select id, order_seq from redeliver.outbox \
+            where order_scope = b.order_scope and published_at is null \
+              and order_seq <= b.last \
+            order by order_seq limit $1) p), \
      gap as ( \
-        select b.order_scope, min(p.order_seq) as seq \
-        from bound b \
-        join redeliver.outbox p on p.order_scope = b.order_scope \
-            and p.published_at is null and p.order_seq < b.last \
-        left join candidate c on c.id = p.id \
-        where c.id is null group by b.order_scope), \
+        select f.order_scope, min(f.order_seq) as seq \
+        from first f where f.id not in (select id from candidate) \
+        group by f.order_scope), \
      taken as materialized ( \
         select c.id from candidate c left join gap g on g.order_scope = c.order_scope \
         where g.seq is null or c.order_seq < g.seq) \
@@ -67,7 +73,9 @@ pub(super) async fn claim(
     store: &PgStore,
     claim: &RelayClaim,
 ) -> Result<Vec<ClaimedRow>, StoreError> {
+    // Planned anew each time: a plan for any limit may read the whole table.
     let query = sqlx::query(store.shared.sql(CLAIM))
+        .persistent(false)
         .bind(i64::from(claim.limit))
         .bind(&*claim.relay)
         .bind(micros(claim.lease));
@@ -86,13 +94,25 @@ fn claimed_row(row: &PgRow) -> Result<ClaimedRow, StoreError> {
     })
 }
 
+/// Locks the named rows in one order: a relay that lost its lease and its successor may both
+/// mark the same ones, and would end in a deadlock if each went its own way.
+macro_rules! held {
+    () => {
+        "with held as materialized ( \
+            select o.id from redeliver.outbox o \
+            join unnest($1::bigint[], $2::bigint[]) as m (id, token) \
+                on o.id = m.id and o.token = m.token \
+            where o.published_at is null order by o.id for update of o) "
+    };
+}
+
 pub(super) async fn mark(store: &PgStore, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
-    let query = sqlx::query(store.shared.sql(
+    let query = sqlx::query(store.shared.sql(concat!(
+        held!(),
         "update redeliver.outbox o set published_at = clock_timestamp(), lease_until = null \
-         from unnest($1::bigint[], $2::bigint[]) as m (id, token) \
-         where o.id = m.id and o.token = m.token and o.published_at is null",
-    ))
+         from held where o.id = held.id"
+    )))
     .bind(ids)
     .bind(tokens);
     store.execute(query).await
@@ -105,14 +125,13 @@ pub(super) async fn release(
     reason: &str,
 ) -> Result<u64, StoreError> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
-    let query = sqlx::query(store.shared.sql(
+    let query = sqlx::query(store.shared.sql(concat!(
+        held!(),
         "update redeliver.outbox o \
          set lease_until = null, failures = o.failures + 1, last_error = $4, \
              available_at = clock_timestamp() + $3 * interval '1 microsecond' \
-         from unnest($1::bigint[], $2::bigint[]) as m (id, token) \
-         where o.id = m.id and o.token = m.token and o.published_at is null \
-           and o.lease_until is not null",
-    ))
+         from held where o.id = held.id and o.lease_until is not null"
+    )))
     .bind(ids)
     .bind(tokens)
     .bind(micros(delay))

@@ -1,0 +1,7 @@
+//! Each checker on small histories: silent on what is legal, red on what is broken.
+
+mod books;
+mod bounds;
+mod effects;
+mod ordering;
+mod synthetic;

@@ -1,0 +1,402 @@
+//! Faults that a real run can be given without touching the servers: duplicates, reordering,
+//! delays, crashes of workers, a failing outside service.
+//!
+//! They strike by the same keyed choices as in the seeded world, at the same seams, but a real
+//! run is not repeatable: its threads and servers are not seeded.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redeliver_sim::choice::{Choices, Key, Site, below, name, strikes};
+use redeliver_sim::fault::{Kind, Rule, Seam};
+
+use crate::env::live::LiveEnv;
+use crate::harness::scenario::Scenario;
+use crate::harness::swarm;
+use crate::pipeline::event::Outgoing;
+use crate::pipeline::topology::Topology;
+use crate::ports::{
+    Delivery, Env, PublishOutcome, Publisher, Receiver, Service, ServiceCall, ServiceError,
+    ServiceReply, Settlement, Transport, TransportError,
+};
+
+/// Kinds that strike calls.
+const RULES: [Kind; 7] = [
+    Kind::DuplicatePublish,
+    Kind::LatePublish,
+    Kind::LateDelivery,
+    Kind::Crash,
+    Kind::ServiceFails,
+    Kind::ServiceInDoubt,
+    Kind::SlowService,
+];
+/// Kinds that happen at a time.
+const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
+
+const DRAW: Site = Site::new("live.chaos");
+
+/// The faults of a scenario that real servers are not given.
+pub fn not_given(scenario: &Scenario) -> Vec<String> {
+    let rules = scenario
+        .rules
+        .iter()
+        .map(|rule| rule.kind)
+        .filter(|kind| !RULES.contains(kind));
+    let events = scenario
+        .events
+        .iter()
+        .map(|e| e.kind)
+        .filter(|kind| !EVENTS.contains(kind));
+    let mut names: Vec<_> = rules
+        .chain(events)
+        .map(|kind| kind.as_str().to_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// All faults of a run.
+#[derive(Debug)]
+pub struct Chaos {
+    rules: Vec<Rule>,
+    /// Timed faults, for the crew.
+    pub events: Vec<redeliver_sim::fault::Event>,
+    healed: AtomicBool,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    choices: Choices,
+    struck: BTreeMap<&'static str, u64>,
+    limits: Vec<u32>,
+}
+
+impl Chaos {
+    /// The faults of a scenario for a seed, as far as they can be given.
+    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+        let swarm = swarm::draw(scenario, seed);
+        let rules: Vec<Rule> = swarm
+            .rules
+            .into_iter()
+            .filter(|rule| RULES.contains(&rule.kind))
+            .collect();
+        let events = swarm
+            .events
+            .into_iter()
+            .filter(|e| EVENTS.contains(&e.kind))
+            .collect();
+        let limits = vec![0; rules.len()];
+        let state = State {
+            choices: Choices::new(seed),
+            struck: BTreeMap::new(),
+            limits,
+        };
+        Self {
+            rules,
+            events,
+            healed: AtomicBool::new(false),
+            started: Instant::now(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The faults of one process.
+    pub fn of(self: &Arc<Self>, env: &LiveEnv) -> Striker {
+        Striker {
+            chaos: self.clone(),
+            env: env.clone(),
+        }
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.healed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether faults are over.
+    pub fn is_healed(&self) -> bool {
+        self.healed.load(Ordering::Relaxed)
+    }
+
+    /// Counts a fault that struck.
+    pub fn count(&self, kind: Kind) {
+        *self.lock().struck.entry(kind.as_str()).or_default() += 1;
+    }
+
+    /// Faults that struck, by name.
+    pub fn struck(&self) -> Vec<(&'static str, u64)> {
+        self.lock()
+            .struck
+            .iter()
+            .map(|(kind, n)| (*kind, *n))
+            .collect()
+    }
+
+    /// Whether a service is down at this moment.
+    fn is_down(&self, service: &str) -> bool {
+        let now = crate::ports::env::nanos(self.started.elapsed());
+        !self.is_healed()
+            && self.events.iter().any(|event| {
+                event.kind == Kind::ServiceDown
+                    && event
+                        .target
+                        .as_deref()
+                        .is_none_or(|target| target == service)
+                    && (event.at..event.at.saturating_add(event.lasts)).contains(&now)
+            })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fault that struck.
+#[derive(Clone, Copy, Debug)]
+struct Hit {
+    kind: Kind,
+    lasts: Duration,
+    after: bool,
+}
+
+/// Strikes the calls of one process.
+#[derive(Clone, Debug)]
+pub struct Striker {
+    chaos: Arc<Chaos>,
+    env: LiveEnv,
+}
+
+impl Striker {
+    fn strike(&self, seam: Seam, subject: &str, attempt: u32) -> Option<Hit> {
+        if self.chaos.is_healed() || self.env.has_crashed() {
+            return None;
+        }
+        let now = crate::ports::env::nanos(self.chaos.started.elapsed());
+        let mut state = self.chaos.lock();
+        for (i, rule) in self.chaos.rules.iter().enumerate() {
+            let applies = rule.kind.seams().contains(&seam)
+                && rule.seam.is_none_or(|only| only == seam)
+                && (rule.from..rule.until).contains(&now)
+                && state.limits[i] < rule.limit
+                && rule
+                    .process
+                    .as_ref()
+                    .is_none_or(|p| self.env.process().starts_with(&**p))
+                && rule.subject.as_deref().is_none_or(|only| only == subject)
+                && rule.attempt.is_none_or(|only| only == attempt);
+            if !applies {
+                continue;
+            }
+            let component = name(self.env.process()) ^ name(rule.kind.as_str()) ^ seam as u64;
+            let key = Key {
+                site: DRAW,
+                component,
+                subject: name(subject),
+                attempt,
+            };
+            let value = state.choices.draw(key);
+            if strikes(value, rule.ppm) {
+                let more = state.choices.pure(&[value]);
+                let lasts = rule.lasts - below(more, rule.lasts / 2 + 1);
+                state.limits[i] += 1;
+                *state.struck.entry(rule.kind.as_str()).or_default() += 1;
+                let lasts = Duration::from_nanos(lasts);
+                return Some(Hit {
+                    kind: rule.kind,
+                    lasts,
+                    after: more & 1 == 1,
+                });
+            }
+        }
+        None
+    }
+
+    /// Kills the process of this call; the crew starts it again. Never returns.
+    async fn die(&self) {
+        let env = self.env.clone();
+        // Not from within one of the tasks that the crash aborts.
+        tokio::spawn(async move { env.crash().await });
+        std::future::pending().await
+    }
+
+    async fn before(&self, hit: Option<Hit>) {
+        if let Some(Hit {
+            kind: Kind::Crash,
+            after: false,
+            ..
+        }) = hit
+        {
+            self.die().await;
+        }
+    }
+
+    async fn after(&self, hit: Option<Hit>) {
+        if let Some(Hit {
+            kind: Kind::Crash,
+            after: true,
+            ..
+        }) = hit
+        {
+            self.die().await;
+        }
+    }
+}
+
+/// A port whose calls are struck.
+#[derive(Clone, Debug)]
+pub struct Chaotic<P> {
+    inner: P,
+    striker: Striker,
+}
+
+impl<P> Chaotic<P> {
+    /// Puts faults in front of a port.
+    pub fn new(inner: P, striker: Striker) -> Self {
+        Self { inner, striker }
+    }
+
+    fn around<Q>(&self, inner: Q) -> Chaotic<Q> {
+        Chaotic {
+            inner,
+            striker: self.striker.clone(),
+        }
+    }
+}
+
+impl<T: Transport> Transport for Chaotic<T> {
+    type Publisher = Chaotic<T::Publisher>;
+    type Receiver = Chaotic<T::Receiver>;
+
+    async fn declare(&self, topology: &Topology) -> Result<(), TransportError> {
+        self.inner.declare(topology).await
+    }
+
+    async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {
+        Ok(self.around(self.inner.publisher(name).await?))
+    }
+
+    async fn receiver(
+        &self,
+        name: &str,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<Self::Receiver, TransportError> {
+        Ok(self.around(self.inner.receiver(name, queue, prefetch).await?))
+    }
+}
+
+impl<P: Publisher> Publisher for Chaotic<P> {
+    async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
+        let hits: Vec<_> = batch
+            .iter()
+            .map(|out| {
+                self.striker
+                    .strike(Seam::Publish, &out.event.idempotency_key, 1)
+            })
+            .collect();
+        let crash = hits
+            .iter()
+            .flatten()
+            .find(|hit| hit.kind == Kind::Crash)
+            .copied();
+        self.striker.before(crash).await;
+        // Late ones go out after all others of the batch, in a wave of their own.
+        let is = |i: usize, kind| hits[i].is_some_and(|hit| hit.kind == kind);
+        let late: Vec<_> = (0..batch.len())
+            .filter(|i| is(*i, Kind::LatePublish))
+            .collect();
+        let early: Vec<_> = (0..batch.len())
+            .filter(|i| !is(*i, Kind::LatePublish))
+            .collect();
+        let mut outcomes = vec![PublishOutcome::Rejected; batch.len()];
+        for wave in [&early, &late] {
+            if wave.is_empty() {
+                continue;
+            }
+            if let Some(hit) = hits[wave[0]].filter(|hit| hit.kind == Kind::LatePublish) {
+                self.striker.env.sleep(hit.lasts.min(within / 4)).await;
+            }
+            let messages: Vec<_> = wave.iter().map(|i| batch[*i].clone()).collect();
+            let answers = self.inner.publish(&messages, within / 2).await;
+            for (i, answer) in wave.iter().zip(answers) {
+                outcomes[*i] = answer;
+            }
+        }
+        let again: Vec<_> = (0..batch.len())
+            .filter(|i| is(*i, Kind::DuplicatePublish))
+            .collect();
+        if !again.is_empty() {
+            let messages: Vec<_> = again.iter().map(|i| batch[*i].clone()).collect();
+            self.inner.publish(&messages, within / 2).await;
+        }
+        self.striker.after(crash).await;
+        outcomes
+    }
+}
+
+impl<R: Receiver> Receiver for Chaotic<R> {
+    async fn receive(&self) -> Result<Delivery, TransportError> {
+        let delivery = self.inner.receive().await?;
+        let key = delivery
+            .event
+            .as_ref()
+            .map_or("", |event| &event.idempotency_key);
+        if let Some(hit) = self.striker.strike(Seam::Deliver, key, delivery.attempt) {
+            self.striker.env.sleep(hit.lasts).await;
+        }
+        Ok(delivery)
+    }
+
+    async fn settle(&self, delivery: &Delivery, how: Settlement) -> Result<(), TransportError> {
+        let key = delivery
+            .event
+            .as_ref()
+            .map_or("", |event| &event.idempotency_key);
+        let hit = self.striker.strike(Seam::Ack, key, delivery.attempt);
+        self.striker.before(hit).await;
+        let settled = self.inner.settle(delivery, how).await;
+        self.striker.after(hit).await;
+        settled
+    }
+
+    async fn cancel(&self) -> Result<(), TransportError> {
+        self.inner.cancel().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+impl<V: Service> Service for Chaotic<V> {
+    async fn call(&self, call: ServiceCall) -> Result<ServiceReply, ServiceError> {
+        let service = call.service;
+        let hit = self.striker.strike(Seam::Service, &call.idempotency_key, 0);
+        self.striker.before(hit).await;
+        let kind = hit.map(|hit| hit.kind);
+        if self.striker.chaos.is_down(service) || kind == Some(Kind::ServiceFails) {
+            let reason = "503 service unavailable".to_owned();
+            return Err(ServiceError::Unavailable { service, reason });
+        }
+        if let Some(Hit {
+            kind: Kind::SlowService,
+            lasts,
+            ..
+        }) = hit
+        {
+            self.striker.env.sleep(lasts).await;
+        }
+        let answer = self.inner.call(call).await;
+        self.striker.after(hit).await;
+        if kind == Some(Kind::ServiceInDoubt) {
+            let reason = "connection reset after the request was sent".to_owned();
+            return Err(ServiceError::InDoubt { service, reason });
+        }
+        answer
+    }
+}

@@ -1,0 +1,225 @@
+//! The processes of a real run: started, crashed, started again, stopped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redeliver_sim::fault::Kind;
+use tokio::sync::Mutex;
+
+use super::{Kit, LiveWorld};
+use crate::env::live::LiveEnv;
+use crate::harness::client;
+use crate::harness::plan::Plan;
+use crate::harness::record::Log;
+use crate::harness::sabotage::{Alive, Kill, Observed};
+use crate::harness::scenario::Scenario;
+use crate::harness::workload::Workload;
+use crate::pipeline::consumer::Runner;
+use crate::pipeline::handler::Consumer;
+use crate::pipeline::relay::Relay;
+use crate::ports::Env;
+
+/// Starts the main task of a process in its environment.
+type Start = Box<dyn Fn(LiveEnv) + Send + Sync>;
+
+struct Process {
+    name: String,
+    env: LiveEnv,
+    start: Start,
+    /// When it is started again, once it is seen dead.
+    restart_at: Option<Instant>,
+}
+
+/// All processes.
+pub(super) struct Crew {
+    processes: Mutex<Vec<Process>>,
+    events: Mutex<Vec<redeliver_sim::fault::Event>>,
+    kit: Kit,
+    restart_after: Duration,
+}
+
+impl Crew {
+    pub(super) fn start<L: Workload>(
+        workload: &L,
+        scenario: &Scenario,
+        plan: &Arc<Plan>,
+        kit: &Kit,
+    ) -> Self {
+        let mut starts: Vec<(String, Start)> = Vec::new();
+        for i in 1..=scenario.relays {
+            starts.push((format!("relay-{i}"), relay(scenario, kit)));
+        }
+        for subscription in &plan.topology.subscriptions {
+            for i in 1..=scenario.worker_processes {
+                let name = format!("{}-{i}", subscription.consumer);
+                starts.push((
+                    name,
+                    consumer(workload, scenario, plan, kit, &subscription.consumer),
+                ));
+            }
+        }
+        for i in 0..plan.clients {
+            starts.push((format!("client-{}", i + 1), sender(workload, plan, kit, i)));
+        }
+        let processes = starts.into_iter().map(|(name, start)| {
+            let env = kit.env(&name, 0);
+            start(env.clone());
+            Process {
+                name,
+                env,
+                start,
+                restart_at: None,
+            }
+        });
+        Self {
+            processes: Mutex::new(processes.collect()),
+            events: Mutex::new(kit.chaos.events.clone()),
+            kit: kit.clone(),
+            restart_after: scenario.restart_after,
+        }
+    }
+
+    /// Starts again what has died, and lets happen what is due.
+    pub(super) async fn tend(&self) {
+        let now = Instant::now();
+        for process in self.processes.lock().await.iter_mut() {
+            if !process.env.has_crashed() {
+                continue;
+            }
+            let at = *process.restart_at.get_or_insert(now + self.restart_after);
+            if now >= at {
+                process.restart_at = None;
+                process.env = self.kit.env(&process.name, process.env.incarnation() + 1);
+                (process.start)(process.env.clone());
+            }
+        }
+        if self.kit.chaos.is_healed() {
+            return;
+        }
+        let elapsed = crate::ports::env::nanos(self.kit.started.elapsed());
+        let mut events = self.events.lock().await;
+        let due: Vec<_> = events.extract_if(.., |event| event.at <= elapsed).collect();
+        drop(events);
+        for event in due {
+            self.kit.chaos.count(event.kind);
+            let target = event.target.as_deref().unwrap_or("");
+            match event.kind {
+                Kind::Crash => self.crash(target).await,
+                Kind::RollingDeploy => self.deploy(target).await,
+                // Services look at the clock themselves.
+                _ => {}
+            }
+        }
+    }
+
+    async fn crash(&self, prefix: &str) {
+        for process in self.processes.lock().await.iter() {
+            if process.name.starts_with(prefix) {
+                process.env.crash().await;
+            }
+        }
+    }
+
+    async fn deploy(&self, prefix: &str) {
+        let envs: Vec<_> = self
+            .processes
+            .lock()
+            .await
+            .iter()
+            .filter(|p| p.name.starts_with(prefix))
+            .map(|p| p.env.clone())
+            .collect();
+        for env in envs {
+            env.request_stop();
+            wait_until(Duration::from_secs(10), || env.is_idle()).await;
+            env.crash().await;
+        }
+    }
+
+    /// Stops all politely, then for good.
+    pub(super) async fn stop(&self, drain: Duration) {
+        let processes = self.processes.lock().await;
+        for process in processes.iter() {
+            process.env.request_stop();
+        }
+        let idle = || processes.iter().all(|process| process.env.is_idle());
+        wait_until(drain + Duration::from_secs(2), idle).await;
+        for process in processes.iter() {
+            process.env.crash().await;
+        }
+    }
+}
+
+async fn wait_until(limit: Duration, condition: impl Fn() -> bool) {
+    let until = Instant::now() + limit;
+    while !condition() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn relay(scenario: &Scenario, kit: &Kit) -> Start {
+    let (policy, kit) = (scenario.policy.relay.clone(), kit.clone());
+    Box::new(move |env| {
+        let (world, _) = kit.world(env.clone());
+        env.spawn("main", Relay::new(world, policy.clone()).run());
+    })
+}
+
+fn consumer<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    plan: &Arc<Plan>,
+    kit: &Kit,
+    name: &Arc<str>,
+) -> Start {
+    let (workload, policy, kit) = (workload.clone(), scenario.policy.clone(), kit.clone());
+    let (name, plan) = (name.clone(), plan.clone());
+    Box::new(move |env| {
+        let (world, log) = kit.world(env.clone());
+        let mut consumers = workload.consumers::<LiveWorld>();
+        let at = consumers
+            .iter()
+            .position(|consumer| *consumer.name() == name);
+        let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
+        let consumer = observed(consumer, &log, &plan, &env);
+        env.spawn("main", Runner::new(world, consumer, policy.clone()).run());
+    })
+}
+
+fn observed(
+    consumer: Consumer<LiveWorld>,
+    log: &Log<LiveEnv>,
+    plan: &Plan,
+    env: &LiveEnv,
+) -> Consumer<LiveWorld> {
+    let name = consumer.name().clone();
+    let victim = env.clone();
+    let kill: Kill = Arc::new(move || {
+        let victim = victim.clone();
+        tokio::spawn(async move { victim.crash().await });
+    });
+    let watched = env.clone();
+    let alive: Alive = Arc::new(move || !watched.has_crashed());
+    consumer.map(|inner| {
+        Arc::new(Observed {
+            inner,
+            log: log.clone(),
+            consumer: name.clone(),
+            poisoned: plan.poisoned.clone(),
+            kill: kill.clone(),
+            alive: alive.clone(),
+        })
+    })
+}
+
+fn sender<L: Workload>(workload: &L, plan: &Arc<Plan>, kit: &Kit, number: u32) -> Start {
+    let (workload, plan, kit) = (workload.clone(), plan.clone(), kit.clone());
+    let progress = Arc::new(std::sync::Mutex::new(client::Progress::default()));
+    Box::new(move |env| {
+        let (world, _) = kit.world(env.clone());
+        let (workload, plan, progress) = (workload.clone(), plan.clone(), progress.clone());
+        env.spawn("main", async move {
+            client::run(&workload, &world, &plan, number, &progress).await;
+        });
+    })
+}
