@@ -14,14 +14,15 @@ use std::task::{Context, Poll, Waker};
 use amq_protocol_types::AMQPValue;
 
 use crate::broker::{
-    Broker, ChanId, Closed, ConfirmPath, ConnId, Content, Delivery, Output, Profile, Publish, Scope,
+    Broker, ChanId, Closed, ConfirmPath, ConnId, Delivery, Output, Profile, Properties, Publish,
+    Scope,
 };
 use crate::choice::{Key, Site, name};
 use crate::executor::sleep;
 use crate::fault::{Kind, Seam};
 use crate::latency::Latency;
 use crate::process::ProcessId;
-use crate::world::{World, try_with, with};
+use crate::world::{World, note_waker, try_with, with};
 
 const CALL: Latency = Latency::micros(150, 400, 1_500, 8_000);
 const DELIVER: Latency = Latency::micros(100, 300, 1_500, 10_000);
@@ -154,8 +155,11 @@ impl Net {
         self.subject_headers = (Arc::from(subject), Arc::from(attempt));
     }
 
-    fn subject_of(&self, content: &Content) -> (u64, u32) {
-        let Some(headers) = &content.properties.headers else {
+    fn subject_of(&self, properties: &Properties) -> (u64, u32) {
+        if let Some(known) = properties.aside.subject {
+            return known;
+        }
+        let Some(headers) = &properties.headers else {
             return (0, 0);
         };
         let headers = headers.inner();
@@ -302,7 +306,7 @@ impl World {
 
     fn forward_delivery(&mut self, chan: ChanId, tag: Arc<str>, delivery: Delivery) {
         let process = self.net.connections[chan.conn.0 as usize].process;
-        let (subject, attempt) = self.net.subject_of(&delivery.content);
+        let (subject, attempt) = self.net.subject_of(&delivery.content.properties);
         let mut after = self.latency(DELIVER, SITE_DELIVER, process, subject, attempt);
         if let Some(strike) = self.strike_for(Seam::Deliver, process, subject, attempt) {
             match strike.kind {
@@ -438,7 +442,7 @@ impl World {
     }
 
     fn broker_unreachable(&self, process: ProcessId) -> bool {
-        let (now, process_name) = (self.now(), self.process_name(process));
+        let (now, process_name) = (self.now(), &self.processes[process.0 as usize].name);
         let cut = |p: &(Arc<str>, u64)| p.1 > now && process_name.starts_with(&*p.0);
         self.net.down_until > now || (!self.is_healed() && self.net.partitions.iter().any(cut))
     }
@@ -552,7 +556,7 @@ async fn call<R>(
                     if let Some(error) = closed {
                         return Poll::Ready(Err(error));
                     }
-                    w.net.connection(conn).waiters.push(cx.waker().clone());
+                    note_waker(&mut w.net.connection(conn).waiters, cx.waker());
                     Poll::Pending
                 })
             })
@@ -664,16 +668,14 @@ impl Channel {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn publish(&self, publish: Publish) -> Result<Confirm, Error> {
+    pub async fn publish(&self, mut publish: Publish) -> Result<Confirm, Error> {
         let chan = self.chan;
-        let (subject, attempt) = with(|w| {
-            let content = Content {
-                properties: publish.properties.clone(),
-                body: bytes::Bytes::new(),
-            };
-            w.net.subject_of(&content)
+        let (subject, attempt, strike) = with(|w| {
+            let (subject, attempt) = w.net.subject_of(&publish.properties);
+            publish.properties.aside.subject = Some((subject, attempt));
+            let strike = w.strike_message(Seam::Publish, subject, attempt);
+            (subject, attempt, strike)
         });
-        let strike = with(|w| w.strike_message(Seam::Publish, subject, attempt));
         let struck = strike.act().await;
         let tag = with(|w| {
             w.check_open(chan)?;
@@ -938,7 +940,7 @@ impl Consumer {
                     Some(incoming) => Poll::Ready(Ok(incoming)),
                     None if subscription.cancelled => Poll::Ready(Ok(Incoming::Cancelled)),
                     None => {
-                        subscription.wakers.push(cx.waker().clone());
+                        note_waker(&mut subscription.wakers, cx.waker());
                         Poll::Pending
                     }
                 }

@@ -61,6 +61,9 @@ pub type Ppm = u32;
 /// One million parts.
 pub const MILLION: Ppm = 1_000_000;
 
+/// How many keys a source keeps room for from one run to the next.
+const KEPT: usize = 1 << 16;
+
 /// The source of all choices of one run.
 #[derive(Debug)]
 pub struct Choices {
@@ -87,6 +90,8 @@ impl Choices {
     pub fn reset(&mut self, seed: u64) {
         let mut occurrences = std::mem::take(&mut self.occurrences);
         occurrences.clear();
+        // One huge run must not make every later one pay for clearing its map.
+        occurrences.shrink_to(KEPT);
         *self = Self {
             occurrences,
             ..Self::new(seed)

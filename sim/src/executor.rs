@@ -114,8 +114,9 @@ pub(crate) fn leave() {
 
 /// Runs the world of this thread until its main task ends.
 pub(crate) fn run_plain() {
+    let foreign = with(|w| w.foreign.clone());
     loop {
-        match turn() {
+        match turn(&foreign) {
             Turn::Busy => {}
             Turn::Idle(Some(at)) => advance(at),
             Turn::Idle(None) => {
@@ -144,7 +145,7 @@ pub(crate) fn run_in_tokio() {
     };
     runtime.block_on(async {
         loop {
-            match turn() {
+            match turn(&foreign) {
                 Turn::Busy => {
                     let detached = handle.metrics().num_alive_tasks();
                     if detached > 0 || foreign.thread.load(Ordering::Acquire) {
@@ -206,9 +207,9 @@ fn advance(at: u64) {
     }
 }
 
-fn turn() -> Turn {
-    let foreign = with(|w| w.foreign.clone());
-    if foreign.any.swap(false, Ordering::AcqRel) {
+fn turn(foreign: &Foreign) -> Turn {
+    // The load first: it is nearly free, and a swap is not.
+    if foreign.any.load(Ordering::Acquire) && foreign.any.swap(false, Ordering::AcqRel) {
         let mut queue = foreign.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let woken = std::mem::take(&mut *queue);
         drop(queue);
@@ -231,20 +232,26 @@ fn turn() -> Turn {
     });
     match picked {
         Ok((id, future, waker)) => {
-            poll(id, future, &waker);
+            poll(id, future, waker);
             Turn::Busy
         }
         Err(turn) => turn,
     }
 }
 
-fn poll(id: TaskId, mut future: Pin<Box<dyn Future<Output = ()>>>, waker: &Waker) {
-    let mut cx = Context::from_waker(waker);
+fn poll(id: TaskId, mut future: Pin<Box<dyn Future<Output = ()>>>, waker: Waker) {
+    let mut cx = Context::from_waker(&waker);
     let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
-    let leftover = with(|w| w.after_poll(id, future, polled));
+    let (leftover, doomed) = with(|w| {
+        let leftover = w.after_poll(id, future, waker, polled);
+        (leftover, !w.doomed.is_empty())
+    });
     // Destructors may call into the world again: never under its borrow.
+    let dropped = leftover.is_some();
     drop(leftover);
-    bury();
+    if doomed || dropped {
+        bury();
+    }
 }
 
 /// Drops what crashed processes have left, outside any borrow of the world.

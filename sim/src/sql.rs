@@ -13,7 +13,7 @@ use crate::executor::sleep;
 use crate::fault::{Kind, Seam};
 use crate::latency::Latency;
 use crate::process::ProcessId;
-use crate::world::{World, try_with, with};
+use crate::world::{World, note_waker, try_with, with};
 
 const STATEMENT: Latency = Latency::micros(120, 350, 1_200, 9_000);
 const COMMIT: Latency = Latency::micros(300, 900, 4_000, 30_000);
@@ -129,7 +129,7 @@ impl World {
     }
 
     fn database_unreachable(&self, process: ProcessId) -> bool {
-        let (now, process_name) = (self.now(), self.process_name(process));
+        let (now, process_name) = (self.now(), &self.processes[process.0 as usize].name);
         let cut = |p: &(Arc<str>, u64)| p.1 > now && process_name.starts_with(&*p.0);
         self.sql.down_until > now || (!self.is_healed() && self.sql.partitions.iter().any(cut))
     }
@@ -400,7 +400,7 @@ impl Listener {
                 if std::mem::take(&mut listening.notified) {
                     return Poll::Ready(());
                 }
-                listening.wakers.push(cx.waker().clone());
+                note_waker(&mut listening.wakers, cx.waker());
                 Poll::Pending
             })
         })

@@ -82,6 +82,19 @@ impl Trace {
     }
 }
 
+/// The stable number of a subject in trace hashes: eight bytes at a time, since subjects grow
+/// with every step of a workflow. 0 for none. Choices never depend on it.
+pub fn subject_word(subject: &str) -> u64 {
+    let (words, rest) = subject.as_bytes().as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let words = words.iter().chain((!rest.is_empty()).then_some(&last));
+    words.fold(0, |hash: u64, word| {
+        let mixed = u128::from(hash ^ u64::from_le_bytes(*word)) * 0x9e37_79b9_7f4a_7c15;
+        (mixed >> 64) as u64 ^ mixed as u64
+    })
+}
+
 /// The stable number of a trace word.
 pub const fn word(what: &'static str) -> u64 {
     name(what)

@@ -17,11 +17,13 @@ use crate::process::{Process, ProcessId, State, Task};
 use crate::service::Services;
 use crate::sql::Sql;
 use crate::timer::Timers;
-use crate::trace::{Entry, Trace, word};
+use crate::trace::{Entry, Trace, subject_word, word};
 
 thread_local! {
     static WORLD: RefCell<Option<Box<World>>> = const { RefCell::new(None) };
     static NEXT: Cell<u64> = const { Cell::new(1) };
+    /// The choices of the last world, for their memory.
+    static SPARE: Cell<Option<Choices>> = const { Cell::new(None) };
 }
 
 /// Calls `f` with the world of the current thread.
@@ -198,7 +200,13 @@ impl World {
             restart_after: options.restart_after,
             on_heal: Vec::new(),
             id,
-            choices: Choices::new(options.seed),
+            choices: match SPARE.take() {
+                Some(mut choices) => {
+                    choices.reset(options.seed);
+                    choices
+                }
+                None => Choices::new(options.seed),
+            },
             trace: Trace::new(options.record),
             rules,
             healed: false,
@@ -371,7 +379,7 @@ impl World {
                 process.held.push(id);
                 continue;
             }
-            let (Some(future), Some(waker)) = (task.future.take(), task.waker.clone()) else {
+            let (Some(future), Some(waker)) = (task.future.take(), task.waker.take()) else {
                 continue;
             };
             self.current = Some(id);
@@ -385,6 +393,7 @@ impl World {
         &mut self,
         id: TaskId,
         future: Task,
+        waker: Waker,
         polled: std::thread::Result<Poll<()>>,
     ) -> Option<Task> {
         self.current = None;
@@ -404,6 +413,7 @@ impl World {
         }
         if !ended {
             task.future = Some(future);
+            task.waker = Some(waker);
             return None;
         }
         let process = task.process;
@@ -588,7 +598,7 @@ impl World {
         if process.stopping {
             return Poll::Ready(());
         }
-        process.stop_wakers.push(waker.clone());
+        note_waker(&mut process.stop_wakers, waker);
         Poll::Pending
     }
 
@@ -809,7 +819,7 @@ impl World {
             subject: Arc::from(subject),
             detail: detail(),
         };
-        let about = if subject.is_empty() { 0 } else { name(subject) };
+        let about = subject_word(subject);
         self.trace
             .add(entry, self.now, word(what), [owner.id ^ about, n[0], n[1]]);
     }
@@ -872,8 +882,18 @@ struct Unset;
 impl Drop for Unset {
     fn drop(&mut self) {
         executor::leave();
-        let world = WORLD.with_borrow_mut(Option::take);
+        let Some(mut world) = WORLD.with_borrow_mut(Option::take) else {
+            return;
+        };
+        SPARE.set(Some(std::mem::replace(&mut world.choices, Choices::new(0))));
         drop(world);
+    }
+}
+
+/// Adds a waker to those to be woken, once: a task may ask at every poll.
+pub(crate) fn note_waker(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
     }
 }
 

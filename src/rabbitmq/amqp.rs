@@ -10,6 +10,9 @@ use std::sync::Arc;
 pub use amq_protocol_types::{AMQPValue, FieldTable, ShortString};
 use bytes::Bytes;
 
+use super::envelope::{Envelope, Travel, encode};
+use crate::pipeline::event::Event;
+
 /// What the broker or the connection refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmqpError {
@@ -135,6 +138,26 @@ pub enum Incoming {
     Cancelled,
 }
 
+/// What [`AmqpConsumer::next_event`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrival {
+    /// It has to be decoded.
+    Incoming(Incoming),
+    /// A delivery whose event is known.
+    Event {
+        /// Delivery tag, per channel, from 1.
+        tag: u64,
+        /// The broker had handed it over before.
+        redelivered: bool,
+        /// The exchange it was published to last.
+        exchange: Arc<str>,
+        /// The routing key it was published with last.
+        routing_key: Arc<str>,
+        /// What decoding would give.
+        envelope: Arc<Envelope>,
+    },
+}
+
 /// Connects.
 pub trait Amqp: Clone + Send + Sync + 'static {
     /// See [`AmqpConnection`].
@@ -220,6 +243,25 @@ pub trait AmqpChannel: Send + Sync + 'static {
         message: Publish,
     ) -> impl Future<Output = Result<Self::Confirm, AmqpError>> + Send;
 
+    /// Sends an event. An adapter whose broker is in this process may hand the event over beside
+    /// its encoding, so that [`AmqpConsumer::next_event`] need not decode it.
+    fn publish_event(
+        &self,
+        exchange: Arc<str>,
+        routing_key: Arc<str>,
+        event: &Arc<Event>,
+        travel: &Travel,
+    ) -> impl Future<Output = Result<Self::Confirm, AmqpError>> + Send {
+        let (properties, body) = encode(event, travel);
+        self.publish(Publish {
+            exchange,
+            routing_key,
+            mandatory: true,
+            properties,
+            body,
+        })
+    }
+
     /// Starts a consumer with manual acks.
     fn consume(
         &self,
@@ -258,4 +300,17 @@ pub trait AmqpConsumer: Send + 'static {
     /// # Errors
     /// How the channel or connection ended.
     fn next(&mut self) -> impl Future<Output = Result<Incoming, AmqpError>> + Send;
+
+    /// Waits for the next, and gives its event where that is known without decoding and has at
+    /// most `max_payload` bytes.
+    ///
+    /// # Errors
+    /// As [`AmqpConsumer::next`].
+    fn next_event(
+        &mut self,
+        max_payload: usize,
+    ) -> impl Future<Output = Result<Arrival, AmqpError>> + Send {
+        let _ = max_payload;
+        async { Ok(Arrival::Incoming(self.next().await?)) }
+    }
 }

@@ -4,7 +4,7 @@
 //! `correlation_id`, `timestamp`); the rest stands in headers of our own. Attempts travel in such
 //! a header too: from 4.0 RabbitMQ ignores an `x-death` that a client publishes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,8 +56,42 @@ impl Travel {
     };
 }
 
+/// An event with what travels beside it: all that [`encode`] writes and [`decode`] reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The event.
+    pub event: Arc<Event>,
+    /// What travels beside it.
+    pub travel: Travel,
+}
+
+impl Envelope {
+    /// What decoding gives after encoding: times in whole microseconds.
+    pub fn of(event: &Arc<Event>, travel: &Travel) -> Self {
+        let whole = |at: Timestamp| Timestamp::from_micros(at.micros());
+        let mut envelope = Self {
+            event: event.clone(),
+            travel: travel.clone(),
+        };
+        if whole(event.time) != event.time {
+            envelope.event = Arc::new(Event {
+                time: whole(event.time),
+                ..Event::clone(event)
+            });
+        }
+        envelope.travel.first_failure = travel.first_failure.map(whole);
+        envelope
+    }
+}
+
 fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
+}
+
+static JSON: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("application/json"));
+
+fn uuid_text(id: Uuid) -> Arc<str> {
+    Arc::from(&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 fn int(value: u32) -> AMQPValue {
@@ -82,7 +116,11 @@ pub fn encode(event: &Event, travel: &Travel) -> (Properties, Bytes) {
     put(TIME, micros(event.time));
     put(ATTEMPT, int(travel.attempt));
     if let Some(causation) = event.causation {
-        put(CAUSATION, text(&causation.to_string()));
+        let mut buffer = Uuid::encode_buffer();
+        put(
+            CAUSATION,
+            text(causation.hyphenated().encode_lower(&mut buffer)),
+        );
     }
     if let Some(sequence) = event.sequence {
         put(
@@ -104,10 +142,10 @@ pub fn encode(event: &Event, travel: &Travel) -> (Properties, Bytes) {
         put(ROUTING_KEY, text(routing_key));
     }
     let properties = Properties {
-        content_type: Some(Arc::from("application/json")),
+        content_type: Some(JSON.clone()),
         delivery_mode: Some(2),
-        message_id: Some(Arc::from(event.id.to_string())),
-        correlation_id: Some(Arc::from(event.correlation.to_string())),
+        message_id: Some(uuid_text(event.id)),
+        correlation_id: Some(uuid_text(event.correlation)),
         timestamp: Some(event.time.millis() / 1_000),
         kind: Some(event.event_type.clone()),
         app_id: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpError, Confirmation, Properties, Publish,
 };
-use super::envelope::{Travel, encode};
+use super::envelope::Travel;
 use super::topology::Names;
 use crate::pipeline::event::Outgoing;
 use crate::ports::{Env, EnvExt, PublishOutcome, Publisher, TransportError};
@@ -52,17 +52,11 @@ impl<A: Amqp, E: Env> AmqpPublisher<A, E> {
     }
 
     async fn send(&self, outgoing: &Outgoing) -> Result<ConfirmOf<A>, AmqpError> {
-        let (properties, body) = encode(&outgoing.event, &Travel::FRESH);
         let exchange = self.names.exchange(&outgoing.exchange);
         let routing_key = outgoing.routing_key.clone();
-        let publish = Publish {
-            exchange,
-            routing_key,
-            mandatory: true,
-            properties,
-            body,
-        };
-        self.channel.publish(publish).await
+        self.channel
+            .publish_event(exchange, routing_key, &outgoing.event, &Travel::FRESH)
+            .await
     }
 
     /// Publishes one copy and waits until the broker has it.
@@ -95,8 +89,7 @@ impl<A: Amqp, E: Env> AmqpPublisher<A, E> {
 
 impl<A: Amqp, E: Env> Publisher for AmqpPublisher<A, E> {
     async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
-        let unanswered = || PublishOutcome::InDoubt(format!("no confirm within {within:?}"));
-        let mut outcomes: Vec<_> = batch.iter().map(|_| unanswered()).collect();
+        let mut outcomes: Vec<Option<PublishOutcome>> = vec![None; batch.len()];
         let this = &*self;
         let all = async {
             let mut confirms = Vec::with_capacity(batch.len());
@@ -104,22 +97,26 @@ impl<A: Amqp, E: Env> Publisher for AmqpPublisher<A, E> {
                 match this.send(outgoing).await {
                     Ok(confirm) => confirms.push((confirm, outcome)),
                     // The channel is gone; so are the confirms of what came before.
-                    Err(error) => *outcome = PublishOutcome::InDoubt(error.to_string()),
+                    Err(error) => *outcome = Some(PublishOutcome::InDoubt(error.to_string())),
                 }
             }
             for (confirm, outcome) in confirms {
-                *outcome = match confirm.await {
+                *outcome = Some(match confirm.await {
                     Ok(Confirmation::Ack) => PublishOutcome::Confirmed,
                     Ok(Confirmation::Nack) => PublishOutcome::Rejected,
                     Ok(Confirmation::Returned { code, text }) => {
                         PublishOutcome::Returned(format!("{code} {text}"))
                     }
                     Err(error) => PublishOutcome::InDoubt(error.to_string()),
-                };
+                });
             }
         };
         // What is still open when the time is over stays in doubt.
         self.env.timeout(within, all).await;
+        let unanswered = || PublishOutcome::InDoubt(format!("no confirm within {within:?}"));
         outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(unanswered))
+            .collect()
     }
 }

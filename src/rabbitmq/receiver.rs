@@ -8,12 +8,13 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::amqp::{
-    Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, Incoming, Properties,
+    Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, Arrival, Incoming, Properties,
 };
 use super::envelope::{Travel, add_story, decode, encode, travel_of};
 use super::topology::Names;
 use super::{AmqpPublisher, Options, RabbitMq};
 use crate::pipeline::dead_letter::DeadLetter;
+use crate::pipeline::event::{Event, Malformed};
 use crate::pipeline::retry::rung_for;
 use crate::ports::{Delivery, Env, Receipt, Receiver, Settlement, TransportError};
 
@@ -100,34 +101,42 @@ impl<A: Amqp, E: Env> Shared<A, E> {
     }
 
     fn accept(&self, from: AmqpDelivery) -> Delivery {
-        let travel = travel_of(&from);
         let event = decode(&from, self.options().max_payload);
-        let (exchange, routing_key) = match travel.origin {
-            Some(origin) => origin,
-            None => (
-                Arc::from(self.names().bare(&from.exchange)),
-                from.routing_key.clone(),
-            ),
-        };
-        let delivery = Delivery {
-            receipt: Receipt {
-                channel: 0,
-                tag: from.tag,
-            },
-            event: event.map(Arc::new).map_err(Arc::new),
-            attempt: travel.attempt,
-            redelivered: from.redelivered,
-            first_failure: travel.first_failure,
-            parked: travel.parked,
-            queue: self.consumer.clone(),
-            exchange,
-            routing_key,
-        };
+        let delivery = self.delivery(
+            (from.tag, from.redelivered),
+            (&from.exchange, &from.routing_key),
+            event.map(Arc::new).map_err(Arc::new),
+            travel_of(&from),
+        );
         if delivery.event.is_err() {
             let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
             raw.insert(from.tag, from);
         }
         delivery
+    }
+
+    fn delivery(
+        &self,
+        (tag, redelivered): (u64, bool),
+        (exchange, routing_key): (&str, &Arc<str>),
+        event: Result<Arc<Event>, Arc<Malformed>>,
+        travel: Travel,
+    ) -> Delivery {
+        let (exchange, routing_key) = match travel.origin {
+            Some(origin) => origin,
+            None => (Arc::from(self.names().bare(exchange)), routing_key.clone()),
+        };
+        Delivery {
+            receipt: Receipt { channel: 0, tag },
+            event,
+            attempt: travel.attempt,
+            redelivered,
+            first_failure: travel.first_failure,
+            parked: travel.parked,
+            queue: self.consumer.clone(),
+            exchange,
+            routing_key,
+        }
     }
 
     /// The message again, for its next way.
@@ -207,12 +216,24 @@ impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
         let mut deliveries = self.shared.deliveries.lock().await;
         // However the channel ended, this subscription is over: a new one may be tried.
         let next = deliveries
-            .next()
+            .next_event(self.shared.options().max_payload)
             .await
             .map_err(|e| TransportError::Lost(e.to_string()))?;
         match next {
-            Incoming::Delivery(delivery) => Ok(self.shared.accept(delivery)),
-            Incoming::Cancelled => Err(TransportError::Lost(
+            Arrival::Event {
+                tag,
+                redelivered,
+                exchange,
+                routing_key,
+                envelope,
+            } => Ok(self.shared.delivery(
+                (tag, redelivered),
+                (&exchange, &routing_key),
+                Ok(envelope.event.clone()),
+                envelope.travel.clone(),
+            )),
+            Arrival::Incoming(Incoming::Delivery(delivery)) => Ok(self.shared.accept(delivery)),
+            Arrival::Incoming(Incoming::Cancelled) => Err(TransportError::Lost(
                 "the broker cancelled the consumer".to_owned(),
             )),
         }

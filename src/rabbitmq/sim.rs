@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use redeliver_sim::amqp as world;
-use redeliver_sim::broker::{self, Closed};
+use redeliver_sim::broker::{self, Aside, Closed};
 
 use super::amqp::{
-    Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Confirmation,
-    ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec,
+    Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Arrival,
+    Confirmation, ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec,
 };
+use super::envelope::{Envelope, Travel, decode, encode, travel_of};
+use crate::pipeline::event::Event;
 
 /// Connects to the broker of the world that runs on this thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -176,6 +178,26 @@ impl AmqpChannel for SimChannel {
         Ok(SimConfirm(self.0.publish(publish).await?))
     }
 
+    async fn publish_event(
+        &self,
+        exchange: Arc<str>,
+        routing_key: Arc<str>,
+        event: &Arc<Event>,
+        travel: &Travel,
+    ) -> Result<SimConfirm, AmqpError> {
+        let (properties, body) = encode(event, travel);
+        let mut properties = to_broker(properties);
+        properties.aside = Aside::known(Arc::new(Envelope::of(event, travel)));
+        let publish = broker::Publish {
+            exchange,
+            routing_key,
+            mandatory: true,
+            properties,
+            body,
+        };
+        Ok(SimConfirm(self.0.publish(publish).await?))
+    }
+
     async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<SimConsumer, AmqpError> {
         Ok(SimConsumer(self.0.consume(queue, consumer_tag).await?))
     }
@@ -212,6 +234,38 @@ impl AmqpConsumer for SimConsumer {
             world::Incoming::Cancelled => Incoming::Cancelled,
         })
     }
+
+    async fn next_event(&mut self, max_payload: usize) -> Result<Arrival, AmqpError> {
+        Ok(match self.0.next().await? {
+            world::Incoming::Delivery(delivery) => match known(&delivery, max_payload) {
+                Some(envelope) => Arrival::Event {
+                    tag: delivery.tag,
+                    redelivered: delivery.redelivered,
+                    exchange: delivery.exchange,
+                    routing_key: delivery.routing_key,
+                    envelope,
+                },
+                None => Arrival::Incoming(Incoming::Delivery(from_broker(delivery))),
+            },
+            world::Incoming::Cancelled => Arrival::Incoming(Incoming::Cancelled),
+        })
+    }
+}
+
+/// What its publisher knew of a delivery that the broker has handed on unchanged.
+fn known(delivery: &broker::Delivery, max_payload: usize) -> Option<Arc<Envelope>> {
+    let known = delivery.content.properties.aside.known.clone()?;
+    let envelope = known.downcast::<Envelope>().ok()?;
+    if envelope.event.payload.len() > max_payload {
+        return None;
+    }
+    if cfg!(debug_assertions) {
+        let port = from_broker(delivery.clone());
+        let event = decode(&port, max_payload);
+        assert_eq!(event.as_ref(), Ok(&*envelope.event), "known, not guessed");
+        assert_eq!(travel_of(&port), envelope.travel, "known, not guessed");
+    }
+    Some(envelope)
 }
 
 fn to_broker(from: Properties) -> broker::Properties {

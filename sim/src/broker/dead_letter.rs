@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, Content, LossReason,
+    Aside, Broker, Content, LossReason,
     death::{Death, DeathReason, Deaths},
     publish::{Offer, copies, drop_header},
     queue::{Awaiting, Message, NEVER, QueueIx},
@@ -82,6 +82,7 @@ impl Broker {
     ) -> Message {
         let mut content = Content::clone(&message.content);
         let properties = &mut content.properties;
+        properties.aside = Aside::default();
         let mut deaths = match message.deaths {
             Some(deaths) => deaths,
             None if self.rules.reads_published_x_death => {

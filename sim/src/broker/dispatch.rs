@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol_types::AMQPValue;
 
 use super::{
-    Broker, ChanId, Content, Delivery, Output,
+    Aside, Broker, ChanId, Content, Delivery, Output,
     channel::{Consumer, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Message, QueueIx},
@@ -190,6 +190,7 @@ impl Broker {
             return message.content.clone();
         }
         let mut content = Content::clone(&message.content);
+        content.properties.aside = Aside::default();
         let headers = content.properties.headers.get_or_insert_default();
         if message.delivery_count > 0 || zero {
             let count = AMQPValue::LongLongInt(message.delivery_count.into());

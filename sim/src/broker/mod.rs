@@ -54,8 +54,9 @@ pub use self::{
     ledger::{Loss, LossReason, Stats},
     rules::{ConsumerTimeout, Limits, Profile, Rules},
     types::{
-        ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Content, Delivery, ExchangeDeclare,
-        ExchangeKind, Output, Properties, Publish, QueueDeclare, QueueInfo, RestartKind, Scope,
+        Aside, ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Content, Delivery,
+        ExchangeDeclare, ExchangeKind, Output, Properties, Publish, QueueDeclare, QueueInfo,
+        RestartKind, Scope,
     },
 };
 

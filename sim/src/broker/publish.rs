@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties, Publish,
+    Aside, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
+    Publish,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
@@ -343,6 +344,7 @@ fn strip_bcc(properties: &mut Properties) {
 }
 
 pub(super) fn drop_header(properties: &mut Properties, name: &str) {
+    properties.aside = Aside::default();
     if let Some(headers) = &mut properties.headers {
         let mut map = headers.inner().clone();
         map.remove(name);

@@ -1,5 +1,6 @@
 //! What goes into the broker and what comes out: ids, declarations, messages, outputs.
 
+use std::any::Any;
 use std::{error, fmt, sync::Arc};
 
 use amq_protocol_types::{AMQPValue, FieldTable, ShortString};
@@ -48,6 +49,41 @@ pub struct Properties {
     pub app_id: Option<ShortString>,
     /// Application headers; `CC` and `BCC` take part in routing.
     pub headers: Option<FieldTable>,
+    /// Not part of the message: see [`Aside`].
+    pub aside: Aside,
+}
+
+/// What a publisher in this process says beside the bytes, so that the receiver need not decode
+/// them: a cache of what they mean. A broker that changes the headers drops it.
+#[derive(Clone, Default)]
+pub struct Aside {
+    /// What the bytes mean, for whoever knows its type.
+    pub known: Option<Arc<dyn Any + Send + Sync>>,
+    /// Subject and attempt, for the keys of choices.
+    pub(crate) subject: Option<(u64, u32)>,
+}
+
+impl Aside {
+    /// Of a message that means `known`.
+    pub fn known(known: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            known: Some(known),
+            subject: None,
+        }
+    }
+}
+
+/// A cache is no part of what it caches.
+impl PartialEq for Aside {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Aside").field(&self.known.is_some()).finish()
+    }
 }
 
 impl Properties {

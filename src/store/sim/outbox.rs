@@ -1,6 +1,7 @@
 //! The outbox table of the simulated store.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use redeliver_sim::db::{Db, Key, LockWait, Row, SessionId, SqlError, Step, get, row};
@@ -64,13 +65,13 @@ pub(super) fn claim(
     claim: &RelayClaim,
 ) -> Result<Vec<ClaimedRow>, SqlError> {
     let now = at(db.clock_timestamp());
-    let waiting = db.scan(session, tables.unpublished, .., &|_, _| true, usize::MAX)?;
+    let limit = claim.limit as usize;
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
     let mut claimed = Vec::new();
-    for (key, stored) in waiting {
-        if claimed.len() >= claim.limit as usize {
-            break;
-        }
+    let mut waiting = Waiting::default();
+    while claimed.len() < limit
+        && let Some((key, stored)) = waiting.next(db, session, tables, limit)?
+    {
         let stored: &Stored = get(&stored);
         let event = &stored.outgoing.event;
         let scope = event.sequence.map(|_| event.order_scope());
@@ -100,6 +101,35 @@ pub(super) fn claim(
         debug_assert!(!written.is_blocked(), "the row is locked by this session");
     }
     Ok(claimed)
+}
+
+/// What is still to be published, oldest first, read in parts: a claim needs only the beginning
+/// of a long backlog.
+#[derive(Default)]
+struct Waiting {
+    rows: std::vec::IntoIter<(Key, Row)>,
+    last: Option<Key>,
+    over: bool,
+}
+
+impl Waiting {
+    fn next(
+        &mut self,
+        db: &mut Db,
+        session: SessionId,
+        tables: Tables,
+        limit: usize,
+    ) -> Result<Option<(Key, Row)>, SqlError> {
+        if self.rows.len() == 0 && !self.over {
+            let from = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let range = (from, Bound::Unbounded);
+            let rows = db.scan(session, tables.unpublished, range, &|_, _| true, limit)?;
+            self.over = rows.len() < limit;
+            self.last = rows.last().map(|(key, _)| key.clone());
+            self.rows = rows.into_iter();
+        }
+        Ok(self.rows.next())
+    }
 }
 
 /// Locks one row unless somebody else has.
