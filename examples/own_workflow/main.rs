@@ -131,9 +131,9 @@ fn main() -> ExitCode {
 fn every_paid_order_is_shipped() {
     use redeliver::harness::test::{Check, Kind as Fault, Rule};
 
-    let lasts = 30_000_000_000; // ns
-    let slow = Rule::new(Fault::SlowService, 50_000); // of a million calls
-    let check = Check::new(Checkout).fault(Rule { lasts, ..slow });
-    let more = [Fault::LostAck, Fault::Crash].map(|kind| Rule::new(kind, 5_000));
-    check.faults(more).seeds(500).check();
+    let percent = 10_000; // parts of a million
+    let slow = Rule::new(Fault::SlowService, 5 * percent).lasting(Duration::from_secs(30));
+    let more = [Fault::LostAck, Fault::Crash].map(|kind| Rule::new(kind, percent));
+    let check = Check::new(Checkout).fault(slow).faults(more);
+    check.seeds(500).check();
 }

@@ -5,6 +5,7 @@
 //! counted when they strike.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::choice::{Ppm, Site};
 
@@ -231,6 +232,13 @@ impl Rule {
             lasts: 1_000_000_000,
             limit: u32::MAX,
         }
+    }
+
+    /// The same for so long: a strike lasts between half of it and all of it.
+    #[must_use]
+    pub fn lasting(self, lasts: Duration) -> Self {
+        let lasts = u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX);
+        Self { lasts, ..self }
     }
 
     pub(crate) fn site(&self) -> Site {

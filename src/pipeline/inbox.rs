@@ -121,10 +121,13 @@ impl InboxRow {
     }
 
     /// Records that `attempt` has failed; the next begins after `delay`. Frees the claim.
+    ///
+    /// A copy that comes late with the failure of a lower attempt never shortens a wait that a
+    /// higher one has begun.
     pub fn failed(&mut self, attempt: u32, delay: Duration) {
         self.attempts = self.attempts.max(attempt);
         self.first_failure.get_or_insert(self.now);
-        self.not_before = Some(self.now.after(delay));
+        self.not_before = self.not_before.max(Some(self.now.after(delay)));
         self.state = InboxState::Open;
     }
 
@@ -132,5 +135,38 @@ impl InboxRow {
     /// took over still stands: its holder is the only one who works.
     pub fn holds(&self, token: u64) -> bool {
         self.token == token && matches!(self.state, InboxState::Claimed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Failures as they are recorded: after so long, of this attempt, with this wait.
+    fn failures() -> impl Strategy<Value = Vec<(Duration, u32, Duration)>> {
+        let one = (0u64..5_000, 1u32..9, 0u64..60_000).prop_map(|(after, attempt, wait)| {
+            let millis = Duration::from_millis;
+            (millis(after), attempt, millis(wait))
+        });
+        proptest::collection::vec(one, 1..20)
+    }
+
+    proptest! {
+        /// Two copies of a message may record their failures in any order.
+        #[test]
+        fn a_late_failure_shortens_no_wait(failures in failures()) {
+            let start = Timestamp::from_micros(1_000_000_000);
+            let mut row = InboxRow::fresh("charge".into(), "order-1".into(), start);
+            for (after, attempt, wait) in failures {
+                row.now = row.now.after(after);
+                let (left, attempts) = (row.backoff().unwrap_or_default(), row.attempts);
+                row.failed(attempt, wait);
+                prop_assert_eq!(row.backoff().unwrap_or_default(), left.max(wait));
+                prop_assert_eq!(row.attempts, attempts.max(attempt));
+                prop_assert_eq!(row.first_failure, Some(row.first_failure.unwrap().min(row.now)));
+            }
+        }
     }
 }
