@@ -5,6 +5,7 @@
 //! server does not answer.
 
 mod gate;
+mod interrupt;
 mod out;
 mod replay;
 mod run;

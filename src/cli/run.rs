@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format};
 use crate::harness::report::human::wrap;
@@ -72,18 +73,9 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         Err(code) => return code,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    let handler = move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
+    interrupt::on_first(&stop, || {
         out::complain("stopping, and cleaning up; again to stop at once");
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        out::complain(&format!(
-            "Ctrl-C will end this without cleaning up: {error}"
-        ));
-    }
+    });
     let options = LiveOptions {
         amqp_url: args.amqp_url.clone(),
         database_url: args.database_url.clone(),

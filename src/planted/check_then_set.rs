@@ -12,7 +12,7 @@ use crate::pipeline::event::Event;
 use crate::pipeline::handler::{Consumer, Failure};
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::pipeline::policy::Policy;
-use crate::ports::{Receiver, Settlement, Store, Tx, World};
+use crate::ports::{Settlement, Store, Tx, World};
 use crate::workloads::Orders;
 
 /// See the module.
@@ -47,15 +47,11 @@ impl Build for CheckThenSet {
     ) {
         let naive = Naive::new(world, consumer, policy);
         naive
-            .each(async |mail, delivery| {
-                let Ok(event) = &delivery.event else {
-                    return mail.settle(delivery, Settlement::Done).await;
-                };
-                let settlement = match unless_done(&naive, event, delivery.attempt).await {
+            .settle_each(async |delivery, event| {
+                match unless_done(&naive, event, delivery.attempt).await {
                     Ok(()) => Settlement::Done,
                     Err(failure) => naive.after(delivery, event, &failure),
-                };
-                mail.settle(delivery, settlement).await
+                }
             })
             .await;
     }

@@ -13,7 +13,7 @@ use crate::pipeline::handler::{Consumer, Cx, Failure, Opaque, Outside, TxOf};
 use crate::pipeline::policy::Policy;
 use crate::pipeline::retry::Next;
 use crate::ports::{
-    Delivery, Env, Receiver, Scope, Settlement, Store, Transport, TransportError, World,
+    Delivery, Env, Receiver, Scope, Settlement, Store, Transport, TransportError, Tx, World,
 };
 
 /// The subscription type of a world.
@@ -50,6 +50,19 @@ impl<W: World> Naive<W> {
             }
             receiver.close().await;
         }
+    }
+
+    /// Handles every event, one after the other, for ever, and settles it as `decide` says. Bytes
+    /// that are no event are acked and gone.
+    pub(super) async fn settle_each(&self, decide: impl AsyncFn(&Delivery, &Event) -> Settlement) {
+        self.each(async |mail, delivery| {
+            let settlement = match &delivery.event {
+                Ok(event) => decide(delivery, event).await,
+                Err(_) => Settlement::Done,
+            };
+            mail.settle(delivery, settlement).await
+        })
+        .await;
     }
 
     /// Subscribes, and insists.
@@ -123,6 +136,11 @@ impl<W: World> Naive<W> {
         let mut tx = self.world.store().begin(self.scope(event, attempt)).await?;
         self.apply(event, attempt, answer, &mut tx).await?;
         Ok(tx)
+    }
+
+    /// Runs the handler and commits.
+    pub(super) async fn done(&self, event: &Event, attempt: u32) -> Result<(), Failure> {
+        Ok(self.work(event, attempt).await?.commit().await?)
     }
 
     /// What the policy says about a failed attempt, without an inbox to ask.

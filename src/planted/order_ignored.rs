@@ -12,7 +12,7 @@ use crate::pipeline::event::Event;
 use crate::pipeline::handler::{Consumer, Failure};
 use crate::pipeline::inbox::InboxState;
 use crate::pipeline::policy::Policy;
-use crate::ports::{Receiver, Settlement, Store, Tx, World};
+use crate::ports::{Settlement, Store, Tx, World};
 use crate::workloads::Deposits;
 
 /// See the module.
@@ -48,15 +48,11 @@ impl Build for OrderIgnored {
     ) {
         let naive = Naive::new(world, consumer, policy);
         naive
-            .each(async |mail, delivery| {
-                let Ok(event) = &delivery.event else {
-                    return mail.settle(delivery, Settlement::Done).await;
-                };
-                let settlement = match once(&naive, event, delivery.attempt).await {
+            .settle_each(async |delivery, event| {
+                match once(&naive, event, delivery.attempt).await {
                     Ok(()) => Settlement::Done,
                     Err(failure) => naive.after(delivery, event, &failure),
-                };
-                mail.settle(delivery, settlement).await
+                }
             })
             .await;
     }

@@ -10,9 +10,9 @@ use super::naive::Naive;
 use super::{Plant, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
-use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::Policy;
-use crate::ports::{Env, Receiver, Settlement, Tx, World};
+use crate::ports::{Env, Settlement, World};
 use crate::workloads::Orders;
 
 /// See the module.
@@ -49,24 +49,16 @@ impl Build for Requeue {
     ) {
         let naive = Naive::new(world, consumer, policy);
         naive
-            .each(async |mail, delivery| {
-                let Ok(event) = &delivery.event else {
-                    return mail.settle(delivery, Settlement::Done).await;
-                };
-                let done = async {
-                    let tx = naive.work(event, delivery.attempt).await?;
-                    Ok::<(), Failure>(tx.commit().await?)
-                };
-                let settlement = match done.await {
+            .settle_each(
+                async |delivery, event| match naive.done(event, delivery.attempt).await {
                     Ok(()) => Settlement::Done,
                     Err(_) => Settlement::RetryAfter {
                         delay: Duration::ZERO,
                         attempt: delivery.attempt,
                         first_failure: naive.world.env().now(),
                     },
-                };
-                mail.settle(delivery, settlement).await
-            })
+                },
+            )
             .await;
     }
 }

@@ -10,9 +10,9 @@ use super::naive::Naive;
 use super::{Plant, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
-use crate::pipeline::handler::{Consumer, Failure};
+use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::Policy;
-use crate::ports::{Receiver, Settlement, Tx};
+use crate::ports::Settlement;
 use crate::workloads::Orders;
 
 /// See the module.
@@ -47,15 +47,8 @@ impl Build for RetryAtOnce {
     ) {
         let naive = Naive::new(world, consumer, policy);
         naive
-            .each(async |mail, delivery| {
-                let Ok(event) = &delivery.event else {
-                    return mail.settle(delivery, Settlement::Done).await;
-                };
-                let done = async {
-                    let tx = naive.work(event, delivery.attempt).await?;
-                    Ok::<(), Failure>(tx.commit().await?)
-                };
-                let settlement = match done.await {
+            .settle_each(
+                async |delivery, event| match naive.done(event, delivery.attempt).await {
                     Ok(()) => Settlement::Done,
                     Err(failure) => match naive.after(delivery, event, &failure) {
                         Settlement::RetryAfter {
@@ -69,9 +62,8 @@ impl Build for RetryAtOnce {
                         },
                         other => other,
                     },
-                };
-                mail.settle(delivery, settlement).await
-            })
+                },
+            )
             .await;
     }
 }

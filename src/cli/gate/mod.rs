@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use self::pool::{Plan, Pool};
 use self::progress::Progress;
+use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
 use crate::harness::report::{NOT_COVERED, Tally, json, story, table};
@@ -198,20 +199,17 @@ fn tell_machines(tally: &Tally, context: &Context, out: &mut Out) {
     out.line(&json::scenario(tally));
 }
 
-/// The first Ctrl-C (or SIGTERM) ends the gate with what is known so far, and names the seeds in
-/// flight in case one of them hangs; the second ends the process.
+/// Ctrl-C (or SIGTERM) ends the gate with what is known so far, and names the seeds in flight in
+/// case one of them hangs.
 fn on_interrupt(stop: &Arc<AtomicBool>, progress: &Progress) {
-    let (stop, in_flight) = (stop.clone(), progress.in_flight());
-    let handler = move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        out::complain(&format!("stopping; in flight: {}", in_flight.describe()));
+    let in_flight = progress.in_flight();
+    let stopping = move || {
+        out::complain(&format!(
+            "stopping; in flight: {}; again to stop at once",
+            in_flight.describe()
+        ));
     };
-    // Without a handler Ctrl-C ends the process at once, which is no reason not to run.
-    if let Err(error) = ctrlc::set_handler(handler) {
-        out::complain(&format!("Ctrl-C will end this at once: {error}"));
-    }
+    interrupt::on_first(stop, stopping);
 }
 
 #[cfg(test)]
