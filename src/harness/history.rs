@@ -169,6 +169,9 @@ pub enum What {
         on: OnBehalf,
         /// Numbers the runs, from 1.
         run: u64,
+        /// How many entries the history had when the inbox row was asked for that the run goes by;
+        /// of a consumer without an inbox when the run began.
+        read: usize,
     },
     /// A handler ended.
     HandlerEnd {

@@ -47,7 +47,7 @@ pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
                     claimed.insert((saved.consumer.clone(), saved.key.clone()), saved.token);
                 }
             }
-            What::HandlerStart { on, run } => {
+            What::HandlerStart { on, run, .. } => {
                 let work = (on.consumer.clone(), on.subject.clone());
                 let before = open.entry(work.clone()).or_default();
                 if let Some(first) = before.last() {

@@ -70,7 +70,9 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
                 [receipt.channel << 32 | receipt.tag, code(seen)],
             )
         }
-        What::HandlerStart { on, run } => ("handle", &on.subject, [*run, u64::from(on.attempt)]),
+        What::HandlerStart { on, run, .. } => {
+            ("handle", &on.subject, [*run, u64::from(on.attempt)])
+        }
         What::HandlerEnd { run, ended } => {
             let code = match ended {
                 Ended::Ok => 0,
@@ -159,7 +161,7 @@ fn detail(what: &What) -> String {
             };
             format!("{consumer}, tag {}{how} {}", receipt.tag, told(seen))
         }
-        What::HandlerStart { on, run } => {
+        What::HandlerStart { on, run, .. } => {
             format!("{} starts run {run}, attempt {}", on.consumer, on.attempt)
         }
         What::HandlerEnd { run, ended } => {

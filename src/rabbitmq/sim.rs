@@ -62,11 +62,33 @@ impl AmqpConnection for SimConnection {
 }
 
 impl SimChannel {
-    async fn call<R: Send>(
+    pub(super) async fn call<R: Send>(
         &self,
         act: impl FnOnce(&mut broker::Broker, broker::ChanId) -> Result<R, Closed> + Send,
     ) -> Result<R, AmqpError> {
         Ok(self.0.call(act).await?)
+    }
+
+    pub(super) async fn settle(
+        &self,
+        act: impl FnOnce(&mut broker::Broker, broker::ChanId) -> Result<(), Closed> + Send,
+    ) -> Result<(), AmqpError> {
+        Ok(self.0.settle(act).await?)
+    }
+
+    pub(super) async fn send(&self, publish: broker::Publish) -> Result<SimConfirm, AmqpError> {
+        Ok(SimConfirm(self.0.publish(publish).await?))
+    }
+
+    pub(super) async fn consume_as(
+        &self,
+        queue: &str,
+        consumer_tag: &str,
+        options: broker::ConsumeOptions,
+    ) -> Result<SimConsumer, AmqpError> {
+        Ok(SimConsumer(
+            self.0.consume(queue, consumer_tag, options).await?,
+        ))
     }
 }
 
@@ -96,16 +118,9 @@ impl AmqpChannel for SimChannel {
     type Consumer = SimConsumer;
 
     async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<(), AmqpError> {
-        let kind = match kind {
-            ExchangeKind::Direct => broker::ExchangeKind::Direct,
-            ExchangeKind::Fanout => broker::ExchangeKind::Fanout,
-            ExchangeKind::Topic => broker::ExchangeKind::Topic,
-            ExchangeKind::Headers => broker::ExchangeKind::Headers,
-        };
-        let name = Arc::from(name);
         let declare = broker::ExchangeDeclare {
-            name,
-            kind,
+            name: Arc::from(name),
+            kind: exchange_kind(kind),
             durable: true,
             ..Default::default()
         };
@@ -168,14 +183,7 @@ impl AmqpChannel for SimChannel {
     }
 
     async fn publish(&self, message: Publish) -> Result<SimConfirm, AmqpError> {
-        let publish = broker::Publish {
-            exchange: message.exchange,
-            routing_key: message.routing_key,
-            mandatory: message.mandatory,
-            properties: to_broker(message.properties),
-            body: message.body,
-        };
-        Ok(SimConfirm(self.0.publish(publish).await?))
+        self.send(to_publish(message)).await
     }
 
     async fn publish_event(
@@ -195,11 +203,12 @@ impl AmqpChannel for SimChannel {
             properties,
             body,
         };
-        Ok(SimConfirm(self.0.publish(publish).await?))
+        self.send(publish).await
     }
 
     async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<SimConsumer, AmqpError> {
-        Ok(SimConsumer(self.0.consume(queue, consumer_tag).await?))
+        self.consume_as(queue, consumer_tag, broker::ConsumeOptions::default())
+            .await
     }
 
     async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
@@ -266,6 +275,25 @@ fn known(delivery: &broker::Delivery, max_payload: usize) -> Option<Arc<Envelope
         assert_eq!(travel_of(&port), envelope.travel, "known, not guessed");
     }
     Some(envelope)
+}
+
+pub(super) fn exchange_kind(kind: ExchangeKind) -> broker::ExchangeKind {
+    match kind {
+        ExchangeKind::Direct => broker::ExchangeKind::Direct,
+        ExchangeKind::Fanout => broker::ExchangeKind::Fanout,
+        ExchangeKind::Topic => broker::ExchangeKind::Topic,
+        ExchangeKind::Headers => broker::ExchangeKind::Headers,
+    }
+}
+
+pub(super) fn to_publish(from: Publish) -> broker::Publish {
+    broker::Publish {
+        exchange: from.exchange,
+        routing_key: from.routing_key,
+        mandatory: from.mandatory,
+        properties: to_broker(from.properties),
+        body: from.body,
+    }
 }
 
 fn to_broker(from: Properties) -> broker::Properties {

@@ -94,8 +94,10 @@ impl Broker {
             return Err(self.fail_connection(chan.conn, 540, text));
         }
         let exclusive = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| c.exclusive);
-        let refused = (options.exclusive && !queue.consumers.is_empty())
-            || queue.consumers.iter().any(exclusive);
+        // A quorum queue takes no notice of it (seen on 3.10.8).
+        let refused = !queue.is_quorum()
+            && ((options.exclusive && !queue.consumers.is_empty())
+                || queue.consumers.iter().any(exclusive));
         if refused {
             let text = format!("ACCESS_REFUSED - queue '{name}' in vhost '/' in exclusive use");
             return Err(self.fail_channel(chan, 403, text));

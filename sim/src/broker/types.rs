@@ -186,7 +186,7 @@ pub struct Publish {
 /// `basic.consume`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConsumeOptions {
-    /// Refuse every other consumer of the queue.
+    /// Refuse every other consumer of the queue; a quorum queue takes no notice of it.
     pub exclusive: bool,
     /// A delivery counts as acked when it is sent.
     pub no_ack: bool,

@@ -280,9 +280,15 @@ impl Kit {
     }
 
     pub(super) fn start(&mut self, hand: &Hand) -> u64 {
+        let read = self.history.entries.len();
+        self.start_after(hand, read)
+    }
+
+    /// A run that read its inbox row when the history had so many entries.
+    pub(super) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
         self.history.runs += 1;
-        let run = self.history.runs;
-        self.add(&hand.process, What::HandlerStart { on: hand.on(), run });
+        let (on, run) = (hand.on(), self.history.runs);
+        self.add(&hand.process, What::HandlerStart { on, run, read });
         run
     }
 

@@ -11,7 +11,7 @@ use lapin::options::{
     BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
     ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, PublisherConfirm};
 
 use super::codec::{self, short};
@@ -42,7 +42,7 @@ impl LapinChannel {
     }
 
     /// The result in the port's words.
-    fn tell<T>(&self, result: lapin::Result<T>) -> Result<T, AmqpError> {
+    pub(super) fn tell<T>(&self, result: lapin::Result<T>) -> Result<T, AmqpError> {
         result.map_err(|e| self.health.failed(&e))
     }
 
@@ -62,6 +62,61 @@ impl LapinChannel {
             Poll::Ready(done) => done,
             Poll::Pending => publish.await,
         }
+    }
+
+    pub(super) fn lapin(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Dropping this future while the message is being written leaves the message in doubt and
+    /// makes the channel unable to confirm mandatory messages: open another.
+    pub(super) async fn publish_as(
+        &self,
+        message: Publish,
+        expiration: Option<ShortString>,
+    ) -> Result<LapinConfirm, AmqpError> {
+        let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
+        let mut properties = codec::to_lapin(message.properties)?;
+        if let Some(expiration) = expiration {
+            properties = properties.with_expiration(expiration);
+        }
+        let options = BasicPublishOptions {
+            mandatory: message.mandatory,
+            immediate: false,
+        };
+        let body = &message.body[..];
+        let Some(confirms) = self.confirms.get() else {
+            let sent = self
+                .channel
+                .basic_publish(exchange, key, options, body, properties);
+            self.tell(self.send(sent).await)?;
+            return Ok(confirms::none(self.health.clone()));
+        };
+        let begun = confirms.begin();
+        properties = properties.with_cluster_id(begun.mark());
+        let sent = self
+            .channel
+            .basic_publish(exchange, key, options, body, properties);
+        match self.send(sent).await {
+            Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
+            Err(error) => {
+                begun.not_sent();
+                Err(self.health.failed(&error))
+            }
+        }
+    }
+
+    pub(super) async fn consume_as(
+        &self,
+        queue: &str,
+        consumer_tag: &str,
+        options: BasicConsumeOptions,
+        arguments: FieldTable,
+    ) -> Result<LapinConsumer, AmqpError> {
+        let (queue, tag) = (short(queue)?, short(consumer_tag)?);
+        let consumer = self.channel.basic_consume(queue, tag, options, arguments);
+        let consumer = self.tell(consumer.await)?;
+        Ok(LapinConsumer::new(consumer, self.health.clone()))
     }
 
     async fn queue(&self, spec: &QueueSpec, passive: bool) -> Result<u32, AmqpError> {
@@ -196,46 +251,14 @@ impl AmqpChannel for LapinChannel {
         )
     }
 
-    /// Dropping this future while the message is being written leaves the message in doubt and
-    /// makes the channel unable to confirm mandatory messages: open another.
     async fn publish(&self, message: Publish) -> Result<LapinConfirm, AmqpError> {
-        let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
-        let mut properties = codec::to_lapin(message.properties)?;
-        let options = BasicPublishOptions {
-            mandatory: message.mandatory,
-            immediate: false,
-        };
-        let body = &message.body[..];
-        let Some(confirms) = self.confirms.get() else {
-            let sent = self
-                .channel
-                .basic_publish(exchange, key, options, body, properties);
-            self.tell(self.send(sent).await)?;
-            return Ok(confirms::none(self.health.clone()));
-        };
-        let begun = confirms.begin();
-        properties = properties.with_cluster_id(begun.mark());
-        let sent = self
-            .channel
-            .basic_publish(exchange, key, options, body, properties);
-        match self.send(sent).await {
-            Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
-            Err(error) => {
-                begun.not_sent();
-                Err(self.health.failed(&error))
-            }
-        }
+        self.publish_as(message, None).await
     }
 
     async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<LapinConsumer, AmqpError> {
-        let consumer = self.channel.basic_consume(
-            short(queue)?,
-            short(consumer_tag)?,
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        let consumer = self.tell(consumer.await)?;
-        Ok(LapinConsumer::new(consumer, self.health.clone()))
+        let options = BasicConsumeOptions::default();
+        self.consume_as(queue, consumer_tag, options, FieldTable::default())
+            .await
     }
 
     async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {

@@ -15,6 +15,7 @@ mod codec;
 mod confirms;
 mod consumer;
 mod health;
+mod probe;
 
 use std::fmt;
 use std::sync::Arc;

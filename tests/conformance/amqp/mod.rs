@@ -1,10 +1,14 @@
 //! The `amqp` port.
 
 mod confirms;
+mod consumers;
 mod dead_letters;
 mod death;
 mod delivery;
 mod endings;
+mod exchanges;
+mod expiry;
+mod lengths;
 mod requeue;
 mod routing;
 mod tags;
@@ -35,6 +39,10 @@ pub(crate) const SUITES: &[&[&str]] = &[
     delivery::CASES,
     tags::CASES,
     requeue::CASES,
+    consumers::CASES,
+    exchanges::CASES,
+    expiry::CASES,
+    lengths::CASES,
     endings::CASES,
     dead_letters::CASES,
     death::CASES,

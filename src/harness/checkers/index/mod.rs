@@ -68,6 +68,8 @@ pub(super) struct Run<'a> {
     pub(super) process: &'a Arc<str>,
     /// Place in the history.
     pub(super) start: usize,
+    /// How many entries the history had when its inbox row was read.
+    pub(super) read: usize,
     pub(super) started_at: u64,
     pub(super) end: Option<RunEnd<'a>>,
     /// Its process crashed or stopped under it, as far as the history says.
