@@ -77,6 +77,13 @@ impl World {
         let now = self.now() as i64;
         self.sql.db.set_now(now);
         let result = call(&mut self.sql.db);
+        if self.sql.db.has_news() {
+            self.carry_news();
+        }
+        result
+    }
+
+    fn carry_news(&mut self) {
         let mut woken = std::mem::take(&mut self.sql.woken);
         self.sql.db.take_woken(&mut woken);
         for session in woken.drain(..) {
@@ -92,7 +99,6 @@ impl World {
             self.carry_notification(session);
         }
         self.sql.notified = notified;
-        result
     }
 
     fn carry_notification(&mut self, session: SessionId) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use redeliver_sim::amqp as world;
-use redeliver_sim::broker::{self, Aside, Closed};
+use redeliver_sim::broker::{self, Closed};
 
 use super::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Arrival,
@@ -193,15 +193,22 @@ impl AmqpChannel for SimChannel {
         event: &Arc<Event>,
         travel: &Travel,
     ) -> Result<SimConfirm, AmqpError> {
-        let (properties, body) = encode(event, travel);
-        let mut properties = to_broker(properties);
-        properties.aside = Aside::known(Arc::new(Envelope::of(event, travel)));
+        let envelope = Envelope::of(event, travel);
+        debug_assert_eq!(
+            encode(event, travel),
+            encode(&envelope.event, &envelope.travel),
+            "what is left out is what would be written"
+        );
         let publish = broker::Publish {
             exchange,
             routing_key,
             mandatory: true,
-            properties,
-            body,
+            properties: broker::Properties::unwritten(
+                Arc::new(envelope),
+                written,
+                (&event.idempotency_key, travel.attempt),
+            ),
+            body: event.payload.clone(),
         };
         self.send(publish).await
     }
@@ -296,6 +303,12 @@ pub(super) fn to_publish(from: Publish) -> broker::Publish {
     }
 }
 
+/// The properties of a message whose [`Envelope`] is known, for whoever reads them.
+fn written(known: &broker::Meaning) -> broker::Properties {
+    let envelope: &Envelope = known.downcast_ref().expect("written of an envelope");
+    to_broker(encode(&envelope.event, &envelope.travel).0)
+}
+
 fn to_broker(from: Properties) -> broker::Properties {
     let short = |text: Option<Arc<str>>| text.map(|text| (&*text).into());
     broker::Properties {
@@ -313,7 +326,7 @@ fn to_broker(from: Properties) -> broker::Properties {
 
 /// A delivery as the port has it.
 pub(crate) fn from_broker(from: broker::Delivery) -> AmqpDelivery {
-    let properties = from.content.properties.clone();
+    let properties = from.content.properties.written();
     let shared = |text: Option<super::amqp::ShortString>| text.map(|text| Arc::from(text.as_str()));
     AmqpDelivery {
         tag: from.tag,

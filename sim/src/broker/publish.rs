@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Aside, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
-    Publish,
+    Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties, Publish,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
@@ -344,7 +343,6 @@ fn strip_bcc(properties: &mut Properties) {
 }
 
 pub(super) fn drop_header(properties: &mut Properties, name: &str) {
-    properties.aside = Aside::default();
     if let Some(headers) = &mut properties.headers {
         let mut map = headers.inner().clone();
         map.remove(name);

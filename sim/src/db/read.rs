@@ -96,6 +96,30 @@ impl Db {
         })
     }
 
+    /// `SELECT … WHERE key = … FOR UPDATE SKIP LOCKED`: whether the row is locked now.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn lock_if_free(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+    ) -> Result<bool, SqlError> {
+        self.immediate(session, |db, place| {
+            let found = db.table(table).find(key);
+            let free = found.filter(|(_, slot)| {
+                slot.visible(session).is_some() && !slot.is_locked_against(session)
+            });
+            let Some((at, _)) = free else {
+                return Ok(false);
+            };
+            db.lock(place, table, at);
+            Ok(true)
+        })
+    }
+
     /// `SELECT … WHERE … ORDER BY … LIMIT …` over a table or an ordered index. The bounds are of
     /// the primary key or of the index key.
     ///
@@ -113,11 +137,9 @@ impl Db {
         let over = over.into();
         self.immediate(session, |db, _| {
             let mut found = Vec::new();
-            let table = db.table(over.table());
-            candidates(table, over, &range, |_, slot, entry| {
-                if found.len() < limit
-                    && let Some(row) = matching(session, slot, entry, filter)
-                {
+            let table = db.table_mut(over.table());
+            candidates(table, session, over, &range, filter, |_, slot, row| {
+                if found.len() < limit {
                     found.push((slot.key.clone(), row.clone()));
                 }
                 found.len() < limit
@@ -145,10 +167,9 @@ impl Db {
         self.statement(session, |db, place| {
             let id = over.table();
             let (mut found, mut slots, mut locked) = (Vec::new(), Vec::new(), None);
-            candidates(db.table(id), over, &range, |at, slot, entry| {
-                if found.len() < limit
-                    && let Some(row) = matching(session, slot, entry, filter)
-                {
+            let table = db.table_mut(id);
+            candidates(table, session, over, &range, filter, |at, slot, row| {
+                if found.len() < limit {
                     if !slot.is_locked_against(session) {
                         found.push((slot.key.clone(), row.clone()));
                         slots.push(at);
@@ -191,34 +212,45 @@ impl Db {
 /// The index a slot was found by, and the key it was found under.
 type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
 
-/// Visits the rows of a range in order until `visit` answers false.
+/// Visits the rows of a range that the scan wants, in order, until `visit` answers false. Each
+/// comes in the version that the session sees.
 fn candidates(
-    table: &Table,
+    table: &mut Table,
+    session: SessionId,
     over: Over,
     range: &impl RangeBounds<Key>,
-    mut visit: impl FnMut(SlotNo, &Slot, Entry<'_>) -> bool,
+    filter: Filter<'_>,
+    mut visit: impl FnMut(SlotNo, &Slot, &Row) -> bool,
 ) {
     let (start, end) = (range.start_bound(), range.end_bound());
     if is_empty(start, end) {
         return;
     }
+    let mut visit = |at, slot: &Slot, entry: Entry<'_>| {
+        matching(session, slot, entry, filter).is_none_or(|row| visit(at, slot, row))
+    };
     match over {
+        Over::Table(_) if matches!((start, end), (Bound::Unbounded, Bound::Unbounded)) => {
+            // Whoever reads a whole table looks for a few of its rows: only those are put in
+            // order.
+            let wanted = table.unordered();
+            let wanted = wanted.filter(|(_, slot)| matching(session, slot, None, filter).is_some());
+            let mut wanted: Vec<(SlotNo, &Slot)> = wanted.collect();
+            wanted.sort_unstable_by(|(_, one), (_, two)| one.key.cmp(&two.key));
+            let _ = wanted.into_iter().all(|(at, slot)| visit(at, slot, None));
+        }
         Over::Table(_) => {
-            for at in table.rows.range((start, end)).map(|(_, at)| *at) {
-                if !visit(at, table.slot(at), None) {
-                    return;
-                }
-            }
+            table.sort();
+            let mut rows = table.range((start, end));
+            let _ = rows.all(|(at, slot)| visit(at, slot, None));
         }
         Over::Index(index) => {
             let index = &table.ordered[usize::from(index.index)];
             let from = widen(start, Key::Lowest, Key::Highest);
             let to = widen(end, Key::Highest, Key::Lowest);
-            for ((value, _), at) in index.entries.range((from, to)) {
-                if !visit(*at, table.slot(*at), Some((index, value))) {
-                    return;
-                }
-            }
+            let mut entries = index.entries.range((from, to));
+            let _ =
+                entries.all(|((value, _), at)| visit(*at, table.slot(*at), Some((index, value))));
         }
     }
 }
