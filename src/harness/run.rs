@@ -99,6 +99,10 @@ pub struct LiveReport {
     pub result: RunResult,
     /// Faults of the scenario that real servers were not given.
     pub not_given: Vec<String>,
+    /// What could not be removed from the servers, and why.
+    pub left_behind: Option<String>,
+    /// It was ended from outside before it came to rest.
+    pub stopped: bool,
     /// How long it took.
     pub wall: Duration,
 }

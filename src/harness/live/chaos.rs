@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redeliver_sim::choice::{Choices, Key, Site, below, name, strikes};
-use redeliver_sim::fault::{Kind, Rule, Seam};
+use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::env::live::LiveEnv;
+use crate::harness::run::TraceLine;
 use crate::harness::scenario::Scenario;
 use crate::harness::swarm;
 use crate::pipeline::event::Outgoing;
@@ -63,7 +64,7 @@ pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
 pub(super) struct Chaos {
     rules: Vec<Rule>,
     /// Timed faults, for the crew.
-    pub(super) events: Vec<redeliver_sim::fault::Event>,
+    pub(super) events: Vec<Event>,
     healed: AtomicBool,
     started: Instant,
     state: Mutex<State>,
@@ -74,11 +75,13 @@ struct State {
     choices: Choices,
     struck: BTreeMap<&'static str, u64>,
     limits: Vec<u32>,
+    /// What faults did, and what processes did about them.
+    told: Vec<TraceLine>,
 }
 
 impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
-    pub(super) fn new(scenario: &Scenario, seed: u64) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
         let swarm = swarm::draw(scenario, seed);
         let rules: Vec<Rule> = swarm
             .rules
@@ -95,12 +98,13 @@ impl Chaos {
             choices: Choices::new(seed),
             struck: BTreeMap::new(),
             limits,
+            told: Vec::new(),
         };
         Self {
             rules,
             events,
             healed: AtomicBool::new(false),
-            started: Instant::now(),
+            started,
             state: Mutex::new(state),
         }
     }
@@ -116,6 +120,24 @@ impl Chaos {
     /// Ends all faults.
     pub(super) fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
+        self.tell("world", "heal", "", String::new());
+    }
+
+    /// Notes for the story what happened to a process.
+    pub(super) fn tell(&self, actor: &str, what: &'static str, subject: &str, detail: String) {
+        let line = TraceLine {
+            at: crate::ports::env::nanos(self.started.elapsed()),
+            actor: Arc::from(actor),
+            what,
+            subject: Arc::from(subject),
+            detail,
+        };
+        self.lock().told.push(line);
+    }
+
+    /// All that was noted so far.
+    pub(super) fn told(&self) -> Vec<TraceLine> {
+        self.lock().told.clone()
     }
 
     /// Whether faults are over.
@@ -123,9 +145,11 @@ impl Chaos {
         self.healed.load(Ordering::Relaxed)
     }
 
-    /// Counts a fault that struck.
-    pub(super) fn count(&self, kind: Kind) {
-        *self.lock().struck.entry(kind.as_str()).or_default() += 1;
+    /// Counts a timed fault that struck.
+    pub(super) fn count(&self, event: &Event) {
+        *self.lock().struck.entry(event.kind.as_str()).or_default() += 1;
+        let whom = event.target.as_deref().unwrap_or("all");
+        self.tell("world", "fault", "", format!("{} of {whom}", event.kind.as_str()));
     }
 
     /// Faults that struck, by name.
@@ -206,6 +230,10 @@ impl Striker {
                 state.limits[i] += 1;
                 *state.struck.entry(rule.kind.as_str()).or_default() += 1;
                 let lasts = Duration::from_nanos(lasts);
+                drop(state);
+                let detail = format!("{} at {}", rule.kind.as_str(), seam.as_str());
+                self.chaos
+                    .tell(self.env.process(), "fault", subject, detail);
                 return Some(Hit {
                     kind: rule.kind,
                     lasts,

@@ -86,9 +86,13 @@ impl Crew {
             if !process.env.has_crashed() {
                 continue;
             }
-            let at = *process.restart_at.get_or_insert(now + self.restart_after);
+            let at = *process.restart_at.get_or_insert_with(|| {
+                self.tell(&process.name, "crashed");
+                now + self.restart_after
+            });
             if now >= at {
                 process.restart_at = None;
+                self.tell(&process.name, "started");
                 process.env = self.kit.env(&process.name, process.env.incarnation() + 1);
                 (process.start)(process.env.clone());
             }
@@ -101,7 +105,7 @@ impl Crew {
         let due: Vec<_> = events.extract_if(.., |event| event.at <= elapsed).collect();
         drop(events);
         for event in due {
-            self.kit.chaos.count(event.kind);
+            self.kit.chaos.count(&event);
             let target = event.target.as_deref().unwrap_or("");
             match event.kind {
                 Kind::Crash => self.crash(target).await,
@@ -110,6 +114,10 @@ impl Crew {
                 _ => {}
             }
         }
+    }
+
+    fn tell(&self, process: &str, what: &'static str) {
+        self.kit.chaos.tell(process, what, "", String::new());
     }
 
     async fn crash(&self, prefix: &str) {
