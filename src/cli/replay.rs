@@ -159,7 +159,10 @@ fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) ->
 
 fn tell_machines(args: &Args, scenario: &Scenario, run: &RunResult, code: u8, out: &mut Out) {
     if args.trace {
-        let lines = run.trace.iter().map(|line| report::json::trace(line) + "\n");
+        let lines = run
+            .trace
+            .iter()
+            .map(|line| report::json::trace(line) + "\n");
         out.text(&lines.collect::<String>());
     }
     let line = json!({

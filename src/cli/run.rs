@@ -205,5 +205,10 @@ fn tell_machines(
     out.line(&real.to_string());
     let tallies = std::slice::from_ref(tally);
     let verdict = tally.verdict().0;
-    out.line(&json::summary(tallies, verdict, report.wall, report.stopped));
+    out.line(&json::summary(
+        tallies,
+        verdict,
+        report.wall,
+        report.stopped,
+    ));
 }

@@ -63,8 +63,8 @@ pub fn result<L: Workload>(
         });
     }
     let mechanisms = pickups::mechanisms(view.history);
-    let letters = view.reading.letters.len() as u64;
-    anomalies.extend(scenario.expect.judge(letters, view.settled, &mechanisms));
+    let dead = view.reading.dead();
+    anomalies.extend(scenario.expect.judge(dead, view.settled, &mechanisms));
     let entries = &view.history.entries;
     let deliveries = entries
         .iter()

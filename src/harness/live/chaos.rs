@@ -17,6 +17,7 @@ use crate::harness::run::TraceLine;
 use crate::harness::scenario::Scenario;
 use crate::harness::swarm;
 use crate::pipeline::event::Outgoing;
+use crate::pipeline::policy::Policy;
 use crate::pipeline::topology::Topology;
 use crate::ports::{
     Delivery, Env, PublishOutcome, Publisher, Receiver, Service, ServiceCall, ServiceError,
@@ -38,22 +39,31 @@ const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
 
 const DRAW: Site = Site::new("live.chaos");
 
-/// The faults of a scenario that real servers are not given.
+/// Seams at which calls are struck.
+const SEAMS: [Seam; 4] = [Seam::Publish, Seam::Deliver, Seam::Ack, Seam::Service];
+
+/// Whether calls can be struck as this rule wants it.
+fn can_strike(rule: &Rule) -> bool {
+    RULES.contains(&rule.kind) && rule.seam.is_none_or(|seam| SEAMS.contains(&seam))
+}
+
+/// What a scenario asks for that real servers are not given.
 pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
-    let rules = scenario
-        .rules
-        .iter()
-        .map(|rule| rule.kind)
-        .filter(|kind| !RULES.contains(kind));
-    let events = scenario
-        .events
-        .iter()
-        .map(|e| e.kind)
-        .filter(|kind| !EVENTS.contains(kind));
-    let mut names: Vec<_> = rules
-        .chain(events)
-        .map(|kind| kind.as_str().to_owned())
-        .collect();
+    let rules = scenario.rules.iter().filter(|rule| !can_strike(rule));
+    let rules = rules.map(|rule| match rule.seam {
+        Some(seam) if RULES.contains(&rule.kind) => {
+            format!("{} at {}", rule.kind.as_str(), seam.as_str())
+        }
+        _ => rule.kind.as_str().to_owned(),
+    });
+    let events = scenario.events.iter().map(|event| event.kind);
+    let events = events.filter(|kind| !EVENTS.contains(kind));
+    let events = events.map(|kind| kind.as_str().to_owned());
+    // The broker has a time-out of its own, which is nobody's to change for a test.
+    let usual = Policy::default().consumer_timeout;
+    let timeout =
+        (scenario.policy.consumer_timeout != usual).then(|| "consumer-timeout".to_owned());
+    let mut names: Vec<_> = rules.chain(events).chain(timeout).collect();
     names.sort();
     names.dedup();
     names
@@ -83,11 +93,7 @@ impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
     pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
         let swarm = swarm::draw(scenario, seed);
-        let rules: Vec<Rule> = swarm
-            .rules
-            .into_iter()
-            .filter(|rule| RULES.contains(&rule.kind))
-            .collect();
+        let rules: Vec<Rule> = swarm.rules.into_iter().filter(can_strike).collect();
         let events = swarm
             .events
             .into_iter()
@@ -149,7 +155,12 @@ impl Chaos {
     pub(super) fn count(&self, event: &Event) {
         *self.lock().struck.entry(event.kind.as_str()).or_default() += 1;
         let whom = event.target.as_deref().unwrap_or("all");
-        self.tell("world", "fault", "", format!("{} of {whom}", event.kind.as_str()));
+        self.tell(
+            "world",
+            "fault",
+            "",
+            format!("{} of {whom}", event.kind.as_str()),
+        );
     }
 
     /// Faults that struck, by name.
@@ -341,6 +352,8 @@ impl<P: Publisher> Publisher for Chaotic<P> {
         let early: Vec<_> = (0..batch.len())
             .filter(|i| !is(*i, Kind::LatePublish))
             .collect();
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
         let mut outcomes = vec![PublishOutcome::Rejected; batch.len()];
         for wave in [&early, &late] {
             if wave.is_empty() {
@@ -350,7 +363,7 @@ impl<P: Publisher> Publisher for Chaotic<P> {
                 self.striker.env.sleep(hit.lasts.min(within / 4)).await;
             }
             let messages: Vec<_> = wave.iter().map(|i| batch[*i].clone()).collect();
-            let answers = self.inner.publish(&messages, within / 2).await;
+            let answers = self.inner.publish(&messages, left()).await;
             for (i, answer) in wave.iter().zip(answers) {
                 outcomes[*i] = answer;
             }
@@ -360,7 +373,7 @@ impl<P: Publisher> Publisher for Chaotic<P> {
             .collect();
         if !again.is_empty() {
             let messages: Vec<_> = again.iter().map(|i| batch[*i].clone()).collect();
-            self.inner.publish(&messages, within / 2).await;
+            self.inner.publish(&messages, left()).await;
         }
         self.striker.after(crash).await;
         outcomes

@@ -137,11 +137,14 @@ impl Crew {
             .filter(|p| p.name.starts_with(prefix))
             .map(|p| p.env.clone())
             .collect();
-        for env in envs {
-            env.request_stop();
-            wait_until(Duration::from_secs(10), || env.is_idle()).await;
-            env.crash().await;
-        }
+        // On its own: it may last longer than the time until the next fault.
+        tokio::spawn(async move {
+            for env in envs {
+                env.request_stop();
+                wait_until(Duration::from_secs(10), || env.is_idle()).await;
+                env.crash().await;
+            }
+        });
     }
 
     /// Stops all politely, then for good.

@@ -68,12 +68,16 @@ pub fn run_live<L: Workload>(
         .enable_all()
         .build()
         .map_err(|error| LiveError::Other(format!("no runtime: {error}")))?;
+    let not_given = chaos::not_given(scenario);
     let mut scenario = plan::with_explicit_services(workload, scenario).in_real_time();
     scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
     let report = runtime.block_on(run(workload, &scenario, options));
     // Tasks that hang in a driver must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
-    report
+    Ok(LiveReport {
+        not_given,
+        ..report?
+    })
 }
 
 /// The servers of a run, and its names on them.
@@ -85,11 +89,7 @@ struct Servers {
 }
 
 impl Servers {
-    fn connect(
-        scenario: &Scenario,
-        options: &LiveOptions,
-        plan: &Plan,
-    ) -> Result<Self, LiveError> {
+    fn connect(scenario: &Scenario, options: &LiveOptions, plan: &Plan) -> Result<Self, LiveError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("redeliver_run_{}", &id[..12]);
         let amqp = LapinAmqp::new(options.amqp_url.expose())
@@ -297,7 +297,7 @@ fn report<L: Workload>(
     result.trace.sort_by_key(|line| line.at);
     LiveReport {
         result,
-        not_given: chaos::not_given(scenario),
+        not_given: Vec::new(),
         left_behind: None,
         stopped: played.stopped,
         wall: played.wall,
