@@ -8,7 +8,7 @@ use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format};
 use crate::harness::report::human::wrap;
 use crate::harness::report::{Tally, json, story, table};
-use crate::harness::run::{LiveError, LiveOptions, LiveReport, Secret, TraceLine};
+use crate::harness::run::{LiveError, LiveOptions, LiveReport, Secret, TraceLine, live_name};
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::topology::QueueType;
@@ -90,13 +90,15 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     let options = LiveOptions {
         amqp_url: args.amqp_url.clone(),
         database_url: args.database_url.clone(),
+        name: live_name(),
         seed: args.seed,
         queue_type: args.queue_type.map(QueueType::from),
         stop,
     };
+    // So that whoever kills this outright knows what to remove.
     out::complain(&format!(
-        "{} seed {} on real servers",
-        scenario.name, args.seed
+        "{} seed {} on real servers, under the name {}",
+        scenario.name, args.seed, options.name
     ));
     match (workload.run_live)(&scenario, &options) {
         Ok(report) => show(args, &scenario, report, context),

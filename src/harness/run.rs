@@ -84,12 +84,20 @@ pub struct LiveOptions {
     pub amqp_url: Secret,
     /// URL of the database, with its password.
     pub database_url: Secret,
+    /// Schema in the database, and what all names on the broker begin with; see [`live_name`].
+    pub name: String,
     /// Makes the requests and places the faults.
     pub seed: u64,
     /// In place of the scenario's.
     pub queue_type: Option<QueueType>,
     /// Set from outside to end the run early.
     pub stop: Arc<AtomicBool>,
+}
+
+/// A name for a real run that no other run has.
+pub fn live_name() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("redeliver_run_{}", &id[..12])
 }
 
 /// What a real run came to.

@@ -25,7 +25,7 @@ use crate::ports::{
 };
 
 /// Kinds that strike calls.
-const RULES: [Kind; 7] = [
+const RULES: [Kind; 8] = [
     Kind::DuplicatePublish,
     Kind::LatePublish,
     Kind::LateDelivery,
@@ -33,6 +33,7 @@ const RULES: [Kind; 7] = [
     Kind::ServiceFails,
     Kind::ServiceInDoubt,
     Kind::SlowService,
+    Kind::SlowStart,
 ];
 /// Kinds that happen at a time.
 const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
@@ -40,7 +41,13 @@ const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
 const DRAW: Site = Site::new("live.chaos");
 
 /// Seams at which calls are struck.
-const SEAMS: [Seam; 4] = [Seam::Publish, Seam::Deliver, Seam::Ack, Seam::Service];
+const SEAMS: [Seam; 5] = [
+    Seam::Publish,
+    Seam::Deliver,
+    Seam::Ack,
+    Seam::Service,
+    Seam::Start,
+];
 
 /// Whether calls can be struck as this rule wants it.
 fn can_strike(rule: &Rule) -> bool {
@@ -93,7 +100,21 @@ impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
     pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
         let swarm = swarm::draw(scenario, seed);
-        let rules: Vec<Rule> = swarm.rules.into_iter().filter(can_strike).collect();
+        let heal = crate::ports::env::nanos(scenario.faults_until);
+        let rules: Vec<Rule> = swarm
+            .rules
+            .into_iter()
+            .filter(can_strike)
+            .map(|rule| Rule {
+                // Until the heal, which waits for something to strike.
+                until: if rule.until < heal {
+                    rule.until
+                } else {
+                    u64::MAX
+                },
+                ..rule
+            })
+            .collect();
         let events = swarm
             .events
             .into_iter()
@@ -113,6 +134,17 @@ impl Chaos {
             started,
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether faults strike calls by chance.
+    pub(super) fn strikes_calls(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// How much longer than usual a process takes to start.
+    pub(super) fn slow_start(self: &Arc<Self>, env: &LiveEnv) -> Duration {
+        let hit = self.of(env).strike(Seam::Start, env.process(), 0);
+        hit.map_or(Duration::ZERO, |hit| hit.lasts)
     }
 
     /// The faults of one process.
@@ -227,7 +259,9 @@ impl Striker {
             if !applies {
                 continue;
             }
-            let component = name(self.env.process()) ^ name(rule.kind.as_str()) ^ seam as u64;
+            // Not by process: which of them gets a message is the servers' chance, and the same
+            // seed should give the same faults as far as it can.
+            let component = name(rule.kind.as_str()) ^ seam as u64;
             let key = Key {
                 site: DRAW,
                 component,

@@ -86,14 +86,15 @@ impl Crew {
             if !process.env.has_crashed() {
                 continue;
             }
+            let next = || self.kit.env(&process.name, process.env.incarnation() + 1);
             let at = *process.restart_at.get_or_insert_with(|| {
                 self.tell(&process.name, "crashed");
-                now + self.restart_after
+                now + self.restart_after + self.kit.chaos.slow_start(&next())
             });
             if now >= at {
-                process.restart_at = None;
                 self.tell(&process.name, "started");
-                process.env = self.kit.env(&process.name, process.env.incarnation() + 1);
+                process.env = next();
+                process.restart_at = None;
                 (process.start)(process.env.clone());
             }
         }
@@ -109,7 +110,9 @@ impl Crew {
             let target = event.target.as_deref().unwrap_or("");
             match event.kind {
                 Kind::Crash => self.crash(target).await,
-                Kind::RollingDeploy => self.deploy(target).await,
+                Kind::RollingDeploy => {
+                    self.deploy(target, Duration::from_nanos(event.lasts)).await;
+                }
                 // Services look at the clock themselves.
                 _ => {}
             }
@@ -128,7 +131,8 @@ impl Crew {
         }
     }
 
-    async fn deploy(&self, prefix: &str) {
+    /// Each gets `drain` to stop; clients never stop before they have sent everything.
+    async fn deploy(&self, prefix: &str, drain: Duration) {
         let envs: Vec<_> = self
             .processes
             .lock()
@@ -141,7 +145,7 @@ impl Crew {
         tokio::spawn(async move {
             for env in envs {
                 env.request_stop();
-                wait_until(Duration::from_secs(10), || env.is_idle()).await;
+                wait_until(drain, || env.is_idle()).await;
                 env.crash().await;
             }
         });

@@ -90,8 +90,7 @@ struct Servers {
 
 impl Servers {
     fn connect(scenario: &Scenario, options: &LiveOptions, plan: &Plan) -> Result<Self, LiveError> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let name = format!("redeliver_run_{}", &id[..12]);
+        let name = options.name.clone();
         let amqp = LapinAmqp::new(options.amqp_url.expose())
             .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
         let store = PgStore::connect(options.database_url.expose(), PgOptions::in_schema(&name))?;
@@ -234,10 +233,8 @@ async fn play<L: Workload>(
     let crew = Crew::start(workload, scenario, plan, kit);
     send_strangers(scenario, plan, kit);
     let stopped = || options.stop.load(Ordering::Relaxed);
-    let heals_at = kit.started + scenario.faults_until;
-    while Instant::now() < heals_at && !stopped() {
-        let left = heals_at.saturating_duration_since(Instant::now());
-        tokio::time::sleep(left.min(Duration::from_millis(50))).await;
+    while !stopped() && !heals(scenario, plan, kit).await {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         crew.tend().await;
     }
     kit.chaos.heal();
@@ -253,6 +250,20 @@ async fn play<L: Workload>(
         stopped: !settled && stopped(),
         wall: kit.started.elapsed(),
     })
+}
+
+/// Faults that strike calls by chance may do so for this long, if there is something to strike:
+/// a second of a scaled scenario may be over before a real connection is open.
+const STRIKES: Duration = Duration::from_secs(10);
+
+async fn heals(scenario: &Scenario, plan: &Plan, kit: &Kit) -> bool {
+    let elapsed = kit.started.elapsed();
+    if elapsed < scenario.faults_until {
+        return false;
+    }
+    let over = elapsed >= STRIKES || !kit.chaos.strikes_calls();
+    // A server that does not answer has something to do.
+    over || reading::at_rest(kit, plan).await.unwrap_or(false)
 }
 
 fn send_strangers(scenario: &Scenario, plan: &Arc<Plan>, kit: &Kit) {

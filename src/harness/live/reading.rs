@@ -55,7 +55,8 @@ pub(super) async fn settle(
     Ok(false)
 }
 
-async fn at_rest(kit: &Kit, plan: &Plan) -> Result<bool, LiveError> {
+/// Whether every event has ended everywhere and no message waits.
+pub(super) async fn at_rest(kit: &Kit, plan: &Plan) -> Result<bool, LiveError> {
     if !plan.all_sent() {
         return Ok(false);
     }
