@@ -42,8 +42,11 @@ impl LapinChannel {
     }
 
     /// The result in the port's words.
-    fn tell<T>(&self, result: lapin::Result<T>) -> Result<T, AmqpError> {
-        result.map_err(|e| self.health.failed(&e))
+    async fn tell<T>(&self, result: lapin::Result<T>) -> Result<T, AmqpError> {
+        match result {
+            Ok(out) => Ok(out),
+            Err(error) => Err(self.health.explained(&error).await),
+        }
     }
 
     /// Runs lapin's publish. Its first poll takes the next delivery tag and queues the frames,
@@ -74,7 +77,7 @@ impl LapinChannel {
         let queue = self
             .channel
             .queue_declare(short(&spec.name)?, options, arguments);
-        Ok(self.tell(queue.await)?.message_count())
+        Ok(self.tell(queue.await).await?.message_count())
     }
 }
 
@@ -93,6 +96,7 @@ impl Drop for LapinChannel {
         if !self.health.well() {
             return;
         }
+        self.health.closing();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let channel = self.channel.clone();
             runtime.spawn(async move {
@@ -117,7 +121,7 @@ impl AmqpChannel for LapinChannel {
         let declared = self
             .channel
             .exchange_declare(name, kind, options, FieldTable::default());
-        self.tell(declared.await)
+        self.tell(declared.await).await
     }
 
     async fn declare_queue(&self, spec: &QueueSpec) -> Result<u32, AmqpError> {
@@ -145,7 +149,7 @@ impl AmqpChannel for LapinChannel {
             QueueBindOptions::default(),
             FieldTable::default(),
         );
-        self.tell(bound.await)
+        self.tell(bound.await).await
     }
 
     async fn unbind_queue(
@@ -160,21 +164,21 @@ impl AmqpChannel for LapinChannel {
             short(routing_key)?,
             FieldTable::default(),
         );
-        self.tell(unbound.await)
+        self.tell(unbound.await).await
     }
 
     async fn delete_queue(&self, name: &str) -> Result<(), AmqpError> {
         let deleted = self
             .channel
             .queue_delete(short(name)?, QueueDeleteOptions::default());
-        self.tell(deleted.await).map(drop)
+        self.tell(deleted.await).await.map(drop)
     }
 
     async fn delete_exchange(&self, name: &str) -> Result<(), AmqpError> {
         let deleted = self
             .channel
             .exchange_delete(short(name)?, ExchangeDeleteOptions::default());
-        self.tell(deleted.await)
+        self.tell(deleted.await).await
     }
 
     async fn confirm_select(&self) -> Result<(), AmqpError> {
@@ -182,7 +186,8 @@ impl AmqpChannel for LapinChannel {
             self.channel
                 .confirm_select(ConfirmSelectOptions::default())
                 .await,
-        )?;
+        )
+        .await?;
         self.confirms
             .get_or_init(|| Confirms::start(self.health.clone()));
         Ok(())
@@ -194,6 +199,7 @@ impl AmqpChannel for LapinChannel {
                 .basic_qos(prefetch, BasicQosOptions::default())
                 .await,
         )
+        .await
     }
 
     /// Dropping this future while the message is being written leaves the message in doubt and
@@ -210,7 +216,7 @@ impl AmqpChannel for LapinChannel {
             let sent = self
                 .channel
                 .basic_publish(exchange, key, options, body, properties);
-            self.tell(self.send(sent).await)?;
+            self.tell(self.send(sent).await).await?;
             return Ok(confirms::none(self.health.clone()));
         };
         let begun = confirms.begin();
@@ -222,7 +228,7 @@ impl AmqpChannel for LapinChannel {
             Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
             Err(error) => {
                 begun.not_sent();
-                Err(self.health.failed(&error))
+                Err(self.health.explained(&error).await)
             }
         }
     }
@@ -234,7 +240,7 @@ impl AmqpChannel for LapinChannel {
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let consumer = self.tell(consumer.await)?;
+        let consumer = self.tell(consumer.await).await?;
         Ok(LapinConsumer::new(consumer, self.health.clone()))
     }
 
@@ -245,6 +251,7 @@ impl AmqpChannel for LapinChannel {
                 .basic_cancel(short(consumer_tag)?, options)
                 .await,
         )
+        .await
     }
 
     async fn get(&self, queue: &str) -> Result<Option<AmqpDelivery>, AmqpError> {
@@ -252,7 +259,8 @@ impl AmqpChannel for LapinChannel {
             .channel
             .basic_get(short(queue)?, BasicGetOptions::default());
         Ok(self
-            .tell(got.await)?
+            .tell(got.await)
+            .await?
             .map(|message| codec::delivery(message.delivery)))
     }
 
@@ -262,14 +270,18 @@ impl AmqpChannel for LapinChannel {
                 .basic_ack(tag, BasicAckOptions { multiple })
                 .await,
         )
+        .await
     }
 
     async fn nack(&self, tag: u64, multiple: bool, requeue: bool) -> Result<(), AmqpError> {
         let options = BasicNackOptions { multiple, requeue };
-        self.tell(self.channel.basic_nack(tag, options).await)
+        self.tell(self.channel.basic_nack(tag, options).await).await
     }
 
     async fn close(&self) -> Result<(), AmqpError> {
-        self.tell(self.channel.close(200, "bye".into()).await)
+        if self.health.well() {
+            self.health.closing();
+        }
+        self.tell(self.channel.close(200, "bye".into()).await).await
     }
 }
