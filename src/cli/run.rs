@@ -202,7 +202,7 @@ fn tell_machines(
     }
     out.line(&json::scenario(tally));
     let real = serde_json::json!({
-        "type": "real_servers", "not_given": report.not_given, "run": command,
+        "type": "real_servers", "name": report.name, "not_given": report.not_given, "run": command,
     });
     out.line(&real.to_string());
     let tallies = std::slice::from_ref(tally);

@@ -103,6 +103,8 @@ pub fn live_name() -> String {
 /// What a real run came to.
 #[derive(Clone, Debug)]
 pub struct LiveReport {
+    /// The name under which everything stood on the servers.
+    pub name: String,
     /// As of a simulated run.
     pub result: RunResult,
     /// Faults of the scenario that real servers were not given.

@@ -238,10 +238,7 @@ async fn play<L: Workload>(
         crew.tend().await;
     }
     kit.chaos.heal();
-    let bound = scenario
-        .settle
-        .unwrap_or_else(|| plan.settle_bound(scenario));
-    let settled = reading::settle(kit, plan, &crew, bound, &stopped).await;
+    let settled = reading::settle(kit, scenario, plan, &crew, &stopped).await;
     crew.stop(scenario.policy.consumer.drain).await;
     let settled = settled?;
     Ok(Played {
@@ -263,7 +260,7 @@ async fn heals(scenario: &Scenario, plan: &Plan, kit: &Kit) -> bool {
     }
     let over = elapsed >= STRIKES || !kit.chaos.strikes_calls();
     // A server that does not answer has something to do.
-    over || reading::at_rest(kit, plan).await.unwrap_or(false)
+    over || reading::at_rest(kit, plan, false).await.unwrap_or(false)
 }
 
 fn send_strangers(scenario: &Scenario, plan: &Arc<Plan>, kit: &Kit) {
@@ -307,6 +304,7 @@ fn report<L: Workload>(
     result.trace.extend(trace::lines(&history));
     result.trace.sort_by_key(|line| line.at);
     LiveReport {
+        name: options.name.clone(),
         result,
         not_given: Vec::new(),
         left_behind: None,

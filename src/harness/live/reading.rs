@@ -9,6 +9,7 @@ use super::crew::Crew;
 use crate::harness::plan::Plan;
 use crate::harness::reading::{FinalReading, Letter, Queued};
 use crate::harness::run::LiveError;
+use crate::harness::scenario::Scenario;
 use crate::pipeline::event::Event;
 use crate::pipeline::inbox::InboxState;
 use crate::ports::store::Reading;
@@ -22,23 +23,26 @@ use crate::rabbitmq::topology;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until every event has ended at each of its consumers and no queue holds anything; false
-/// if that takes longer than `bound` or is stopped from outside.
+/// if that takes longer than it may or is stopped from outside.
 ///
 /// # Errors
 /// [`LiveError::Environment`] when a server has not answered for [`PATIENCE`].
 pub(super) async fn settle(
     kit: &Kit,
+    scenario: &Scenario,
     plan: &Plan,
     crew: &Crew,
-    bound: Duration,
     stopped: &impl Fn() -> bool,
 ) -> Result<bool, LiveError> {
-    let until = Instant::now() + bound;
+    let bound = scenario.settle;
+    let until = Instant::now() + bound.unwrap_or_else(|| plan.settle_bound(scenario));
     let mut quiet = 0;
     let mut answered = Instant::now();
+    let mut calm = Calm::new(scenario);
     while Instant::now() < until && !stopped() {
         crew.tend().await;
-        let rests = match at_rest(kit, plan).await {
+        let nothing_moves = calm.look(kit);
+        let rests = match at_rest(kit, plan, nothing_moves).await {
             Ok(rests) => {
                 answered = Instant::now();
                 rests
@@ -55,19 +59,52 @@ pub(super) async fn settle(
     Ok(false)
 }
 
-/// Whether every event has ended everywhere and no message waits.
-pub(super) async fn at_rest(kit: &Kit, plan: &Plan) -> Result<bool, LiveError> {
+/// Whether nothing has been seen for longer than anybody may keep a message in hand. The broker
+/// tells us how many messages wait, and not how many are with a worker.
+struct Calm {
+    limit: Duration,
+    entries: usize,
+    since: Instant,
+}
+
+impl Calm {
+    fn new(scenario: &Scenario) -> Self {
+        let consumer = &scenario.policy.consumer;
+        Self {
+            limit: consumer.handler_limit + consumer.lease + Duration::from_secs(2),
+            entries: 0,
+            since: Instant::now(),
+        }
+    }
+
+    fn look(&mut self, kit: &Kit) -> bool {
+        let entries = kit.recorder.lock().entries.len();
+        if entries != self.entries {
+            (self.entries, self.since) = (entries, Instant::now());
+        }
+        self.since.elapsed() > self.limit
+    }
+}
+
+/// Whether no message waits, and every event has ended everywhere, or would have by now: one that
+/// is lost never ends, and a letter whose worker died before it could note it stays unnoted.
+pub(super) async fn at_rest(
+    kit: &Kit,
+    plan: &Plan,
+    nothing_moves: bool,
+) -> Result<bool, LiveError> {
     if !plan.all_sent() {
         return Ok(false);
     }
     let reading = kit.servers.store.read_all().await?;
-    if !everything_ended(&reading, plan) {
+    let published = reading.outbox.iter().all(|row| row.published_at.is_some());
+    if !published || !(nothing_moves || everything_ended(&reading, plan)) {
         return Ok(false);
     }
     // Late copies may still be on their way; ready ones can be counted, unacked ones are with a
     // worker and are seen in the second look.
     let (work, letters) = ready(kit, plan).await.map_err(TransportError::from)?;
-    Ok(work == 0 && letters >= plan.malformed_letters())
+    Ok(work == 0 && (nothing_moves || letters >= plan.malformed_letters()))
 }
 
 fn everything_ended(reading: &Reading, plan: &Plan) -> bool {
@@ -95,10 +132,9 @@ fn everything_ended(reading: &Reading, plan: &Plan) -> bool {
                 .iter()
                 .any(|(event_type, _)| *event_type == event.event_type)
         });
-        row.published_at.is_some()
-            && takes
-                .map(|s| (&*s.consumer, &*event.idempotency_key))
-                .all(|e| ended.contains(&e))
+        takes
+            .map(|s| (&*s.consumer, &*event.idempotency_key))
+            .all(|e| ended.contains(&e))
     })
 }
 

@@ -278,7 +278,10 @@ impl AmqpChannel for LapinChannel {
         self.tell(self.channel.basic_nack(tag, options).await).await
     }
 
+    /// Waits for the confirms that are still open: a broker that is asked to close a channel
+    /// drops what it has read of it and not looked at yet.
     async fn close(&self) -> Result<(), AmqpError> {
+        self.health.flushed().await;
         if self.health.well() {
             self.health.closing();
         }

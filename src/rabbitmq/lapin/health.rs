@@ -30,6 +30,8 @@ struct Inner {
     connection: ConnectionStatus,
     channel: ChannelStatus,
     cause: watch::Sender<Option<AmqpError>>,
+    /// Publishes that were begun and that the broker has not answered for.
+    open: watch::Sender<u64>,
     closed_here: AtomicBool,
 }
 
@@ -44,6 +46,7 @@ impl Health {
             connection,
             channel,
             cause: watch::Sender::new(None),
+            open: watch::Sender::new(0),
             closed_here: AtomicBool::new(false),
         }))
     }
@@ -51,6 +54,23 @@ impl Health {
     /// Whether the channel can be used.
     pub(super) fn well(&self) -> bool {
         self.0.connection.connected() && self.0.channel.connected()
+    }
+
+    /// A publish has begun whose confirm is to be expected.
+    pub(super) fn begun(&self) {
+        self.0.open.send_modify(|open| *open += 1);
+    }
+
+    /// Nothing more is to be expected of a publish.
+    pub(super) fn answered(&self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+
+    /// Completes when nothing that was published is on its way any more.
+    pub(super) async fn flushed(&self) {
+        let mut open = self.0.open.subscribe();
+        // Its sender lives as long as this.
+        let _ = open.wait_for(|open| *open == 0).await;
     }
 
     /// Notes that this side closes the channel.
@@ -145,10 +165,21 @@ impl Channels {
 
     /// Notes that this side closes the connection.
     pub(super) fn closing(&self) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = all.iter().filter_map(Weak::upgrade).map(Health);
-        open.filter(Health::well)
-            .for_each(|health| health.closing());
+        for health in self.known().iter().filter(|health| health.well()) {
+            health.closing();
+        }
+    }
+
+    /// Completes when nothing that was published on any of them is on its way any more.
+    pub(super) async fn flushed(&self) {
+        for health in self.known() {
+            health.flushed().await;
+        }
+    }
+
+    fn known(&self) -> Vec<Health> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(Weak::upgrade).map(Health).collect()
     }
 
     /// Listens to what the connection is told, until it is over.
@@ -166,9 +197,8 @@ impl Channels {
         let Some(error) = in_words(error, true) else {
             return;
         };
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = all.iter().filter_map(Weak::upgrade).map(Health);
-        let ended: Vec<_> = open.filter(Health::is_unexplained).collect();
+        let mut ended = self.known();
+        ended.retain(Health::is_unexplained);
         let whole = matches!(error, AmqpError::Connection(_));
         if whole || ended.len() == 1 {
             ended.iter().for_each(|health| health.note(&error));

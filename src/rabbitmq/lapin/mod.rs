@@ -120,7 +120,9 @@ impl AmqpConnection for LapinConnection {
         Ok(LapinChannel::new(channel, health))
     }
 
+    /// Waits for the confirms that are still open on any of its channels.
     async fn close(&self) -> Result<(), AmqpError> {
+        self.channels.flushed().await;
         self.channels.closing();
         let closed = self.connection.close(200, "bye".into()).await;
         closed.map_err(|e| AmqpError::Connection(e.to_string()))
