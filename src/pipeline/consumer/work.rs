@@ -164,14 +164,14 @@ impl<W: World> Work<'_, W> {
     /// How much longer than the claim a message waits that came back from a worker. If that one
     /// died, one of its messages may have killed it. Their claims end together; handed out together
     /// again, the killer would take the others along, until all are given up. So they are spread
-    /// over half a lease.
+    /// over another lease: delay queues are few, and less would leave too many in the same one.
     fn distance(&self) -> Duration {
         if !self.delivery.redelivered {
             return Duration::ZERO;
         }
         let env = self.shared.world.env();
         let chance = env.random("claim.distance", self.scope(self.delivery.attempt));
-        let most = u64::try_from(self.shared.policy.consumer.lease.as_nanos() / 2);
+        let most = u64::try_from(self.shared.policy.consumer.lease.as_nanos());
         let most = most.unwrap_or(u64::MAX);
         Duration::from_nanos(((u128::from(most) * u128::from(chance)) >> 64) as u64)
     }
