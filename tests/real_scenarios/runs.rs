@@ -43,7 +43,7 @@ fn run(servers: &Servers, scenario: &str, queues: &str, outcome: Outcome) -> Don
             let named = |kind: &&str| because.split([' ', ',']).any(|word| word == *kind);
             let given = lines.one("real_servers")["not_given"].to_string();
             let listed = |kind: &&str| given.contains(*kind);
-            let known = kinds.iter().all(|kind| named(&kind) && listed(&kind));
+            let known = kinds.iter().all(|kind| named(kind) && listed(kind));
             code == Some(3) && because.starts_with("never struck: ") && known
         }
     };
