@@ -157,3 +157,25 @@ fn the_broker_buried_what_a_flapping_consumer_had_only_prefetched() {
         );
     }
 }
+
+/// A message that kills its worker took its neighbours along: their claims ended together, so
+/// they were handed out together with it again, to the same process, until all of them had used up
+/// their attempts. Seen on real servers, where a burst is in hand for longer.
+#[test]
+fn a_killer_does_not_bury_its_neighbours() {
+    let mut scenario = Scenario::new("neighbours", "orders");
+    scenario.messages = 12;
+    scenario.over = Duration::from_millis(500);
+    scenario.worker_processes = 1;
+    scenario.poison.killer = 1;
+    scenario.expect.dead_letters = Some((1, 1));
+    for seed in (1..=25).chain([286]) {
+        let run = simulate(&Orders, &scenario, seed, false);
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "seed {seed}: {:#?}",
+            run.anomalies
+        );
+    }
+}

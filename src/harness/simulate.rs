@@ -92,6 +92,7 @@ pub fn simulate_built<L: Workload, B: Build>(
         poison: &plan.poison_keys,
         malformed: plan.malformed_letters(),
         settled,
+        stopped: false,
     };
     let measured = Measured {
         seed,

@@ -1,8 +1,11 @@
 //! History entries as lines of the world's trace.
 
+use std::sync::Arc;
+
 use redeliver_sim::try_with;
 
-use crate::harness::history::{Ended, Seen, Settled, What};
+use crate::harness::history::{Ended, Entry, History, Seen, Settled, What};
+use crate::harness::run::TraceLine;
 use crate::ports::PublishOutcome;
 
 /// Adds a line to the trace of the world that runs on this thread, if one does.
@@ -14,6 +17,21 @@ pub fn line(what: &What) {
             if full { detail(what) } else { String::new() }
         });
     });
+}
+
+/// A whole history as lines, for runs outside of the simulated world.
+pub fn lines(history: &History) -> Vec<TraceLine> {
+    let line = |entry: &Entry| {
+        let (what, subject, _) = summary(&entry.what);
+        TraceLine {
+            at: entry.at,
+            actor: entry.process.clone(),
+            what,
+            subject: Arc::from(subject),
+            detail: detail(&entry.what),
+        }
+    };
+    history.entries.iter().map(line).collect()
 }
 
 fn code(seen: &Seen) -> u64 {

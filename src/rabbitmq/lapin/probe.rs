@@ -29,7 +29,7 @@ impl Probe for LapinChannel {
         let declared = self
             .lapin()
             .exchange_declare(name, kind, options, arguments);
-        self.tell(declared.await)
+        self.tell(declared.await).await
     }
 
     async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
@@ -41,7 +41,7 @@ impl Probe for LapinChannel {
         let asked = self
             .lapin()
             .exchange_declare(name, kind, options, FieldTable::default());
-        self.tell(asked.await)
+        self.tell(asked.await).await
     }
 
     async fn declare_exclusive(&self, name: &str) -> Result<(), AmqpError> {
@@ -52,7 +52,7 @@ impl Probe for LapinChannel {
         let declared = self
             .lapin()
             .queue_declare(short(name)?, options, FieldTable::default());
-        self.tell(declared.await).map(drop)
+        self.tell(declared.await).await.map(drop)
     }
 
     async fn bind_with(
@@ -69,19 +69,20 @@ impl Probe for LapinChannel {
             QueueBindOptions::default(),
             arguments,
         );
-        self.tell(bound.await)
+        self.tell(bound.await).await
     }
 
     async fn purge(&self, queue: &str) -> Result<u32, AmqpError> {
         let purged = self
             .lapin()
             .queue_purge(short(queue)?, QueuePurgeOptions::default());
-        self.tell(purged.await)
+        self.tell(purged.await).await
     }
 
     async fn qos_of_channel(&self, prefetch: u16) -> Result<(), AmqpError> {
         let options = BasicQosOptions { global: true };
         self.tell(self.lapin().basic_qos(prefetch, options).await)
+            .await
     }
 
     async fn consume_with(
@@ -106,6 +107,7 @@ impl Probe for LapinChannel {
     async fn reject(&self, tag: u64, requeue: bool) -> Result<(), AmqpError> {
         let options = BasicRejectOptions { requeue };
         self.tell(self.lapin().basic_reject(tag, options).await)
+            .await
             .map(drop)
     }
 
