@@ -1,0 +1,30 @@
+//! Random store programs.
+
+use proptest::prelude::*;
+
+use super::servers::Urls;
+use super::{Arm, Failure, Outcome};
+
+/// See the module.
+#[derive(Debug)]
+pub struct StoreArm;
+
+impl Arm for StoreArm {
+    const NAME: &'static str = "store";
+    const OPERATIONS: &'static [&'static str] = &[];
+    type Program = ();
+
+    fn programs() -> BoxedStrategy<()> {
+        Just(()).boxed()
+    }
+
+    async fn open(_: &Urls, _: usize) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    async fn run(&mut self, (): &()) -> Result<Outcome, Failure> {
+        Ok(Outcome::default())
+    }
+
+    async fn close(self) {}
+}
