@@ -311,7 +311,7 @@ fn statement() -> impl Strategy<Value = Op> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        9 => Just(Op::Begin),
+        5 => Just(Op::Begin),
         6 => Just(Op::Commit),
         3 => Just(Op::Rollback),
         32 => statement(),
@@ -346,18 +346,19 @@ fn start() -> impl Strategy<Value = Vec<Start>> {
 
 /// All programs.
 pub(super) fn programs() -> BoxedStrategy<Program> {
-    let impatient = prop::collection::vec(prop::bool::weighted(0.1), 2..=SESSIONS);
+    // Most sessions begin with BEGIN, or there would be few locks to wait for.
+    let client = (prop::bool::weighted(0.07), prop::bool::weighted(0.7));
+    let clients = prop::collection::vec(client, 2..=SESSIONS);
     let steps = prop::collection::vec((0..SESSIONS, op()), 1..28);
-    (start(), impatient, steps)
-        .prop_map(|(rows, impatient, mut steps)| {
-            let sessions = impatient.len();
-            steps
-                .iter_mut()
-                .for_each(|(session, _)| *session %= sessions);
+    (start(), clients, steps)
+        .prop_map(|(rows, clients, steps)| {
+            let begun = clients.iter().enumerate().filter(|(_, client)| client.1);
+            let begins = begun.map(|(session, _)| (session, Op::Begin));
+            let rest = steps.into_iter().map(|(n, op)| (n % clients.len(), op));
             Program {
                 rows,
-                impatient,
-                steps,
+                steps: begins.chain(rest).collect(),
+                impatient: clients.iter().map(|client| client.0).collect(),
             }
         })
         .boxed()
