@@ -75,6 +75,20 @@ pub(super) fn explain(program: &Program, seen: &[Seen], bend: Option<Bend>) -> O
     best
 }
 
+/// What the model sees of a program when every choice is the first.
+pub(super) fn in_turn(program: &Program) -> Vec<Seen> {
+    let (mut choices, mut deadlocks) = (Choices::default(), Vec::new());
+    let mut attempt = Attempt {
+        model: Model::new(program, None),
+        choices: &mut choices,
+        deadlocks: &mut deadlocks,
+    };
+    let steps = program.all_steps().enumerate();
+    steps
+        .map(|(step, (at, op))| attempt.step(step, at, op, &Seen::default()))
+        .collect()
+}
+
 struct Attempt<'a> {
     model: Model,
     choices: &'a mut Choices,

@@ -27,14 +27,48 @@ use super::servers::Urls;
 use super::{Arm, Failure, Outcome};
 use answer::{Answer, Seen};
 use bend::Bend;
-pub use program::Program;
+pub use program::{Change, Op, Program, Start, Table, Wait};
 use real::Real;
 
 /// See the module.
 pub struct SqlArm {
     real: Real,
-    /// Wrong models that are to be told apart, with the number of programs that did.
-    pub bent: Vec<(Bend, u64)>,
+}
+
+impl SqlArm {
+    /// What is seen of each step on the server, one line for each.
+    ///
+    /// # Errors
+    /// The server could not be asked.
+    pub async fn on_server(&mut self, program: &Program) -> Result<Vec<String>, Failure> {
+        let seen = self.real.run(program).await?;
+        Ok(lines(program, &seen))
+    }
+
+    /// What is seen of each step on the model, with nobody out of turn.
+    pub fn on_model(program: &Program) -> Vec<String> {
+        lines(program, &explain::in_turn(program))
+    }
+
+    /// Whether the model, bent, still explains what is seen on the server.
+    ///
+    /// # Errors
+    /// The server could not be asked.
+    pub async fn catches(
+        &mut self,
+        program: &Program,
+        bends: &[Bend],
+    ) -> Result<Vec<bool>, Failure> {
+        let seen = self.real.run(program).await?;
+        let catch = |bend: &Bend| explain::explain(program, &seen, Some(*bend)).is_some();
+        Ok(bends.iter().map(catch).collect())
+    }
+}
+
+/// The program's own steps in words.
+fn lines(program: &Program, seen: &[Seen]) -> Vec<String> {
+    let own = seen.iter().take(program.steps.len());
+    own.map(|seen| format!("{seen:?}")).collect()
 }
 
 impl std::fmt::Debug for SqlArm {
@@ -86,15 +120,11 @@ impl Arm for SqlArm {
 
     async fn open(urls: &Urls, _: usize) -> Result<Self, Failure> {
         let real = Real::open(urls.database.expose()).await?;
-        let bent = Vec::new();
-        Ok(Self { real, bent })
+        Ok(Self { real })
     }
 
     async fn run(&mut self, program: &Program) -> Result<Outcome, Failure> {
         let seen = self.real.run(program).await?;
-        for (bend, caught) in &mut self.bent {
-            *caught += u64::from(explain::explain(program, &seen, Some(*bend)).is_some());
-        }
         Ok(Outcome {
             succeeded: count(program, &seen),
             divergence: explain::explain(program, &seen, None),

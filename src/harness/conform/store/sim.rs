@@ -53,7 +53,8 @@ async fn turn(turns: &Turns, step: usize, at: usize, op: Op) -> Option<Seen> {
         return Some(Seen::default());
     };
     let sink = turns.clone();
-    redeliver_sim::spawn("client", async move {
+    // A name of its own: which of two tasks runs first is drawn by their names.
+    redeliver_sim::spawn(&format!("client {at}"), async move {
         let said = client.run(step, op).await;
         sink.borrow_mut()[at] = Turn::Ended(client, said);
     });
