@@ -4,6 +4,7 @@
 //! Exit codes: 0 valid, 1 violated, 2 wrong usage or a wrong scenario file, 3 inconclusive, 4 a
 //! server does not answer.
 
+mod conform;
 mod gate;
 mod interrupt;
 mod out;
@@ -40,6 +41,7 @@ enum Command {
     Gate(gate::Args),
     Replay(replay::Args),
     Run(run::Args),
+    Conform(conform::Args),
     Scenarios(scenarios::Args),
     Schema(schema::Args),
 }
@@ -83,6 +85,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Gate(args) => gate::gate(&args, &context),
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Run(args) => run::run(&args, &context),
+        Command::Conform(args) => conform::conform(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),
     }

@@ -4,6 +4,8 @@
 pub mod build;
 pub mod checkers;
 pub mod client;
+#[cfg(feature = "cli")]
+pub mod conform;
 pub mod history;
 pub mod judge;
 pub mod live;

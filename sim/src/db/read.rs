@@ -1,9 +1,11 @@
 //! Statements that read, and those that lock what they read.
 
+use std::collections::VecDeque;
 use std::ops::{Bound, RangeBounds};
 
 use super::index::OrderedIndex;
 use super::lock::LockName;
+use super::resume::Resume;
 use super::statement::Stop;
 use super::table::{Slot, SlotNo, Table};
 use super::{Db, IndexId, Key, Row, SessionId, SqlError, Step, TableId};
@@ -82,17 +84,20 @@ impl Db {
         key: &Key,
     ) -> Result<Step<Option<Row>>, SqlError> {
         self.statement(session, |db, place| {
+            let waited = db.waited_for(place, table, key);
             let Some((at, slot)) = db.table(table).find(key) else {
                 return Ok(None);
             };
-            let Some(row) = slot.visible(session).cloned() else {
+            let born = waited.unwrap_or_else(|| slot.born(session));
+            if !slot.is_version_of(session, born) {
                 return Ok(None);
-            };
-            if slot.is_locked_against(session) {
-                return Err(Stop::Wait(LockName::Row(table, key.clone())));
             }
+            if slot.is_locked_against(session) {
+                return Err(db.wait_for_row(place, table, key, born));
+            }
+            let row = slot.visible(session).cloned();
             db.lock(place, table, at);
-            Ok(Some(row))
+            Ok(row)
         })
     }
 
@@ -165,27 +170,76 @@ impl Db {
     ) -> Result<Step<Vec<(Key, Row)>>, SqlError> {
         let over = over.into();
         self.statement(session, |db, place| {
+            match db.sessions[place].resume.take() {
+                Some(Resume::Scan {
+                    over: before,
+                    found,
+                    rest,
+                }) if before == over => {
+                    let scan = Scan { found, rest };
+                    return db.go_on(place, over, &range, filter, limit, scan);
+                }
+                _ => {}
+            }
             let id = over.table();
-            let (mut found, mut slots, mut locked) = (Vec::new(), Vec::new(), None);
+            let (mut scan, mut slots, mut locked) = (Scan::default(), Vec::new(), false);
             let table = db.table_mut(id);
             candidates(table, session, over, &range, filter, |at, slot, row| {
-                if found.len() < limit {
-                    if !slot.is_locked_against(session) {
-                        found.push((slot.key.clone(), row.clone()));
-                        slots.push(at);
-                    } else if wait != LockWait::SkipLocked {
-                        locked = Some(slot.key.clone());
-                    }
+                if scan.found.len() >= limit {
+                    return false;
                 }
-                found.len() < limit && locked.is_none()
+                if locked {
+                    // What it saw when it began is all it will ever see.
+                    scan.rest.push_back((slot.key.clone(), slot.born(session)));
+                } else if !slot.is_locked_against(session) {
+                    scan.found.push((slot.key.clone(), row.clone()));
+                    slots.push(at);
+                } else if wait != LockWait::SkipLocked {
+                    locked = true;
+                    scan.rest.push_back((slot.key.clone(), slot.born(session)));
+                }
+                scan.found.len() < limit && !(locked && wait == LockWait::NoWait)
             });
             slots.into_iter().for_each(|at| db.lock(place, id, at));
             match locked {
-                None => Ok(found),
-                Some(key) if wait == LockWait::Block => Err(Stop::Wait(LockName::Row(id, key))),
-                Some(_) => Err(SqlError::lock_not_available(&db.table(id).name).into()),
+                false => Ok(scan.found),
+                true if wait == LockWait::Block => {
+                    db.go_on(place, over, &range, filter, limit, scan)
+                }
+                true => Err(SqlError::lock_not_available(&db.table(id).name).into()),
             }
         })
+    }
+
+    /// Goes on with a locking scan that has met a locked row, up to the next one.
+    fn go_on(
+        &mut self,
+        place: usize,
+        over: Over,
+        range: &impl RangeBounds<Key>,
+        filter: Filter<'_>,
+        limit: usize,
+        mut scan: Scan,
+    ) -> Result<Vec<(Key, Row)>, Stop> {
+        let (id, session) = (over.table(), self.sessions[place].id);
+        while scan.found.len() < limit
+            && let Some((key, born)) = scan.rest.front().cloned()
+        {
+            let found = self.table(id).find(&key);
+            if let Some((at, slot)) = found.filter(|(_, slot)| slot.is_version_of(session, born)) {
+                if slot.is_locked_against(session) {
+                    let Scan { found, rest } = scan;
+                    self.sessions[place].resume = Some(Resume::Scan { over, found, rest });
+                    return Err(Stop::Wait(LockName::Row(id, key)));
+                }
+                self.lock(place, id, at);
+                let table = self.table(id);
+                let fits = still_fits(table, over, range, table.slot(at), session, filter);
+                scan.found.extend(fits.map(|row| (key, row.clone())));
+            }
+            scan.rest.pop_front();
+        }
+        Ok(scan.found)
     }
 
     /// Locks a row that no other session has locked.
@@ -207,6 +261,31 @@ impl Db {
         tx.held.push((table, at));
         self.held += 1;
     }
+}
+
+/// A locking scan: what it has locked, and what it has seen but not reached.
+#[derive(Default)]
+struct Scan {
+    found: Vec<(Key, Row)>,
+    rest: VecDeque<(Key, u64)>,
+}
+
+/// The newest version of a row that a scan saw, if the scan still wants it.
+fn still_fits<'a>(
+    table: &Table,
+    over: Over,
+    range: &impl RangeBounds<Key>,
+    slot: &'a Slot,
+    session: SessionId,
+    filter: Filter<'_>,
+) -> Option<&'a Row> {
+    let row = slot.visible(session)?;
+    if let Over::Index(index) = over {
+        let index = &table.ordered[usize::from(index.index)];
+        let value = index.of(slot, Some(row));
+        value.filter(|value| range.contains(value))?;
+    }
+    filter(&slot.key, row).then_some(row)
 }
 
 /// The index a slot was found by, and the key it was found under.

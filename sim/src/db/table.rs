@@ -61,6 +61,17 @@ pub(super) enum Pending {
     Deleted,
 }
 
+impl Pending {
+    /// The version there is after this change.
+    fn over<'a>(&'a self, committed: Option<&'a Row>) -> Option<&'a Row> {
+        match self {
+            Self::Unchanged => committed,
+            Self::Row(row) => Some(row),
+            Self::Deleted => None,
+        }
+    }
+}
+
 /// Where a slot is, for as long as its row has a version or a lock.
 pub(super) type SlotNo = u32;
 
@@ -73,10 +84,47 @@ pub(super) struct Slot {
     pub(super) key: Key,
     pub(super) committed: Option<Row>,
     pub(super) pending: Pending,
+    /// Which row the committed version is one of, and which the pending: a row that is deleted
+    /// and inserted again is another one under the same key.
+    born: u64,
+    pending_born: u64,
+    /// The change that a version written to some of the unique indexes only came after.
+    pub(super) half: Option<Half>,
     pub(super) owner: Option<SessionId>,
 }
 
+/// See [`Slot::half`].
+#[derive(Debug)]
+pub(super) struct Half {
+    pub(super) before: Pending,
+    before_born: u64,
+    /// In how many of the unique indexes the version is.
+    pub(super) claims: usize,
+}
+
 impl Slot {
+    /// Which row a statement of this session sees.
+    pub(super) fn born(&self, session: SessionId) -> u64 {
+        if self.is_changed() && self.owner == Some(session) {
+            self.pending_born
+        } else {
+            self.born
+        }
+    }
+
+    /// Whether what the session sees is a version of that row.
+    pub(super) fn is_version_of(&self, session: SessionId, born: u64) -> bool {
+        self.visible(session).is_some() && self.born(session) == born
+    }
+
+    /// The version that counts in the unique index of that number.
+    pub(super) fn indexed(&self, number: usize) -> Option<&Row> {
+        match &self.half {
+            Some(half) if half.claims <= number => half.before.over(self.committed.as_ref()),
+            _ => self.latest(),
+        }
+    }
+
     /// The version a statement of this session sees (PostgreSQL documentation, 13.2.1: rows
     /// committed before the statement began, and the transaction's own changes).
     pub(super) fn visible(&self, session: SessionId) -> Option<&Row> {
@@ -90,11 +138,7 @@ impl Slot {
 
     /// The version there is if the owner commits.
     pub(super) fn latest(&self) -> Option<&Row> {
-        match &self.pending {
-            Pending::Unchanged => self.committed.as_ref(),
-            Pending::Row(row) => Some(row),
-            Pending::Deleted => None,
-        }
+        self.pending.over(self.committed.as_ref())
     }
 
     pub(super) fn is_changed(&self) -> bool {
@@ -120,6 +164,7 @@ pub(super) struct Table {
     /// The slots of the rows; a transaction finds those it holds without a look-up.
     slots: Vec<Slot>,
     free: Vec<SlotNo>,
+    births: u64,
     pub(super) unique: Vec<UniqueIndex>,
     pub(super) ordered: Vec<OrderedIndex>,
 }
@@ -134,6 +179,7 @@ impl Table {
             unsorted: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            births: 0,
             unique: def
                 .unique
                 .into_iter()
@@ -213,6 +259,9 @@ impl Table {
             key: key.clone(),
             committed: None,
             pending: Pending::Unchanged,
+            born: 0,
+            pending_born: 0,
+            half: None,
             owner: None,
         };
         let at = match self.free.pop() {
@@ -231,25 +280,89 @@ impl Table {
         at
     }
 
-    /// Whether a secondary unique index refuses this version of the row.
-    pub(super) fn clash(&self, session: SessionId, key: &Key, row: &Row) -> Option<Clash> {
-        self.unique
-            .iter()
-            .find_map(|index| index.clash(self, session, key, row))
+    /// Whether a secondary unique index refuses this version of the row, and which.
+    pub(super) fn clash(&self, session: SessionId, key: &Key, row: &Row) -> Option<(usize, Clash)> {
+        let mut indexes = self.unique.iter().enumerate();
+        indexes.find_map(|(number, index)| Some((number, index.clash(self, session, key, row)?)))
     }
 
     /// Writes the session's uncommitted version, taking the lock; true when the lock is new.
     /// The caller has made sure that no other session holds the lock and that nothing clashes.
     pub(super) fn write(&mut self, session: SessionId, at: SlotNo, new: Option<Row>) -> bool {
+        self.write_to(session, at, new, self.unique.len())
+    }
+
+    /// The same, with claims in the first unique indexes only.
+    fn write_to(
+        &mut self,
+        session: SessionId,
+        at: SlotNo,
+        new: Option<Row>,
+        claims: usize,
+    ) -> bool {
         let slot = &mut self.slots[at as usize];
-        for index in &mut self.unique {
+        for index in &mut self.unique[..claims] {
             index.write(session, slot, new.as_ref());
         }
         for index in &mut self.ordered {
             index.write(at, slot, new.as_ref());
         }
+        if slot.latest().is_none() {
+            self.births += 1;
+            slot.pending_born = self.births;
+        } else if !slot.is_changed() {
+            slot.pending_born = slot.born;
+        }
         slot.pending = new.map_or(Pending::Deleted, Pending::Row);
         self.lock(session, at)
+    }
+
+    /// Writes a version that has to wait for one of the unique indexes: it is in those before.
+    pub(super) fn write_half(
+        &mut self,
+        session: SessionId,
+        at: SlotNo,
+        new: Row,
+        claims: usize,
+    ) -> bool {
+        let slot = &mut self.slots[at as usize];
+        let before = match &slot.pending {
+            Pending::Unchanged => Pending::Unchanged,
+            Pending::Row(row) => Pending::Row(row.clone()),
+            Pending::Deleted => Pending::Deleted,
+        };
+        let half = Half {
+            before,
+            before_born: slot.pending_born,
+            claims,
+        };
+        let is_new = self.write_to(session, at, Some(new), claims);
+        self.slots[at as usize].half = Some(half);
+        is_new
+    }
+
+    /// Takes such a version back; true when that leaves nothing in the slot, not even a lock.
+    pub(super) fn take_back_half(&mut self, session: SessionId, at: SlotNo) -> bool {
+        let slot = &mut self.slots[at as usize];
+        let Some(half) = slot.half.take() else {
+            return false;
+        };
+        let before = half.before.over(slot.committed.as_ref());
+        for index in &mut self.unique[..half.claims] {
+            index.write(session, slot, before);
+        }
+        for index in &mut self.ordered {
+            index.write(at, slot, before);
+        }
+        slot.pending = half.before;
+        slot.pending_born = half.before_born;
+        let nothing = slot.committed.is_none() && !slot.is_changed();
+        if nothing {
+            slot.owner = None;
+            self.rows.remove(&slot.key);
+            self.free.push(at);
+        }
+        nothing
     }
 
     /// Ends a lock: the uncommitted version becomes the committed one, or is forgotten. Answers
@@ -266,7 +379,11 @@ impl Table {
         for index in &mut self.ordered {
             index.settle(slot, commit);
         }
+        debug_assert!(slot.half.is_none(), "its statement is over");
         let pending = std::mem::take(&mut slot.pending);
+        if commit {
+            slot.born = slot.pending_born;
+        }
         let before = commit.then(|| {
             let now = match pending {
                 Pending::Row(row) => Some(row),

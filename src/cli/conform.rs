@@ -1,0 +1,212 @@
+//! `redeliver conform`: random programs on the real servers and on the models.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::out::{self, Out};
+use super::{Context, ENVIRONMENT, Format, interrupt};
+use crate::harness::conform::driver::{self, Found, Options, Report};
+use crate::harness::conform::servers::{Private, Urls};
+use crate::harness::conform::{Arm, Failure, amqp, sql, store};
+use crate::harness::run::Secret;
+
+/// Every program was explained by its model.
+const EQUAL: u8 = 0;
+/// A model does not explain what a real server did.
+const DIVERGED: u8 = 1;
+/// Interrupted, or an operation never succeeded.
+const INCONCLUSIVE: u8 = 3;
+
+/// Run random programs on the real servers and hold the models to what they did
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  redeliver conform --programs 300
+  redeliver conform --programs 10000 --seed 7 --only sql --format json
+
+Without URLs private servers are started, and ended. Exit codes: 0 no divergence, 1 a divergence,
+3 interrupted or an operation never succeeded, 4 no servers.")]
+pub(super) struct Args {
+    /// How many programs of each kind
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    programs: u64,
+    /// The seed of the first: decimal, 0x-hex or a 40-digit commit hash
+    #[arg(long, value_name = "S", default_value = "1", value_parser = crate::harness::seed::parse)]
+    seed: u64,
+    /// Only this kind
+    #[arg(long, value_enum)]
+    only: Option<Kind>,
+    /// How many run at a time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    jobs: usize,
+    /// Where the broker is: amqp://user:password@host:port/vhost
+    #[arg(long, value_name = "URL", requires = "database_url")]
+    amqp_url: Option<String>,
+    /// Where the database is: postgres://user:password@host:port/name
+    #[arg(long, value_name = "URL", requires = "amqp_url")]
+    database_url: Option<String>,
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Amqp,
+    Sql,
+    Store,
+}
+
+/// What came of one kind.
+struct Line {
+    kind: Kind,
+    report: Report,
+    never: Vec<&'static str>,
+}
+
+pub(super) fn conform(args: &Args, context: &Context) -> u8 {
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_first(&stop, || out::complain("stopping; again to stop at once"));
+    match servers(args).and_then(|(_private, urls)| all(args, &urls, &stop)) {
+        Ok(lines) => show(args, context, &lines, stop.load(Ordering::Relaxed)),
+        Err(Failure(why)) => {
+            out::complain(&why);
+            ENVIRONMENT
+        }
+    }
+}
+
+fn servers(args: &Args) -> Result<(Option<Private>, Urls), Failure> {
+    if let (Some(amqp), Some(database)) = (&args.amqp_url, &args.database_url) {
+        let urls = Urls {
+            amqp: Secret::new(amqp),
+            database: Secret::new(database),
+            ..Urls::default()
+        };
+        return Ok((None, urls));
+    }
+    out::complain("starting private servers");
+    let private = Private::start()?;
+    let urls = private.urls.clone();
+    Ok((Some(private), urls))
+}
+
+fn all(args: &Args, urls: &Urls, stop: &AtomicBool) -> Result<Vec<Line>, Failure> {
+    let mut lines = Vec::new();
+    let wanted = |kind| args.only.is_none_or(|only| only == kind) && !stop.load(Ordering::Relaxed);
+    if wanted(Kind::Amqp) {
+        lines.push(one::<amqp::AmqpArm>(Kind::Amqp, args, urls, stop)?);
+    }
+    if wanted(Kind::Sql) {
+        lines.push(one::<sql::SqlArm>(Kind::Sql, args, urls, stop)?);
+    }
+    if wanted(Kind::Store) {
+        lines.push(one::<store::StoreArm>(Kind::Store, args, urls, stop)?);
+    }
+    Ok(lines)
+}
+
+fn one<A: Arm>(kind: Kind, args: &Args, urls: &Urls, stop: &AtomicBool) -> Result<Line, Failure> {
+    let options = Options {
+        programs: args.programs,
+        seed: args.seed,
+        lanes: args.jobs,
+        shrink_runs: 400,
+    };
+    let bar = ProgressBar::new(args.programs).with_style(
+        ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {elapsed}")
+            .expect("the template is well formed"),
+    );
+    bar.set_prefix(A::NAME);
+    let report = driver::run::<A>(urls, &options, stop, &|done| bar.set_position(done));
+    bar.finish_and_clear();
+    let report = report?;
+    Ok(Line {
+        kind,
+        never: report.never::<A>(),
+        report,
+    })
+}
+
+fn show(args: &Args, context: &Context, lines: &[Line], stopped: bool) -> u8 {
+    let mut out = Out::default();
+    for line in lines {
+        for found in &line.report.found {
+            out.line(&match args.format {
+                Format::Human => story(line.kind, found, &context.program),
+                Format::Json => divergence(line.kind, found),
+            });
+        }
+    }
+    let of = |kind: Kind| lines.iter().find(|line| line.kind == kind);
+    let programs = |kind| of(kind).map_or(0, |line| line.report.programs);
+    let divergences: usize = lines.iter().map(|line| line.report.found.len()).sum();
+    let never = |line: &Line| !line.never.is_empty();
+    match args.format {
+        Format::Human => lines.iter().for_each(|line| out.line(&summary(line))),
+        Format::Json => out.line(
+            &json!({
+                "type": "summary",
+                "amqp_programs": programs(Kind::Amqp),
+                "sql_programs": programs(Kind::Sql),
+                "store_programs": programs(Kind::Store),
+                "divergences": divergences,
+                "never_succeeded": lines.iter().flat_map(|line| &line.never).collect::<Vec<_>>(),
+                "interrupted": stopped,
+            })
+            .to_string(),
+        ),
+    }
+    match (divergences, stopped || lines.iter().any(never)) {
+        (0, false) => EQUAL,
+        (0, true) => INCONCLUSIVE,
+        _ => DIVERGED,
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Amqp => "amqp",
+        Kind::Sql => "sql",
+        Kind::Store => "store",
+    }
+}
+
+fn summary(line: &Line) -> String {
+    let operations: u64 = line.report.succeeded.values().sum();
+    let mut text = format!(
+        "{:<6} {} programs, {operations} operations, {} divergences",
+        name(line.kind),
+        line.report.programs,
+        line.report.found.len()
+    );
+    if !line.never.is_empty() {
+        text += &format!("; never succeeded: {}", line.never.join(", "));
+    }
+    text
+}
+
+fn story(kind: Kind, found: &Found, program: &str) -> String {
+    let (name, seed) = (name(kind), found.seed);
+    format!(
+        "{name} program {seed} diverges (shrunk in {} runs)\n{}\n{}\n\n  \
+         {program} conform --only {name} --seed {seed} --programs 1\n",
+        found.shrink_runs, found.program, found.divergence
+    )
+}
+
+fn divergence(kind: Kind, found: &Found) -> String {
+    json!({
+        "type": "divergence",
+        "kind": name(kind),
+        "seed": found.seed,
+        "step": found.divergence.step,
+        "operation": found.divergence.operation,
+        "real": found.divergence.real,
+        "model": found.divergence.model,
+        "program": found.program,
+    })
+    .to_string()
+}
