@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A copy on its way out of a queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dying {
     queue: QueueIx,
     message: Message,

@@ -73,6 +73,7 @@ use self::{
 };
 
 /// A RabbitMQ node. See the [module](self).
+#[derive(Clone)]
 pub struct Broker {
     rules: Rules,
     limits: Limits,

@@ -40,6 +40,7 @@ impl Hasher for NameHasher {
 }
 
 /// Names to values; deliberately without an iterator.
+#[derive(Clone)]
 pub(super) struct Names<V>(HashMap<Arc<str>, V, BuildHasherDefault<NameHasher>>);
 
 impl<V> Default for Names<V> {

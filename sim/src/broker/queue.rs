@@ -47,7 +47,7 @@ pub(super) enum GiveBack {
 }
 
 /// A dead letter of an at-least-once queue that not all its targets have accepted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Awaiting {
     /// The dead-lettered copy.
     pub(super) message: Message,
@@ -56,7 +56,7 @@ pub(super) struct Awaiting {
     pub(super) accepted: Vec<QueueIx>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Queue {
     pub(super) name: Arc<str>,
     pub(super) durable: bool,
