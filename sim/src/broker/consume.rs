@@ -94,8 +94,15 @@ impl Broker {
             return Err(self.fail_connection(chan.conn, 540, text));
         }
         let exclusive = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| c.exclusive);
-        let refused = (options.exclusive && !queue.consumers.is_empty())
-            || queue.consumers.iter().any(exclusive);
+        // Seen on 3.10.8: a quorum queue does not look at the flag, and a classic one with a
+        // single active consumer never grants it.
+        let refused = !queue.is_quorum()
+            && if queue.args.single_active {
+                options.exclusive
+            } else {
+                (options.exclusive && !queue.consumers.is_empty())
+                    || queue.consumers.iter().any(exclusive)
+            };
         if refused {
             let text = format!("ACCESS_REFUSED - queue '{name}' in vhost '/' in exclusive use");
             return Err(self.fail_channel(chan, 403, text));
@@ -149,7 +156,8 @@ impl Broker {
         self.remove_consumer(at);
     }
 
-    /// `basic.get`. Prefetch does not apply to it (seen on 3.10.8).
+    /// `basic.get`. Prefetch does not apply to it (seen on 3.10.8). A quorum queue with a single
+    /// active consumer refuses it.
     pub fn get(
         &mut self,
         chan: ChanId,
@@ -158,6 +166,18 @@ impl Broker {
     ) -> Result<Option<Delivery>, Closed> {
         let ix = self.usable_queue(chan, queue)?;
         let now = self.now;
+        if self
+            .queue(ix)
+            .is_some_and(|queue| queue.is_quorum() && queue.args.single_active)
+        {
+            // Seen on 3.10.8.
+            let text = format!(
+                "RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. \
+                 basic.get operations are not supported by quorum queues with single active \
+                 consumer"
+            );
+            return Err(self.fail_channel(chan, 405, text));
+        }
         self.expire_heads(ix, true);
         let message = self.queue_mut(ix).and_then(|queue| {
             queue.idle_since = now;

@@ -152,7 +152,7 @@ impl Broker {
         let mut placed = 0;
         let mut losses: Vec<LossReason> = vec![LossReason::Cycle; cycles];
         for ix in targets {
-            match self.offer(ix, copy.clone()) {
+            match self.offer(ix, copy.clone(), None) {
                 Offer::Taken | Offer::RefusedToDeadLetter => placed += 1,
                 Offer::Refused => losses.push(LossReason::DeadLetterRefused),
             }
@@ -183,7 +183,7 @@ impl Broker {
             if awaiting.accepted.contains(&ix) {
                 continue;
             }
-            match self.offer(ix, awaiting.message.clone()) {
+            match self.offer(ix, awaiting.message.clone(), None) {
                 Offer::Taken | Offer::RefusedToDeadLetter => awaiting.accepted.push(ix),
                 Offer::Refused => complete = false,
             }

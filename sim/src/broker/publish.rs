@@ -143,7 +143,7 @@ impl Broker {
                 acquired_count: 0,
                 redelivered: false,
             };
-            self.enqueue(&targets, message)
+            self.enqueue(chan, &targets, message)
         };
         self.targets = targets;
         self.confirm(chan, tag, ack);
@@ -197,7 +197,12 @@ impl Broker {
 
     /// One confirm for a publish: a nack if any queue refused, although the others keep their
     /// copies (seen on 3.10.8), so publishing again duplicates there.
-    fn enqueue(&mut self, targets: &[QueueIx], message: Message) -> Option<ConfirmPath> {
+    fn enqueue(
+        &mut self,
+        chan: ChanId,
+        targets: &[QueueIx],
+        message: Message,
+    ) -> Option<ConfirmPath> {
         let mut path = Some(ConfirmPath::Unroutable);
         let persistent = message.content.properties.is_persistent();
         let mut message = Some(message);
@@ -214,7 +219,7 @@ impl Broker {
                 Some(queue) if queue.durable && persistent => ConfirmPath::Persistent,
                 _ => ConfirmPath::Transient,
             };
-            match self.offer(ix, copy) {
+            match self.offer(ix, copy, Some(chan)) {
                 Offer::Taken => path = path.map(|path| path.max(kind)),
                 Offer::Refused | Offer::RefusedToDeadLetter => path = None,
             }
@@ -222,13 +227,14 @@ impl Broker {
         path
     }
 
-    /// Puts a copy into a queue unless the queue is full and refuses.
-    pub(super) fn offer(&mut self, ix: QueueIx, message: Message) -> Offer {
+    /// Puts a copy into a queue unless the queue is full and refuses. Dead letters are from no
+    /// channel.
+    pub(super) fn offer(&mut self, ix: QueueIx, message: Message, from: Option<ChanId>) -> Offer {
         let now = self.now;
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
             return Offer::Refused;
         };
-        if queue.refuses(message.content.body.len(), now) {
+        if queue.refuses(message.content.body.len(), from, now) {
             if queue.args.overflow != Overflow::RejectPublishDlx {
                 return Offer::Refused;
             }
@@ -237,7 +243,6 @@ impl Broker {
             return Offer::RefusedToDeadLetter;
         }
         queue.push(message, now);
-        queue.note_fullness(now);
         self.ledger.stats.enqueued += 1;
         self.touch(ix);
         Offer::Taken

@@ -20,6 +20,9 @@ impl Real {
                 Reply::Done
             }
             Op::Cut(unheard) => {
+                if !unheard.is_empty() {
+                    self.watch(slot);
+                }
                 self.publish(slot, unheard, names);
                 if let Some(wire) = self.forget(connection_of(slot)) {
                     wire.cut();

@@ -41,6 +41,8 @@ const CLEAR: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_millis(60);
 /// What is farther away than that does not concern a program.
 const HORIZON: Duration = Duration::from_secs(10);
+/// What a channel that is gone has sent, a queue has taken by then.
+const TAKEN: Duration = Duration::from_millis(100);
 /// How often a program is run that was too slow to be judged.
 const ATTEMPTS: usize = 4;
 
@@ -71,9 +73,10 @@ impl Arm for AmqpArm {
         let uri: Result<AMQPUri, _> = servers.amqp.expose().parse();
         // The parser's words may repeat the URL, and with it the password.
         let uri = uri.map_err(|_| Failure("the AMQP URL cannot be understood".to_owned()))?;
+        let lane = format!("conform-{}-{lane}-", std::process::id());
         Ok(Self {
-            real: Real::connect(uri)?,
-            lane: format!("conform-{}-{lane}-", std::process::id()),
+            real: Real::connect(uri, &lane)?,
+            lane,
             programs: 0,
         })
     }
@@ -260,7 +263,16 @@ impl<'a> Run<'a> {
         reply: &Reply,
     ) -> Result<Ended, Failure> {
         let until = Instant::now() + PATIENCE;
-        let (mut quiet, mut pause) = (false, Duration::from_micros(500));
+        let (mut quiet, mut rounds, mut pause) = (None, 0, Duration::from_micros(500));
+        // Several courses differ in what is still on its way from a channel that is gone.
+        let hold = if self.models.len() > 1 {
+            TAKEN
+        } else {
+            Duration::ZERO
+        };
+        while self.models.len() > 1 && !self.real.all_gone()? && Instant::now() < until {
+            std::thread::sleep(pause);
+        }
         loop {
             self.real.round_trip(acting);
             let counts = self.counts()?;
@@ -271,16 +283,17 @@ impl<'a> Run<'a> {
             };
             let verdicts: Vec<Verdict> = self.models.iter().map(|m| judge(m, &seen)).collect();
             if verdicts.contains(&Verdict::Explained) {
-                if quiet {
+                let since: Instant = *quiet.get_or_insert_with(Instant::now);
+                if rounds > 0 && since.elapsed() >= hold {
                     let mut verdicts = verdicts.iter();
                     self.models
                         .retain(|_| verdicts.next() == Some(&Verdict::Explained));
                     return Ok(Ended::Explained);
                 }
-                quiet = true;
+                rounds += 1;
                 continue;
             }
-            quiet = false;
+            (quiet, rounds) = (None, 0);
             let never = verdicts.iter().all(|verdict| *verdict == Verdict::Never);
             if never || Instant::now() > until {
                 self.diverged(at, operation, reply, counts);

@@ -282,7 +282,7 @@ impl Model {
 
     pub(super) fn count(&self, name: &str) -> Count {
         let (ready, _) = self.broker.queue_depth(name)?;
-        let consumers = self.broker.consumer_count(name)?;
+        let consumers = self.broker.declared_consumers(name)?;
         Some((ready as u32, consumers as u32))
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Real {
     /// Asks what no client of a program asks.
     observer: Wire,
     observing: u16,
+    /// A queue that only tells whether a channel is still there.
+    sentinel: String,
 }
 
 /// An answer to a synchronous method.
@@ -58,7 +60,7 @@ fn open() -> AMQPClass {
 }
 
 impl Real {
-    pub(super) fn connect(uri: AMQPUri) -> Result<Self, Failure> {
+    pub(super) fn connect(uri: AMQPUri, lane: &str) -> Result<Self, Failure> {
         let observer = Wire::connect(&uri)?;
         let mut real = Self {
             uri,
@@ -69,8 +71,10 @@ impl Real {
             events: Vec::new(),
             observer,
             observing: 0,
+            sentinel: format!("{lane}sentinel"),
         };
         real.observe()?;
+        real.post_sentinel()?;
         Ok(real)
     }
 
@@ -80,6 +84,47 @@ impl Real {
         self.observer.send(self.observing, open());
         self.observer.read().map_err(lost)?;
         Ok(())
+    }
+
+    fn post_sentinel(&mut self) -> Result<(), Failure> {
+        let mut arguments = FieldTable::default();
+        // Whatever becomes of this process, the broker is rid of it some day.
+        arguments.insert("x-expires".into(), 600_000_i32.into());
+        let declare = queue::Declare {
+            queue: self.sentinel.as_str().into(),
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments,
+        };
+        let declare = AMQPClass::Queue(queue::AMQPMethod::Declare(declare));
+        self.observer.send(self.observing, declare);
+        self.observer.read().map_err(lost)?;
+        Ok(())
+    }
+
+    /// From now on the broker's side of that channel is seen to end.
+    pub(super) fn watch(&mut self, slot: usize) {
+        let consume = basic::Consume {
+            queue: self.sentinel.as_str().into(),
+            consumer_tag: "sentinel".into(),
+            no_local: false,
+            no_ack: true,
+            exclusive: false,
+            nowait: false,
+            arguments: FieldTable::default(),
+        };
+        self.call(slot, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
+    }
+
+    /// Whether no watched channel is left.
+    pub(super) fn all_gone(&mut self) -> Result<bool, Failure> {
+        let name = self.sentinel.clone();
+        Ok(self
+            .count(&name)?
+            .is_none_or(|(_, consumers)| consumers == 0))
     }
 
     pub(super) fn is_open(&self, slot: usize) -> bool {

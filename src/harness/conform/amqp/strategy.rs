@@ -221,7 +221,7 @@ fn upheaval() -> impl Strategy<Value = Step> {
 
 /// All programs.
 pub(super) fn programs() -> BoxedStrategy<Program> {
-    let steps = vec(prop_oneof![3 => traffic(), 1 => upheaval()], 4..=16);
+    let steps = vec(prop_oneof![3 => traffic(), 1 => upheaval()], 1..=18);
     let confirms = prop::array::uniform::<_, SLOTS>(prop::bool::weighted(0.85));
     let parts = (
         vec(queue(), 1..=3),
