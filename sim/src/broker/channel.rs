@@ -163,6 +163,8 @@ pub(super) struct Consumer {
     pub(super) unacked: u32,
     /// When it was last served or had room again: the least goes first.
     pub(super) turn: u64,
+    /// A classic queue has passed it over because it had no room; the turn of that.
+    pub(super) passed_over: Option<u64>,
 }
 
 impl Consumer {

@@ -57,6 +57,7 @@ impl Broker {
             prefetch,
             unacked: 0,
             turn: 0,
+            passed_over: None,
         }));
         if let Some(queue) = self.queue_mut(ix) {
             queue.consumers.push(at);
@@ -185,6 +186,10 @@ impl Broker {
         });
         let mut delivery =
             message.and_then(|message| self.hand_out(ix, chan, None, no_ack, message));
+        if self.queue(ix).is_some_and(|queue| !queue.is_quorum()) {
+            // Seen on 3.10.8: a quorum queue counts what has expired behind it, too.
+            self.expire_heads(ix, true);
+        }
         if let (Some(delivery), Some(queue)) = (&mut delivery, self.queue(ix)) {
             delivery.message_count = queue.ready_len() as u32;
         }

@@ -6,7 +6,7 @@ use super::{
     Aside, Broker, Content, LossReason,
     death::{Death, DeathReason, Deaths},
     publish::{Offer, copies, drop_header},
-    queue::{Awaiting, Message, NEVER, QueueIx},
+    queue::{Awaiting, Feeder, Message, NEVER, QueueIx},
 };
 
 /// A copy on its way out of a queue.
@@ -56,7 +56,7 @@ impl Broker {
                 rejected,
                 accepted: Vec::new(),
             };
-            if self.try_awaiting(&mut awaiting) {
+            if self.try_awaiting(ix, &mut awaiting) {
                 return;
             }
             let due = self.now.saturating_add(self.limits.dead_letter_retry_ns);
@@ -66,7 +66,7 @@ impl Broker {
             }
             self.arm_queue(ix);
         } else {
-            self.publish_dead_letter(&place, copy, rejected);
+            self.publish_dead_letter(ix, &place, copy, rejected);
         }
     }
 
@@ -142,7 +142,13 @@ impl Broker {
     }
 
     /// At most once: whatever does not find a place now is lost, and only the ledger tells.
-    fn publish_dead_letter(&mut self, place: &Arc<str>, copy: Message, rejected: bool) {
+    fn publish_dead_letter(
+        &mut self,
+        from: QueueIx,
+        place: &Arc<str>,
+        copy: Message,
+        rejected: bool,
+    ) {
         if self.drop_dead_letters > 0 {
             self.drop_dead_letters -= 1;
             self.lose_copy(LossReason::FaultDeadLetterLost, place, &copy);
@@ -152,7 +158,7 @@ impl Broker {
         let mut placed = 0;
         let mut losses: Vec<LossReason> = vec![LossReason::Cycle; cycles];
         for ix in targets {
-            match self.offer(ix, copy.clone(), None) {
+            match self.offer(ix, copy.clone(), Feeder::Queue(from)) {
                 Offer::Taken | Offer::RefusedToDeadLetter => placed += 1,
                 Offer::Refused => losses.push(LossReason::DeadLetterRefused),
             }
@@ -176,14 +182,14 @@ impl Broker {
 
     /// At least once: `true` when every queue behind the exchange has the message. A missing
     /// exchange, no route, a cycle or a refusal leave it waiting (documented, 3.10).
-    fn try_awaiting(&mut self, awaiting: &mut Awaiting) -> bool {
+    fn try_awaiting(&mut self, from: QueueIx, awaiting: &mut Awaiting) -> bool {
         let (targets, cycles, _) = self.dead_letter_targets(&awaiting.message, awaiting.rejected);
         let mut complete = cycles == 0 && !targets.is_empty();
         for ix in targets {
             if awaiting.accepted.contains(&ix) {
                 continue;
             }
-            match self.offer(ix, awaiting.message.clone(), None) {
+            match self.offer(ix, awaiting.message.clone(), Feeder::Queue(from)) {
                 Offer::Taken | Offer::RefusedToDeadLetter => awaiting.accepted.push(ix),
                 Offer::Refused => complete = false,
             }
@@ -198,7 +204,7 @@ impl Broker {
         };
         queue.retry_at = NEVER;
         let mut awaiting = std::mem::take(&mut queue.awaiting);
-        awaiting.retain_mut(|one| !self.try_awaiting(one));
+        awaiting.retain_mut(|one| !self.try_awaiting(ix, one));
         let due = self
             .now
             .saturating_add(self.limits.dead_letter_retry_ns.max(1));

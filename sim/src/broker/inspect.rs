@@ -156,6 +156,13 @@ impl Broker {
         ready.chain(awaiting).chain(unacked)
     }
 
+    /// When some queue last got messages from two sides at once, from two channels or as dead
+    /// letters of another queue. They are processes of their own, so a real broker might have
+    /// put these messages in another order.
+    pub fn last_mixed_ns(&self) -> Option<u64> {
+        self.mixed_at
+    }
+
     /// Counters since the broker was made.
     pub fn stats(&self) -> &Stats {
         &self.ledger.stats

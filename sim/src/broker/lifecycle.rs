@@ -87,6 +87,12 @@ impl Broker {
         Ok(())
     }
 
+    /// Ends a channel as it ends when its connection is lost. The channels of a connection are
+    /// processes of their own and end in any order; [`Broker::sever`] takes them by number.
+    pub fn sever_channel(&mut self, chan: ChanId) {
+        self.drop_channel(chan, Ending::Lost);
+    }
+
     /// Closes a connection in order.
     pub fn close_connection(&mut self, conn: ConnId) -> Result<(), Closed> {
         self.connection_mut(conn)?;

@@ -99,6 +99,7 @@ pub struct Broker {
     /// Some queue has a consumer timeout of its own.
     own_timeouts: bool,
     drop_dead_letters: u32,
+    mixed_at: Option<u64>,
     generated_names: u64,
 }
 
@@ -128,6 +129,7 @@ impl Broker {
             alarm: false,
             own_timeouts: false,
             drop_dead_letters: 0,
+            mixed_at: None,
             generated_names: 0,
         };
         let predeclared = [

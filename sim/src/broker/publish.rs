@@ -8,7 +8,7 @@ use super::{
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
-    queue::{Message, NEVER, QueueIx},
+    queue::{Feeder, Message, NEVER, QueueIx},
 };
 use amq_protocol_types::AMQPValue;
 
@@ -219,7 +219,7 @@ impl Broker {
                 Some(queue) if queue.durable && persistent => ConfirmPath::Persistent,
                 _ => ConfirmPath::Transient,
             };
-            match self.offer(ix, copy, Some(chan)) {
+            match self.offer(ix, copy, Feeder::Channel(chan)) {
                 Offer::Taken => path = path.map(|path| path.max(kind)),
                 Offer::Refused | Offer::RefusedToDeadLetter => path = None,
             }
@@ -227,9 +227,8 @@ impl Broker {
         path
     }
 
-    /// Puts a copy into a queue unless the queue is full and refuses. Dead letters are from no
-    /// channel.
-    pub(super) fn offer(&mut self, ix: QueueIx, message: Message, from: Option<ChanId>) -> Offer {
+    /// Puts a copy into a queue unless the queue is full and refuses.
+    pub(super) fn offer(&mut self, ix: QueueIx, message: Message, from: Feeder) -> Offer {
         let now = self.now;
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
             return Offer::Refused;
@@ -241,6 +240,10 @@ impl Broker {
             self.ledger.stats.enqueued += 1;
             self.die(ix, message, DeathReason::MaxLen);
             return Offer::RefusedToDeadLetter;
+        }
+        let (at, before) = std::mem::replace(&mut queue.fed_by, (now, from));
+        if at == now && before != from && before != Feeder::Nobody {
+            self.mixed_at = Some(now);
         }
         queue.push(message, now);
         self.ledger.stats.enqueued += 1;

@@ -35,6 +35,15 @@ pub(super) struct Message {
     pub(super) redelivered: bool,
 }
 
+/// Who puts messages into a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feeder {
+    Nobody,
+    Channel(ChanId),
+    /// A queue, with its dead letters.
+    Queue(QueueIx),
+}
+
 /// How a message comes back to its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GiveBack {
@@ -82,6 +91,10 @@ pub(super) struct Queue {
     /// Since when nobody uses it (`x-expires`).
     pub(super) idle_since: u64,
     pub(super) dirty: bool,
+    /// Something came back since it was last served.
+    pub(super) got_back: bool,
+    /// Who last put a message in, and when.
+    pub(super) fed_by: (u64, Feeder),
     pub(super) timer_at: u64,
     next_position: u64,
 }
@@ -109,6 +122,8 @@ impl Queue {
             retry_at: NEVER,
             idle_since: now,
             dirty: false,
+            got_back: false,
+            fed_by: (0, Feeder::Nobody),
             timer_at: NEVER,
             next_position: 0,
         }
@@ -185,6 +200,7 @@ impl Queue {
         rules: &Rules,
     ) -> Result<(), Message> {
         message.redelivered = true;
+        self.got_back = true;
         if !self.is_quorum() {
             self.ready_bytes += message.content.body.len() as u64;
             let at = self
@@ -236,7 +252,7 @@ impl Queue {
         self.args.overflow == Overflow::DropHead && self.is_over()
     }
 
-    /// Whether a publish of that size is refused; a dead letter is from no channel.
+    /// Whether a publish of that size is refused.
     ///
     /// A classic queue is exact (seen on 3.10.8). A quorum queue tells each channel that
     /// publishes to it once it is over the limit, and until the word reaches them they go on: a
@@ -244,14 +260,16 @@ impl Queue {
     /// 3.10.8). Here the word arrives when time moves on. A channel that publishes for the first
     /// time is told at once, and only if the queue is over its limit at that moment; dead letters
     /// are never refused (seen on 3.10.8).
-    pub(super) fn refuses(&mut self, body: usize, from: Option<ChanId>, now: u64) -> bool {
+    pub(super) fn refuses(&mut self, body: usize, from: Feeder, now: u64) -> bool {
         if self.args.overflow == Overflow::DropHead {
             return false;
         }
         if !self.is_quorum() {
             return self.exceeds(self.ready_len() as u64 + 1, self.ready_bytes + body as u64);
         }
-        let Some(from) = from else { return false };
+        let Feeder::Channel(from) = from else {
+            return false;
+        };
         let known = self.publishers.iter().find(|(chan, _)| *chan == from);
         let refused_from = known.map(|&(_, at)| at).unwrap_or_else(|| {
             let at = if self.is_over() { now } else { NEVER };

@@ -85,6 +85,7 @@ impl Broker {
         } else {
             return Err(self.unknown_tag(chan, tag));
         }
+        self.take_back(chan);
         self.arm_channel_again(chan);
         Ok(())
     }
@@ -127,7 +128,7 @@ impl Broker {
                 consumer.unacked -= 1;
                 freed |= full;
             }
-            if freed {
+            if freed && self.queue(ix).is_some_and(|queue| queue.is_quorum()) {
                 self.end_turn(ix, at);
             }
         }

@@ -92,9 +92,11 @@ impl Broker {
     pub fn queue_declare(
         &mut self,
         chan: ChanId,
-        declare: QueueDeclare,
+        mut declare: QueueDeclare,
     ) -> Result<QueueInfo, Closed> {
         self.channel_mut(chan)?;
+        // Seen on 3.10.8: what is exclusive is not durable, whatever is asked for.
+        declare.durable &= !declare.exclusive;
         let mut name = declare.name.clone();
         if name.is_empty() {
             self.generated_names += 1;

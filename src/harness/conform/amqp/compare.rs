@@ -10,6 +10,10 @@
 //!   channel that both share. What is settled is therefore named by the delivery, not by its tag.
 //! - **Cut connections**: of what was on its way, the broker has read any part from the front
 //!   ([`Model::act`] gives a course for each).
+//! - **Ends of connections**: the two channels of a connection end in any order (a course each).
+//! - **Messages from two sides**: a queue that is fed by two processes in one step, say by a
+//!   publish and by dead letters, may get them in any order. Where the model is not explained
+//!   and says that this has happened, the program is not judged from there on.
 //! - **Time**: what expires does so in waits of its own, which are longer than the time a step
 //!   may take. A program whose steps were slower than that is not judged.
 

@@ -110,6 +110,8 @@ enum Ended {
     Diverged,
     /// Something expired in the middle of it.
     Unclear,
+    /// Messages came to a queue from two sides at once.
+    Mixed,
 }
 
 /// One run of one program.
@@ -149,7 +151,7 @@ impl<'a> Run<'a> {
         for op in preparation(self.program, self.names) {
             match self.step(0, 0, &op)? {
                 Ended::Explained => {}
-                Ended::Diverged => return Ok(true),
+                Ended::Diverged | Ended::Mixed => return Ok(true),
                 Ended::Unclear => return Ok(false),
             }
         }
@@ -163,7 +165,7 @@ impl<'a> Run<'a> {
             };
             match ended {
                 Ended::Explained => {}
-                Ended::Diverged => return Ok(true),
+                Ended::Diverged | Ended::Mixed => return Ok(true),
                 Ended::Unclear => return Ok(false),
             }
         }
@@ -296,6 +298,11 @@ impl<'a> Run<'a> {
             (quiet, rounds) = (None, 0);
             let never = verdicts.iter().all(|verdict| *verdict == Verdict::Never);
             if never || Instant::now() > until {
+                let mixed = |model: &Model| model.broker.last_mixed_ns().is_some();
+                if self.models.iter().any(mixed) {
+                    eprintln!("MIXED");
+                    return Ok(Ended::Mixed);
+                }
                 self.diverged(at, operation, reply, counts);
                 return Ok(Ended::Diverged);
             }

@@ -63,17 +63,44 @@ impl Model {
     }
 
     /// Does it on that channel, which is open: each course the model may take from here.
-    pub(super) fn act(mut self, slot: usize, op: &Op, names: &Names) -> Vec<Self> {
+    pub(super) fn act(self, slot: usize, op: &Op, names: &Names) -> Vec<Self> {
+        if let Op::Cut(unheard) = op {
+            return self.cut(slot, unheard, names);
+        }
+        let before = self.clone();
+        let course = self.acted(slot, op, names);
+        let over = course.connections[connection_of(slot)].is_none();
+        match before.other_channel(slot).filter(|_| over) {
+            // The rule of a connection's end: its channels end in any order.
+            Some(other) => {
+                let mut late = before;
+                match op {
+                    Op::CloseConnection => drop(late.broker.close_channel(other)),
+                    _ => late.broker.sever_channel(other),
+                }
+                vec![course, late.acted(slot, op, names)]
+            }
+            None => vec![course],
+        }
+    }
+
+    /// The other open channel of the connection.
+    fn other_channel(&self, slot: usize) -> Option<ChanId> {
+        let mut others = siblings(slot).filter(|&other| other != slot);
+        others.find_map(|other| self.channels[other])
+    }
+
+    fn acted(mut self, slot: usize, op: &Op, names: &Names) -> Self {
         let Some(channel) = self.channels[slot] else {
             self.reply = Reply::Refused;
-            return vec![self];
+            return self;
         };
+        self.reply = Reply::Done;
         match op {
-            Op::Cut(unheard) => return self.cut(slot, channel, unheard, names),
             Op::CloseConnection => {
+                let _ = self.broker.close_channel(channel);
                 let _ = self.broker.close_connection(channel.conn);
                 self.forget(slot);
-                self.reply = Reply::Done;
             }
             Op::CloseChannel => {
                 let closed = self.broker.close_channel(channel);
@@ -86,20 +113,16 @@ impl Model {
                     // An error is heard as an event.
                     let _ = self.broker.publish(channel, publish(message, names));
                 }
-                self.reply = Reply::Done;
             }
             Op::Settle {
                 target,
                 verb,
                 multiple,
-            } => {
-                self.settle(slot, channel, target, *verb, *multiple);
-                self.reply = Reply::Done;
-            }
+            } => self.settle(slot, channel, target, *verb, *multiple),
             _ => self.reply = self.ask(slot, channel, op, names),
         }
         self.listen();
-        vec![self]
+        self
     }
 
     /// The connection is over, by its own side's doing.
@@ -111,20 +134,35 @@ impl Model {
         }
     }
 
-    /// The rule of a cut: of what was on its way the broker has read a part from the front.
-    fn cut(self, slot: usize, channel: ChanId, unheard: &[Numbered], names: &Names) -> Vec<Self> {
-        let courses = (0..=unheard.len()).rev().map(|arrived| {
-            let mut course = self.clone();
-            for message in &unheard[..arrived] {
-                let _ = course.broker.publish(channel, publish(message, names));
+    /// The rule of a cut: of what was on its way the broker has read a part from the front, and
+    /// the connection's channels end in any order.
+    fn cut(self, slot: usize, unheard: &[Numbered], names: &Names) -> Vec<Self> {
+        let Some(channel) = self.channels[slot] else {
+            return vec![self];
+        };
+        let mut courses = Vec::new();
+        for arrived in (0..=unheard.len()).rev() {
+            for other_first in [false, true] {
+                let other = self.other_channel(slot);
+                if other_first && other.is_none() {
+                    continue;
+                }
+                let mut course = self.clone();
+                if let Some(other) = other.filter(|_| other_first) {
+                    course.broker.sever_channel(other);
+                }
+                for message in &unheard[..arrived] {
+                    let _ = course.broker.publish(channel, publish(message, names));
+                }
+                course.broker.sever_channel(channel);
+                course.broker.sever(channel.conn);
+                course.forget(slot);
+                course.reply = Reply::Done;
+                course.listen();
+                courses.push(course);
             }
-            course.broker.sever(channel.conn);
-            course.forget(slot);
-            course.reply = Reply::Done;
-            course.listen();
-            course
-        });
-        courses.collect()
+        }
+        courses
     }
 
     fn settle(

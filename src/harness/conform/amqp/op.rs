@@ -2,10 +2,10 @@
 
 use super::names::{Names, redeclared};
 use super::program::{
-    Again, Binding, ExchangeShape, ExchangeType, Kind, Message, Program, QueueShape, Step, Verb,
-    Which,
+    Again, Binding, ExchangeShape, ExchangeType, Kind, Message, Program, QueueShape, SLOTS, Step,
+    Verb, Which,
 };
-use super::saw::{Clients, Held};
+use super::saw::{Clients, Held, siblings};
 use lapin::types::FieldTable;
 
 /// A message with its number.
@@ -199,6 +199,8 @@ pub(super) fn concrete(
         }
         Step::CloseChannel { .. } => Op::CloseChannel,
         Step::CloseConnection { .. } => Op::CloseConnection,
+        // With consumers on the connection there would be too many courses to tell apart.
+        Step::Cut { chan, .. } if consumes(clients, chan % SLOTS) => Op::Cut(Vec::new()),
         Step::Cut { ref unheard, .. } => Op::Cut(
             unheard
                 .iter()
@@ -225,6 +227,12 @@ pub(super) fn concrete(
         Step::Purge { queue, .. } => Op::Purge(names.queue(queue)),
         Step::Wait => return None,
     })
+}
+
+/// Whether a channel of that connection has a consumer.
+fn consumes(clients: &Clients, slot: usize) -> bool {
+    let mut channels = siblings(slot).filter_map(|slot| clients.slots[slot].as_ref());
+    channels.any(|channel| !channel.consumers.is_empty())
 }
 
 fn declare_exchange(program: &Program, names: &Names, exchange: usize, how: Again) -> Option<Op> {

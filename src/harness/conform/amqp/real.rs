@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::{Duration, Instant};
 
 use lapin::protocol::basic::AMQPProperties;
 use lapin::protocol::{AMQPClass, basic, channel, connection, exchange, queue};
@@ -9,6 +10,7 @@ use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use redeliver_sim::broker::Scope;
 
+use super::PATIENCE;
 use super::names::Names;
 use super::program::{CONNECTIONS, SLOTS, connection_of};
 use super::saw::{Channel, Clients, Event, Letter, What, first_slot, headers, siblings};
@@ -380,39 +382,49 @@ impl Real {
                 self.forget_channel(slot);
             }
         }
-        if exclusive && let Some(wire) = self.forget(0) {
-            wire.close();
+        for connection in 0..CONNECTIONS {
+            if exclusive && let Some(wire) = self.forget(connection) {
+                wire.close();
+            }
         }
-        let mut waiting = 0;
         for name in names.queues().chain([names.missing()]) {
-            let delete = queue::Delete {
+            self.delete(AMQPClass::Queue(queue::AMQPMethod::Delete(queue::Delete {
                 queue: name.as_str().into(),
                 if_unused: false,
                 if_empty: false,
                 nowait: false,
-            };
-            let delete = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
-            self.observer.send(self.observing, delete);
-            waiting += 1;
+            })))?;
         }
         for name in names.exchanges() {
-            let delete = exchange::Delete {
-                exchange: name.as_str().into(),
-                if_unused: false,
-                nowait: false,
-            };
-            let delete = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
-            self.observer.send(self.observing, delete);
-            waiting += 1;
-        }
-        for _ in 0..waiting {
-            let heard = self.observer.read().map_err(lost)?;
-            if matches!(heard.method, AMQPClass::Channel(_)) {
-                return Err(Failure(format!("cannot clean up: {:?}", heard.method)));
-            }
+            self.delete(AMQPClass::Exchange(exchange::AMQPMethod::Delete(
+                exchange::Delete {
+                    exchange: name.as_str().into(),
+                    if_unused: false,
+                    nowait: false,
+                },
+            )))?;
         }
         self.events.clear();
         Ok(())
+    }
+
+    /// Deletes, if necessary in the end: an exclusive queue goes some time after its connection.
+    fn delete(&mut self, delete: AMQPClass) -> Result<(), Failure> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.observer.send(self.observing, delete.clone());
+            let heard = self.observer.read().map_err(lost)?;
+            let AMQPClass::Channel(said) = heard.method else {
+                return Ok(());
+            };
+            let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
+            self.observer.send(self.observing, AMQPClass::Channel(ok));
+            self.observe()?;
+            if Instant::now() > until {
+                return Err(Failure(format!("cannot clean up: {said:?}")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(super) fn close(mut self) {
