@@ -10,19 +10,17 @@ use super::{
 
 impl Broker {
     /// `basic.qos`. With `global` it limits the channel as a whole, otherwise each consumer that
-    /// starts from now on; 0 is no limit.
+    /// starts from now on, and the channel no more (seen on 3.10.8); 0 is no limit.
     pub fn basic_qos(&mut self, chan: ChanId, prefetch: u16, global: bool) -> Result<(), Closed> {
         let channel = self.channel_mut(chan)?;
-        if global {
-            channel.channel_prefetch = prefetch.into();
-            for at in channel.consumers.clone() {
-                if let Some(queue) = self.consumer(at).map(|consumer| consumer.queue) {
-                    self.touch(queue);
-                }
-            }
-            self.run();
-        } else {
+        if !global {
             channel.consumer_prefetch = prefetch.into();
+        }
+        let limit = if global { prefetch.into() } else { 0 };
+        if std::mem::replace(&mut channel.channel_prefetch, limit) != limit {
+            self.take_back(chan);
+            self.touch_consumers_of(chan);
+            self.run();
         }
         Ok(())
     }
@@ -47,6 +45,7 @@ impl Broker {
         let channel = self.channel_mut(chan)?;
         channel.consumers.push(at);
         let prefetch = channel.consumer_prefetch;
+        self.consumer_tags.push(tag.clone());
         self.consumers.push(Some(Consumer {
             chan,
             tag: tag.clone(),
@@ -139,7 +138,12 @@ impl Broker {
         queue.idle_since = now;
         if queue.active == Some(at) {
             let rest = queue.consumers.clone();
-            let first = |at: ConsumerIx| self.consumer(at).map_or(0, |c| c.priority);
+            // A quorum queue takes the next in line whatever its priority (seen on 3.10.8).
+            let quorum = queue.is_quorum();
+            let first = |at: ConsumerIx| match self.consumer(at) {
+                Some(consumer) if !quorum => consumer.priority,
+                _ => 0,
+            };
             let best = rest.iter().map(|&at| first(at)).max();
             let next = rest.into_iter().find(|&at| Some(first(at)) == best);
             self.queue_mut(ix)?.active = next;

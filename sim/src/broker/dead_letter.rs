@@ -108,6 +108,8 @@ impl Broker {
         Message {
             content: Arc::new(content),
             exchange,
+            // A key of the queue's takes the place of all of them (seen on 3.10.8).
+            bcc: message.bcc.filter(|_| key.is_none()),
             routing_key: key.unwrap_or(message.routing_key),
             deaths: Some(deaths),
             ttl_ns: None,
@@ -130,6 +132,7 @@ impl Broker {
                 slot,
                 &copy.routing_key,
                 &copy.content.properties,
+                copy.bcc.as_deref().unwrap_or_default(),
                 &mut targets,
             );
         }

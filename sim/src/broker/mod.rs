@@ -60,7 +60,7 @@ pub use self::{
     },
 };
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use self::{
     channel::{Connection, Consumer},
@@ -85,6 +85,8 @@ pub struct Broker {
     exchanges: Vec<Option<Exchange>>,
     exchange_names: Names<usize>,
     consumers: Vec<Option<Consumer>>,
+    /// Tags of all consumers there ever were: what a cancelled one holds is still sorted by it.
+    consumer_tags: Vec<Arc<str>>,
     connections: Vec<Option<Connection>>,
     /// Copies that left their queue and whose dead-lettering is still to do in this call.
     dying: VecDeque<Dying>,
@@ -116,6 +118,7 @@ impl Broker {
             exchanges: Vec::new(),
             exchange_names: Names::default(),
             consumers: Vec::new(),
+            consumer_tags: Vec::new(),
             connections: Vec::new(),
             dying: VecDeque::new(),
             dirty: VecDeque::new(),

@@ -124,8 +124,9 @@ impl Broker {
         self.ledger.stats.published += 1;
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        self.route(slot, &routing_key, &properties, &mut targets);
-        strip_bcc(&mut properties);
+        let bcc = strip_bcc(&mut properties);
+        let hidden = bcc.as_deref().unwrap_or_default();
+        self.route(slot, &routing_key, &properties, hidden, &mut targets);
         let content = Arc::new(Content { properties, body });
         let ack = if targets.is_empty() {
             self.unroutable(chan, mandatory, exchange, routing_key, content);
@@ -136,6 +137,7 @@ impl Broker {
                 exchange,
                 routing_key,
                 deaths: None,
+                bcc,
                 ttl_ns,
                 position: 0,
                 expires_at: NEVER,
@@ -272,36 +274,37 @@ impl Broker {
         });
     }
 
-    /// Adds the queues that a message reaches, by its key and its `CC` and `BCC` headers. An
-    /// exchange (`None` is the default one) that routes it nowhere hands it to its alternate.
+    /// Adds the queues that a message reaches, by its key and those of its `CC` and `BCC` headers.
+    /// An exchange (`None` is the default one) that routes it nowhere hands it to its alternate.
     pub(super) fn route(
         &self,
         exchange: Option<usize>,
         key: &str,
         properties: &Properties,
+        bcc: &[Arc<str>],
         to: &mut Vec<QueueIx>,
     ) {
-        self.route_key(exchange, key, properties, to);
-        if properties.headers.is_some() {
-            for name in ["CC", "BCC"] {
-                for key in copies(properties, name) {
-                    self.route_key(exchange, &key, properties, to);
-                }
-            }
-        }
+        let cc = match properties.headers {
+            Some(_) => copies(properties, "CC"),
+            None => Vec::new(),
+        };
         let mut tried = Vec::new();
         let mut at = exchange;
-        while to.is_empty()
-            && let Some(slot) = at
-            && !tried.contains(&slot)
-        {
+        loop {
+            self.route_key(at, key, properties, to);
+            for key in cc.iter().chain(bcc) {
+                self.route_key(at, key, properties, to);
+            }
+            let Some(slot) = at.filter(|slot| to.is_empty() && !tried.contains(slot)) else {
+                return;
+            };
             tried.push(slot);
             let alternate = self.exchanges[slot]
                 .as_ref()
                 .and_then(|e| e.alternate.as_deref());
             at = alternate.and_then(|name| self.exchange_names.get(name).copied());
-            if at.is_some() {
-                self.route_key(at, key, properties, to);
+            if at.is_none() {
+                return;
             }
         }
     }
@@ -345,10 +348,11 @@ pub(super) fn copies(properties: &Properties, name: &str) -> Vec<Arc<str>> {
 }
 
 /// Nobody but the broker sees `BCC`.
-fn strip_bcc(properties: &mut Properties) {
-    if properties.header("BCC").is_some() {
-        drop_header(properties, "BCC");
-    }
+fn strip_bcc(properties: &mut Properties) -> Option<Arc<[Arc<str>]>> {
+    properties.header("BCC")?;
+    let keys = copies(properties, "BCC");
+    drop_header(properties, "BCC");
+    Some(keys.into())
 }
 
 pub(super) fn drop_header(properties: &mut Properties, name: &str) {

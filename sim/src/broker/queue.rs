@@ -23,6 +23,8 @@ pub(super) struct Message {
     pub(super) exchange: Arc<str>,
     pub(super) routing_key: Arc<str>,
     pub(super) deaths: Option<Box<Deaths>>,
+    /// The keys of its `BCC` header, which nobody sees and which route its dead letters, too.
+    pub(super) bcc: Option<Arc<[Arc<str>]>>,
     /// The message's own time to live; the queue's is applied on enqueueing.
     pub(super) ttl_ns: Option<u64>,
     /// Rises along a queue; a classic queue sorts by it.

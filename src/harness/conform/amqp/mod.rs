@@ -184,11 +184,18 @@ impl<'a> Run<'a> {
 
     /// Begins a step on both arms.
     fn begin(&mut self) -> Duration {
-        let now = self.start.elapsed();
         self.real.events.clear();
         for model in &mut self.models {
             model.events.clear();
             model.reply = Reply::Done;
+        }
+        self.advance()
+    }
+
+    /// Moves the time of the models on.
+    fn advance(&mut self) -> Duration {
+        let now = self.start.elapsed();
+        for model in &mut self.models {
             model.broker.set_now(nanos(now).max(model.broker.now() + 1));
             model.listen();
         }
@@ -206,12 +213,29 @@ impl<'a> Run<'a> {
         Ok(Ended::Explained)
     }
 
-    /// Waits until the deadline has passed on both arms.
+    /// Waits until the deadline has passed on both arms, and others that follow too close.
     fn let_pass(&mut self, at: usize, deadline: Duration) -> Result<Ended, Failure> {
-        let due = deadline + self.slowest + LATE;
-        std::thread::sleep(due.saturating_sub(self.start.elapsed()));
         self.begin();
-        self.settle(None, at, "something expires", &Reply::Done)
+        let mut next = Some(deadline);
+        while let Some(deadline) = next {
+            let due = deadline + self.slowest + LATE;
+            std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+            self.advance();
+            let now = self.start.elapsed();
+            next = self.deadline().filter(|&next| next < now + CLEAR);
+        }
+        let ended = self.settle(None, at, "something expires", &Reply::Done)?;
+        Ok(self.if_clear(ended))
+    }
+
+    /// The end of a step, if nothing has expired in the middle of it.
+    fn if_clear(&mut self, ended: Ended) -> Ended {
+        let now = self.start.elapsed();
+        if self.slowest > CLEAR || self.deadline().is_some_and(|deadline| deadline < now) {
+            self.outcome.divergence = None;
+            return Ended::Unclear;
+        }
+        ended
     }
 
     fn step(&mut self, at: usize, slot: usize, op: &Op) -> Result<Ended, Failure> {
@@ -236,11 +260,11 @@ impl<'a> Run<'a> {
         }
         let ended = self.settle(Some(slot), at, &format!("{slot}: {op:?}"), &reply)?;
         let now = self.start.elapsed();
-        self.slowest = self.slowest.max(now.saturating_sub(began));
-        let expired = |deadline: Duration| deadline < now;
-        if self.deadline().is_some_and(expired) || self.slowest > CLEAR {
-            return Ok(Ended::Unclear);
+        if matches!(ended, Ended::Explained) {
+            // One that diverges takes as long as there is patience.
+            self.slowest = self.slowest.max(now.saturating_sub(began));
         }
+        let ended = self.if_clear(ended);
         let closed = |what: &What| matches!(what, What::Closed { .. });
         let failed = self.real.events.iter().any(|event| closed(&event.what));
         if let (Ended::Explained, Some(name), false) = (&ended, name, failed) {
@@ -311,12 +335,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Ready messages and consumers of what the model says is there.
+    /// Ready messages and consumers of what the model says is there, and whether what goes by
+    /// itself is gone.
     fn counts(&mut self) -> Result<BTreeMap<String, Count>, Failure> {
         let mut counts = BTreeMap::new();
         for (name, shape) in self.names.queues().zip(&self.program.queues) {
             let there = self.models.iter().any(|model| model.count(&name).is_some());
-            if there && !shape.exclusive {
+            let transient = shape.exclusive || shape.auto_delete;
+            if (there && !shape.exclusive) || (!there && transient) {
                 let count = self.real.count(&name)?;
                 counts.insert(name, count);
             }

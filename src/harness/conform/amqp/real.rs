@@ -364,11 +364,12 @@ impl Real {
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) => {
                 Ok(Some((ok.message_count, ok.consumer_count)))
             }
-            AMQPClass::Channel(channel::AMQPMethod::Close(_)) => {
+            AMQPClass::Channel(channel::AMQPMethod::Close(close)) => {
                 let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
                 self.observer.send(self.observing, AMQPClass::Channel(ok));
                 self.observe()?;
-                Ok(None)
+                // 404, or 405 for one that is another's.
+                Ok((close.reply_code != 404).then_some((0, 0)))
             }
             other => Err(Failure(format!("{name} cannot be counted: {other:?}"))),
         }
