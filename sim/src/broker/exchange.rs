@@ -11,13 +11,14 @@ use super::{
     types::{ExchangeKind, Properties},
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Binding {
     pub(super) queue: QueueIx,
     pub(super) key: Arc<str>,
     pub(super) arguments: FieldTable,
 }
 
+#[derive(Clone)]
 pub(super) struct Exchange {
     pub(super) name: Arc<str>,
     pub(super) kind: ExchangeKind,

@@ -117,7 +117,7 @@ impl Stats {
 }
 
 /// Counters and the list of losses, bounded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     pub(super) stats: Stats,
     pub(super) losses: Vec<Loss>,

@@ -2,8 +2,8 @@
 
 use super::{
     Broker, ChanId, Closed, ConnId, LossReason, Output, RestartKind, Scope,
-    channel::{Channel, Connection},
-    queue::{GiveBack, Message, QueueIx},
+    channel::{Channel, Connection, Unacked},
+    queue::{GiveBack, Message, Queue, QueueIx},
 };
 
 fn closed(scope: Scope, code: u16, text: String) -> Closed {
@@ -78,6 +78,12 @@ impl Broker {
         self.drop_channel(chan);
         self.run();
         Ok(())
+    }
+
+    /// Ends a channel as it ends when its connection is lost. The channels of a connection are
+    /// processes of their own and end in any order; [`Broker::sever`] takes them by number.
+    pub fn sever_channel(&mut self, chan: ChanId) {
+        self.drop_channel(chan);
     }
 
     /// Closes a connection in order.
@@ -168,8 +174,26 @@ impl Broker {
         }
     }
 
+    /// Seen on 3.10.8: a quorum queue takes back what one consumer held after the other, in the
+    /// order of their tags; deliveries to `get` have their numbers for tags.
     fn give_all_back(&mut self, mut outstanding: super::channel::Outstanding) {
-        while let Some(unacked) = outstanding.take_up_to(u64::MAX) {
+        let mut all = Vec::new();
+        let held: Vec<u64> = outstanding.iter().map(|(tag, _)| tag).collect();
+        for tag in held {
+            let unacked = outstanding.take(tag);
+            all.extend(unacked.map(|unacked| (tag, unacked)));
+        }
+        let first = all.first().and_then(|(_, unacked)| unacked.consumer);
+        if first.is_none() || all.iter().any(|(_, unacked)| unacked.consumer != first) {
+            let quorum =
+                |unacked: &Unacked| self.queue(unacked.queue).is_some_and(Queue::is_quorum);
+            all.sort_by_cached_key(|(tag, unacked)| match unacked.consumer {
+                _ if !quorum(unacked) => String::new(),
+                Some(at) => self.consumer_tag(at).to_string(),
+                None => tag.to_string(),
+            });
+        }
+        for (_, unacked) in all {
             if let Some(queue) = self.queue_mut(unacked.queue) {
                 queue.unacked -= 1;
                 self.give_back(unacked.queue, unacked.message, GiveBack::Loss);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::hash::QuickMap;
 
 /// Names to values; deliberately without an iterator.
+#[derive(Clone)]
 pub(super) struct Names<V>(QuickMap<Arc<str>, V>);
 
 impl<V> Default for Names<V> {
