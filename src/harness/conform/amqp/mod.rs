@@ -228,7 +228,8 @@ impl<'a> Run<'a> {
         Ok(self.if_clear(ended))
     }
 
-    /// The end of a step, if nothing has expired in the middle of it.
+    /// The end of a step, if nothing has expired in the middle of it. What will never be
+    /// explained needs no clear time.
     fn if_clear(&mut self, ended: Ended) -> Ended {
         let now = self.start.elapsed();
         if self.slowest > CLEAR || self.deadline().is_some_and(|deadline| deadline < now) {
@@ -288,7 +289,9 @@ impl<'a> Run<'a> {
         operation: &str,
         reply: &Reply,
     ) -> Result<Ended, Failure> {
+        let expiry = self.deadline().map(|deadline| self.start + deadline);
         let until = Instant::now() + PATIENCE;
+        let until = expiry.map_or(until, |expiry| expiry.min(until));
         let (mut quiet, mut rounds, mut pause) = (None, 0, Duration::from_micros(500));
         // Several courses differ in what is still on its way from a channel that is gone.
         let hold = if self.models.len() > 1 {
@@ -324,7 +327,6 @@ impl<'a> Run<'a> {
             if never || Instant::now() > until {
                 let mixed = |model: &Model| model.broker.last_mixed_ns().is_some();
                 if self.models.iter().any(mixed) {
-                    eprintln!("MIXED");
                     return Ok(Ended::Mixed);
                 }
                 self.diverged(at, operation, reply, counts);
