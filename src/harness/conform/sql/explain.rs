@@ -98,8 +98,15 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(mut self, program: &Program, seen: &[Seen]) -> Option<Divergence> {
+        let mut ended = vec![false; program.impatient.len()];
         for (step, ((at, op), real)) in program.all_steps().zip(seen).enumerate() {
-            let model = self.step(step, at, op, real);
+            let over = program.is_over(step, op);
+            let model = if over && ended[at] {
+                Seen::default()
+            } else {
+                ended[at] = over && !self.model.waits(at);
+                self.step(step, at, op, real)
+            };
             if model != *real {
                 return Some(Divergence {
                     step,

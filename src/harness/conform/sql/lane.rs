@@ -86,19 +86,17 @@ impl Lane {
         // A truncated table has new files, which takes longer than to delete a few rows; but dead
         // rows are not to pile up.
         let empty = if anew {
-            "truncate a, b"
+            "truncate a, b; select setval('numbers', 1, false)"
         } else {
-            "delete from a; delete from b"
+            "delete from a; delete from b; select setval('numbers', 1, false)"
         };
         control
             .execute(sqlx::raw_sql(empty))
             .await
             .map_err(failed)?;
-        let mut run = sqlx::query("select setval('numbers', 1, false)");
-        control.execute(run).await.map_err(failed)?;
         for start in &program.rows {
             let text = format!("insert into {} values ($1, $2, $3)", start.table.name());
-            run = sqlx::query(AssertSqlSafe(text))
+            let run = sqlx::query(AssertSqlSafe(text))
                 .bind(start.id)
                 .bind(start.v)
                 .bind(start.u());

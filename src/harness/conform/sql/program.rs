@@ -238,10 +238,15 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
+    /// Whether that step is one of those that end all transactions.
+    pub(super) fn is_over(&self, step: usize, op: Op) -> bool {
+        step >= self.steps.len() && op == Op::Rollback
+    }
+
     /// The steps, and those that end and compare everything.
     pub(super) fn all_steps(&self) -> impl Iterator<Item = (usize, Op)> {
         let sessions = self.impatient.len();
-        // Each round lets at least one more session go on.
+        // Each round lets at least one more session go on; one that has had its turn is left out.
         let ends = (0..sessions * sessions).map(move |n| (n % sessions, Op::Rollback));
         let hears = (0..sessions).map(|session| (session, Op::Hear));
         let reads = [
@@ -273,7 +278,11 @@ fn name() -> impl Strategy<Value = Option<i64>> + Clone {
 }
 
 fn below() -> impl Strategy<Value = i64> + Clone {
-    prop_oneof![2 => Just(9_i64), 1 => 1..3_i64]
+    prop_oneof![1 => Just(9_i64), 1 => 1..4_i64]
+}
+
+fn channel() -> impl Strategy<Value = usize> + Clone {
+    prop_oneof![3 => Just(0_usize), 1 => Just(CHANNELS - 1)]
 }
 
 fn statement() -> impl Strategy<Value = Op> {
@@ -300,10 +309,10 @@ fn statement() -> impl Strategy<Value = Op> {
             Op::LockSome { table, by_v, limit, wait }
         }),
         1 => Just(Op::Next),
-        2 => (0..CHANNELS).prop_map(Op::Notify),
-        1 => (0..CHANNELS).prop_map(Op::Listen),
-        1 => (0..CHANNELS).prop_map(Op::Unlisten),
-        1 => Just(Op::Hear),
+        3 => channel().prop_map(Op::Notify),
+        1 => channel().prop_map(Op::Listen),
+        1 => channel().prop_map(Op::Unlisten),
+        3 => Just(Op::Hear),
         2 => (1..3_i64).prop_map(Op::Advisory),
         1 => (1..3_i64).prop_map(Op::TryAdvisory),
     ]
@@ -344,20 +353,118 @@ fn start() -> impl Strategy<Value = Vec<Start>> {
     })
 }
 
+/// A few steps of a program. Single ones alone would seldom meet at the same row.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    One(usize, Op),
+    /// One session begins and touches a row, another wants it, perhaps something happens, and
+    /// the first ends.
+    Clash {
+        first: usize,
+        other: usize,
+        ops: [Op; 2],
+        between: Option<(usize, Op)>,
+        end: Op,
+    },
+}
+
+impl Part {
+    fn steps(self, sessions: usize) -> Vec<(usize, Op)> {
+        match self {
+            Self::One(session, op) => vec![(session % sessions, op)],
+            Self::Clash {
+                first,
+                other,
+                ops,
+                between,
+                end,
+            } => {
+                let first = first % sessions;
+                let other = (first + 1 + other % (sessions - 1)) % sessions;
+                let mut steps = vec![(first, Op::Begin), (first, ops[0]), (other, ops[1])];
+                steps.extend(between.map(|(session, op)| (session % sessions, op)));
+                steps.push((first, end));
+                steps
+            }
+        }
+    }
+}
+
+/// Statements about one row, which [`at`] names.
+fn about_a_row() -> impl Strategy<Value = Op> {
+    let (table, id) = (Table::A, 1);
+    let change = prop_oneof![
+        3 => Just(Change::Add),
+        1 => Just(Change::Zero),
+        2 => name().prop_map(Change::Name)
+    ];
+    let update = (change, below());
+    prop_oneof![
+        5 => update.prop_map(move |(change, below)| Op::Update { table, id, change, below }),
+        2 => below().prop_map(move |below| Op::Delete { table, id, below }),
+        2 => (name(), any::<bool>())
+            .prop_map(move |(u, or_nothing)| Op::Insert { table, id, u, or_nothing }),
+        1 => name().prop_map(move |u| Op::Upsert { table, id, u }),
+        1 => Just(Op::Lock { table, id }),
+        2 => (any::<bool>(), 1..4_i64, prop_oneof![2 => Just(Wait::Block), 1 => Just(Wait::Skip)])
+            .prop_map(move |(by_v, limit, wait)| Op::LockSome { table, by_v, limit, wait }),
+    ]
+}
+
+fn at(mut op: Op, (in_table, row): (Table, i64)) -> Op {
+    match &mut op {
+        Op::Insert { table, id, .. }
+        | Op::Upsert { table, id, .. }
+        | Op::Update { table, id, .. }
+        | Op::Delete { table, id, .. }
+        | Op::Lock { table, id } => (*table, *id) = (in_table, row),
+        Op::LockSome { table, .. } => *table = in_table,
+        _ => {}
+    }
+    op
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    let end = prop_oneof![3 => Just(Op::Commit), 1 => Just(Op::Rollback), 1 => Just(Op::Cut)];
+    let between = prop::option::of((0..SESSIONS, op()));
+    let who = (0..SESSIONS, 0..SESSIONS);
+    let ops = (about_a_row(), about_a_row());
+    let clash = (who, (table(), id()), ops, between, end);
+    let clash = clash.prop_map(|((first, other), row, ops, between, end)| Part::Clash {
+        first,
+        other,
+        ops: [at(ops.0, row), at(ops.1, row)],
+        between,
+        end,
+    });
+    prop_oneof![
+        5 => (0..SESSIONS, op()).prop_map(|(session, op)| Part::One(session, op)),
+        1 => clash,
+    ]
+}
+
 /// All programs.
 pub(super) fn programs() -> BoxedStrategy<Program> {
-    // Most sessions begin with BEGIN, or there would be few locks to wait for.
-    let client = (prop::bool::weighted(0.07), prop::bool::weighted(0.7));
+    // Most sessions begin with BEGIN, or there would be few locks to wait for; some listen.
+    let client = (
+        prop::bool::weighted(0.07),
+        prop::bool::weighted(0.6),
+        prop::bool::weighted(0.4),
+    );
     let clients = prop::collection::vec(client, 2..=SESSIONS);
-    let steps = prop::collection::vec((0..SESSIONS, op()), 1..28);
-    (start(), clients, steps)
-        .prop_map(|(rows, clients, steps)| {
-            let begun = clients.iter().enumerate().filter(|(_, client)| client.1);
-            let begins = begun.map(|(session, _)| (session, Op::Begin));
-            let rest = steps.into_iter().map(|(n, op)| (n % clients.len(), op));
+    let parts = prop::collection::vec(part(), 1..20);
+    (start(), clients, parts)
+        .prop_map(|(rows, clients, parts)| {
+            let numbers = || clients.iter().enumerate();
+            let listens = numbers().filter(|(_, client)| client.2);
+            let begins = numbers().filter(|(_, client)| client.1);
+            let opening = listens
+                .map(|(session, _)| (session, Op::Listen(0)))
+                .chain(begins.map(|(session, _)| (session, Op::Begin)));
+            let rest = parts.iter().flat_map(|part| part.steps(clients.len()));
             Program {
                 rows,
-                steps: begins.chain(rest).collect(),
+                steps: opening.chain(rest).collect(),
                 impatient: clients.iter().map(|client| client.0).collect(),
             }
         })

@@ -74,7 +74,13 @@ impl Real {
             }
         }
         let mut seen = Vec::new();
-        for (at, op) in program.all_steps() {
+        let mut ended = vec![false; program.impatient.len()];
+        for (step, (at, op)) in program.all_steps().enumerate() {
+            if program.is_over(step, op) && ended[at] {
+                seen.push(Seen::default());
+                continue;
+            }
+            ended[at] = program.is_over(step, op) && matches!(self.clients[at], Client::Idle(_));
             seen.push(self.step(program, at, op).await?);
         }
         Ok(seen)

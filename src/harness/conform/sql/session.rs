@@ -27,13 +27,12 @@ impl Session {
 
     /// As if new, with a time-out of its own.
     pub(super) async fn reset(&mut self, impatient: bool) -> Result<(), Failure> {
-        self.simple("unlisten *").await.map_err(failed)?;
-        let lock_timeout = if impatient { "30" } else { "0" };
-        sqlx::query("select set_config('lock_timeout', $1, false)")
-            .bind(lock_timeout)
-            .execute(&mut self.connection)
-            .await
-            .map_err(failed)?;
+        let text = if impatient {
+            "unlisten *; set lock_timeout = 30"
+        } else {
+            "unlisten *; set lock_timeout = 0"
+        };
+        self.simple(text).await.map_err(failed)?;
         while self.connection.next_buffered().is_some() {}
         Ok(())
     }
