@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{Lines, Scenario, Servers, common, errors, redeliver};
 
@@ -80,7 +80,8 @@ fn a_ctrl_c_ends_a_run_with_what_is_known_and_leaves_nothing_behind() {
     assert_eq!(lines.one("summary")["interrupted"], true);
     assert_eq!(lines.name(), name);
     servers.assert_clean(&[name]);
-    assert!(took < common::BOUND, "it took {took:?} to stop");
+    // Clients that still have something to send are not waited for.
+    assert!(took < Duration::from_secs(20), "it took {took:?} to stop");
 }
 
 /// Asserts that a run ends because of its surroundings, says which, and keeps the password.

@@ -151,10 +151,14 @@ impl Crew {
         });
     }
 
-    /// Stops all politely, then for good.
+    /// Stops all politely, then for good. Clients have nothing in hand that they could end: one
+    /// that still waits to send is told no more.
     pub(super) async fn stop(&self, drain: Duration) {
         let processes = self.processes.lock().await;
         for process in processes.iter() {
+            if process.name.starts_with("client-") {
+                process.env.crash().await;
+            }
             process.env.request_stop();
         }
         let idle = || processes.iter().all(|process| process.env.is_idle());

@@ -115,9 +115,17 @@ impl Servers {
         )
     }
 
-    async fn set_up(&self, plan: &Plan) -> Result<(), LiveError> {
-        self.store.migrate().await?;
-        Ok(self.rabbit().declare(&plan.topology).await?)
+    /// Makes the tables. After an error there are none, but where it is in doubt.
+    async fn make_tables(&self) -> Result<(), StoreError> {
+        let made = self.store.migrate().await;
+        if made.is_err() {
+            if matches!(made, Err(StoreError::InDoubt(_))) {
+                // The first error tells more than this one could.
+                let _ = self.store.drop_schema().await;
+            }
+            self.store.close().await;
+        }
+        made
     }
 
     /// Removes all that the run made; says what it could not remove.
@@ -198,13 +206,14 @@ async fn run<L: Workload>(
         .check()
         .map_err(|error| LiveError::Other(error.to_string()))?;
     let servers = Servers::connect(scenario, options, &plan)?;
-    let played = match servers.set_up(&plan).await {
+    servers.make_tables().await?;
+    let played = match servers.rabbit().declare(&plan.topology).await {
         Ok(()) => {
             let kit = Kit::start(workload, scenario, options, &servers);
             let played = play(workload, scenario, options, &plan, &kit).await;
             played.map(|played| (kit, played))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
     // Always: nothing of this run may stay behind.
     let left_behind = servers.clean_up(&plan).await;
