@@ -15,7 +15,7 @@ impl Scenario {
     /// This scenario with all durations divided by its `time-scale`, down to a millisecond, and
     /// a scale of 1.
     ///
-    /// What real servers need for themselves is not shortened below [`CONFIRM`] and [`LEASE`].
+    /// What real servers need for themselves is not shortened below `CONFIRM` and `LEASE`.
     /// Retention of old rows and the horizon of redrives are left as they are: nothing waits for
     /// them, and shortening them would only make duplicates unknown again.
     #[must_use]
