@@ -57,7 +57,7 @@ impl Names {
 
     /// The delay exchange and queue of a rung.
     pub fn delay(&self, rung: Duration) -> Arc<str> {
-        Arc::from(format!("{}.delay.{}", self.namespace, rung.as_millis()))
+        self.within("delay.", &rung.as_millis().to_string())
     }
 
     /// A name without the namespace.
