@@ -8,17 +8,17 @@ use redeliver::rabbitmq::probe::{ExchangeSpec, Probe};
 
 use super::{Channel, KINDS, Lab, body, code, message, table, to_queue, word};
 
-crate::cases!(amqp:
-    an_alternate_exchange_takes_what_finds_no_queue,
+crate::cases!(amqp "Exchanges, exclusive queues":
+    an_alternate_exchange_takes_what_finds_no_queue [classic quorum],
     an_alternate_exchange_that_is_missing_takes_nothing,
     an_internal_exchange_refuses_clients_with_403,
     an_exchange_is_asked_for_without_being_made,
-    a_name_that_begins_with_amq_is_refused_with_403,
-    the_default_exchange_can_be_neither_bound_nor_deleted,
-    a_headers_exchange_matches_all_or_any,
-    a_deleted_exchange_takes_no_more_messages,
-    more_routing_keys_stand_in_headers,
-    a_queue_that_was_deleted_is_no_way_any_more,
+    a_name_that_begins_with_amq_is_refused_with_403 [classic],
+    the_default_exchange_can_be_neither_bound_nor_deleted [classic],
+    a_headers_exchange_matches_all_or_any [classic],
+    a_deleted_exchange_takes_no_more_messages [classic],
+    more_routing_keys_stand_in_headers [classic quorum],
+    a_queue_that_was_deleted_is_no_way_any_more [classic quorum],
     an_exclusive_queue_is_for_its_connection_only,
     an_exclusive_queue_goes_with_its_connection,
 );

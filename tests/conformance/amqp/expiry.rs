@@ -7,15 +7,15 @@ use redeliver::rabbitmq::probe::Probe;
 use super::{Arguments, Channel, Consumer, KINDS, Lab, body, code, number, to_queue, word};
 use crate::lab::bounded;
 
-crate::cases!(amqp:
-    a_message_expires_only_at_the_head_of_its_queue,
-    the_shorter_of_two_times_to_live_counts,
-    a_time_to_live_that_is_no_number_is_refused_with_406,
-    a_message_that_expired_in_a_consumers_hands_is_dead_once_it_is_back,
-    a_message_without_time_reaches_a_consumer_that_waits,
-    a_message_without_time_dies_where_nobody_waits,
-    a_dead_letter_has_lost_its_expiration_and_remembers_it,
-    an_expired_message_without_an_address_is_gone,
+crate::cases!(amqp "Time to live":
+    a_message_expires_only_at_the_head_of_its_queue [classic quorum],
+    the_shorter_of_two_times_to_live_counts [classic quorum],
+    a_time_to_live_that_is_no_number_is_refused_with_406 [classic],
+    a_message_that_expired_in_a_consumers_hands_is_dead_once_it_is_back [classic quorum],
+    a_message_without_time_reaches_a_consumer_that_waits [classic quorum],
+    a_message_without_time_dies_where_nobody_waits [classic quorum],
+    a_dead_letter_has_lost_its_expiration_and_remembers_it [classic quorum],
+    an_expired_message_without_an_address_is_gone [classic quorum],
 );
 
 /// Publishes with a time to live of its own.

@@ -6,15 +6,15 @@ use redeliver::rabbitmq::probe::Probe;
 
 use super::{Arguments, Channel, KINDS, Lab, number, word};
 
-crate::cases!(amqp:
-    a_full_queue_drops_its_oldest,
-    a_length_limit_counts_what_is_ready,
-    a_length_limit_counts_bytes,
-    what_is_dropped_for_length_is_dead_lettered,
-    a_requeue_into_a_full_classic_queue_drops_what_came_back,
-    a_requeue_into_a_full_quorum_queue_drops_what_waited,
-    a_purge_drops_what_is_ready_and_not_what_is_held,
-    a_purge_dead_letters_nothing,
+crate::cases!(amqp "Length limits and purge":
+    a_full_queue_drops_its_oldest [classic quorum],
+    a_length_limit_counts_what_is_ready [classic quorum],
+    a_length_limit_counts_bytes [classic quorum],
+    what_is_dropped_for_length_is_dead_lettered [classic quorum],
+    a_requeue_into_a_full_classic_queue_drops_what_came_back [classic],
+    a_requeue_into_a_full_quorum_queue_drops_what_waited [quorum],
+    a_purge_drops_what_is_ready_and_not_what_is_held [classic quorum],
+    a_purge_dead_letters_nothing [classic quorum],
 );
 
 async fn a_full_queue_drops_its_oldest<A: Amqp, E: Env>(lab: Lab<A, E>) {

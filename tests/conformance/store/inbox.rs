@@ -11,7 +11,7 @@ use redeliver::ports::{Env, Scope, Timestamp};
 use super::{Account, Database, LONG, Lab, SHORT, account, is_refused};
 use crate::lab::{eventually, spawn};
 
-crate::cases!(store:
+crate::cases!(store "Inbox":
     opening_gives_a_fresh_row_once,
     every_state_comes_back_as_it_was_saved,
     opening_waits_for_who_holds_the_row,

@@ -8,7 +8,7 @@ use redeliver::ports::{Env, Scope};
 use super::{Account, Database, Lab, account, is_refused, outgoing};
 use crate::lab::{Task, spawn};
 
-crate::cases!(store:
+crate::cases!(store "Sessions and locks":
     an_insert_waits_for_an_uncommitted_rival_and_then_conflicts,
     an_insert_waits_for_an_uncommitted_rival_and_then_succeeds,
     a_locked_row_is_waited_for_and_read_as_it_was_left,
