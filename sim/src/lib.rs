@@ -27,6 +27,7 @@ mod process;
 mod seam;
 pub mod service;
 pub mod sql;
+mod strike;
 mod timer;
 pub mod trace;
 mod world;

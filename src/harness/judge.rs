@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use redeliver_sim::fault::Rule;
 use redeliver_sim::trace::Entry;
 
 use crate::harness::checkers::{self, View};
@@ -24,6 +25,10 @@ pub struct Measured {
     pub virtual_ns: u64,
     /// Faults that struck.
     pub faults: Vec<(&'static str, u64)>,
+    /// Whether strikes and trace were kept.
+    pub recorded: bool,
+    /// Every strike as a rule of its own, if recorded.
+    pub strikes: Vec<Rule>,
     /// Trace hash.
     pub hash: u64,
     /// The trace, if recorded.
@@ -93,6 +98,11 @@ pub fn result<L: Workload>(
         virtual_ns: measured.virtual_ns,
         faults: measured.faults,
         mechanisms,
+        strikes: measured.strikes,
+        requests: match measured.recorded {
+            true => plan.requests.iter().map(|r| r.key.clone()).collect(),
+            false => Vec::new(),
+        },
         hash: measured.hash,
         trace: measured.trace,
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use redeliver_sim::fault::Rule;
+
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
 use crate::pipeline::topology::QueueType;
@@ -35,6 +37,11 @@ pub struct RunResult {
     pub faults: Vec<(&'static str, u64)>,
     /// What caused second pick-ups.
     pub mechanisms: Vec<(&'static str, u64)>,
+    /// Every strike of a rule as a rule that strikes that call again and no other; empty unless
+    /// recorded.
+    pub strikes: Vec<Rule>,
+    /// The keys of the requests, in the order of their times; empty unless recorded.
+    pub requests: Vec<Arc<str>>,
     /// Hash over the whole trace.
     pub hash: u64,
     /// The trace; empty unless recorded.

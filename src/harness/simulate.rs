@@ -103,6 +103,8 @@ pub fn simulate_built<L: Workload, B: Build>(
             .iter()
             .map(|(kind, n)| (kind.as_str(), *n))
             .collect(),
+        recorded: record,
+        strikes: outcome.strikes,
         hash: outcome.hash,
         trace: outcome.trace,
         panics: outcome.panics,
