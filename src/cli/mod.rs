@@ -13,6 +13,7 @@ mod replay;
 mod run;
 mod scenarios;
 mod schema;
+mod shrink;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -43,6 +44,7 @@ enum Command {
     Replay(replay::Args),
     Run(run::Args),
     Conform(conform::Args),
+    Shrink(shrink::Args),
     Planted(planted::Args),
     Scenarios(scenarios::Args),
     Schema(schema::Args),
@@ -88,6 +90,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Run(args) => run::run(&args, &context),
         Command::Conform(args) => conform::conform(&args, &context),
+        Command::Shrink(args) => shrink::run(&args, &context),
         Command::Planted(args) => planted::planted(&args),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),

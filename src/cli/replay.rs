@@ -6,26 +6,31 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use redeliver_sim::fault::Rule;
 use serde_json::json;
 
 use super::out::{self, Out};
-use super::{Context, Format};
+use super::{Context, Format, USAGE};
+use crate::harness::explore::{Outcome, compare};
 use crate::harness::report::human::{short, time};
 use crate::harness::report::{self, story};
 use crate::harness::run::RunResult;
-use crate::harness::scenario::Scenario;
+use crate::harness::scenario::{Capsule, Scenario};
 use crate::harness::verdict::{AnomalyKind, Verdict};
 
 /// Run one seed of a scenario again, with its trace
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A capsule is held against what was kept: reproduced, fixed, or changed into another anomaly.
+Where the code has changed since, the first line that differs is named.
+
 Exit codes: 1 reproduced, 0 the run is valid now, 3 it came out otherwise.")]
 pub(super) struct Args {
-    /// The scenario file
+    /// The scenario file, or a capsule
     scenario: PathBuf,
-    /// The seed: decimal, 0x-hex or a 40-digit commit hash
+    /// The seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's]
     #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
-    seed: u64,
+    seed: Option<u64>,
     /// Print the whole trace, not only the part of the offending message
     #[arg(long)]
     trace: bool,
@@ -62,9 +67,19 @@ pub(super) fn replay(args: &Args, context: &Context) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    out::complain(&format!("{} seed {}", scenario.name, args.seed));
-    let run = (workload.simulate)(&scenario, args.seed, true);
-    let (code, remark) = judge(&run, args.expect);
+    let Some(seed) = args.seed.or(scenario.seed) else {
+        out::complain("which run? Say --seed, as the violation does");
+        return USAGE;
+    };
+    out::complain(&format!("{} seed {seed}", scenario.name));
+    let run = (workload.simulate)(&scenario, seed, true);
+    let kept = scenario.capsule.as_ref();
+    // Another seed than that of the capsule is another run.
+    let kept = kept.filter(|_| args.expect.is_none() && scenario.seed == Some(seed));
+    let (code, remark) = match kept {
+        Some(kept) => judge_capsule(&scenario, kept, &run),
+        None => judge(&run, args.expect),
+    };
     let mut out = Out::default();
     if args.format == Format::Json {
         tell_machines(args, &scenario, &run, code, &mut out);
@@ -108,6 +123,44 @@ fn judge(run: &RunResult, expect: Option<Expected>) -> (u8, String) {
             }
         }
     }
+}
+
+/// The same for a run that was kept.
+fn judge_capsule(scenario: &Scenario, kept: &Capsule, run: &RunResult) -> (u8, String) {
+    let anomaly = kept.anomaly;
+    let (code, mut remark) = match compare(kept, run) {
+        Outcome::Reproduced => (1, format!("reproduced: {anomaly}")),
+        Outcome::ReproducedOtherwise(parted) => {
+            let mut text = format!("reproduced: {anomaly}, by another course of events");
+            if let Some(parted) = parted {
+                let _ = write!(text, "; they part at {parted}");
+            }
+            (1, text)
+        }
+        Outcome::Fixed => (0, format!("fixed: {anomaly} is not seen any more")),
+        Outcome::Changed(kinds) => {
+            let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+            let kinds = kinds.join(", ");
+            (3, format!("changed: {anomaly} was kept, {kinds} is seen"))
+        }
+        Outcome::Inconclusive(why) => (3, format!("inconclusive: {why}")),
+    };
+    let missed = scenario.rules.iter().filter(|rule| {
+        let same = |strike: &Rule| {
+            (strike.kind, strike.call, &strike.subject) == (rule.kind, rule.call, &rule.subject)
+        };
+        !run.strikes.iter().any(same)
+    });
+    let missed: Vec<_> = missed.map(|rule| rule.kind.as_str()).collect();
+    if !missed.is_empty() {
+        let (n, all) = (missed.len(), scenario.rules.len());
+        let _ = write!(
+            remark,
+            "\n{n} of {all} faults found no call to strike: {}",
+            missed.join(", ")
+        );
+    }
+    (code, remark)
 }
 
 fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) -> String {
@@ -171,7 +224,7 @@ fn tell_machines(args: &Args, scenario: &Scenario, run: &RunResult, code: u8, ou
         "seed": run.seed,
         "verdict": run.verdict,
         "because": run.inconclusive,
-        "reproduced": args.expect.map(|_| code == 1),
+        "reproduced": (args.expect.is_some() || scenario.capsule.is_some()).then_some(code == 1),
         "anomalies": run.anomalies,
         "trace_hash": format!("{:016x}", run.hash),
         "messages": run.messages,

@@ -3,10 +3,12 @@
 //! [`pin`] writes down what the seed has decided, fault by fault; [`shrink`](mod@shrink) then takes
 //! away what the anomaly does not need.
 
+mod capsule;
 mod hunt;
 mod pin;
 mod shrink;
 
+pub use capsule::{Divergence, Outcome, capsule, compare, divergence};
 pub use hunt::hunt;
 pub use pin::pin;
 pub use shrink::{Shrunk, Target, shrink};

@@ -48,15 +48,18 @@ const SEAMS: [Seam; 5] = [
     Seam::Start,
 ];
 
-/// Whether calls can be struck as this rule wants it.
+/// Whether calls can be struck as this rule wants it. A pinned strike belongs to the calls of one
+/// seed, which real servers do not repeat.
 fn can_strike(rule: &Rule) -> bool {
-    RULES.contains(&rule.kind) && rule.seam.is_none_or(|seam| SEAMS.contains(&seam))
+    let known = RULES.contains(&rule.kind) && rule.call.is_none();
+    known && rule.seam.is_none_or(|seam| SEAMS.contains(&seam))
 }
 
 /// What a scenario asks for that real servers are not given.
 pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
     let rules = scenario.rules.iter().filter(|rule| !can_strike(rule));
     let rules = rules.map(|rule| match rule.seam {
+        _ if rule.call.is_some() => format!("{} of one call", rule.kind.as_str()),
         Some(seam) if RULES.contains(&rule.kind) => {
             format!("{} at {}", rule.kind.as_str(), seam.as_str())
         }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::capsule::CapsuleTable;
 use super::names::{Mechanism, Name};
 use super::policy::PolicyTable;
 use super::values::{Offset, Seed, Share, Time};
@@ -83,6 +84,8 @@ pub(crate) struct File {
     /// What has to come out.
     #[serde(default)]
     pub(crate) expect: ExpectTable,
+    /// Where this is one failing run that was kept: what came of it when it was found.
+    pub(crate) capsule: Option<CapsuleTable>,
 }
 
 /// Processes.

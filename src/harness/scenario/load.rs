@@ -55,6 +55,8 @@ impl Scenario {
             scenario.services.push(service(name, table, &mut problems));
         }
         scenario.expect = expect(&file.expect, &scenario, &mut problems);
+        let capsule = file.capsule.as_ref();
+        scenario.capsule = capsule.and_then(|capsule| capsule.read(&mut problems));
         if problems.is_empty() {
             Ok(scenario)
         } else {

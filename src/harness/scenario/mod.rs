@@ -3,6 +3,7 @@
 //! [`Scenario::load`] reads a TOML file; a mistake in it is shown with its place, a caret and a
 //! suggestion. What a scenario does not say has the defaults of [`Scenario::new`].
 
+mod capsule;
 mod error;
 mod expect;
 mod fault;
@@ -13,6 +14,7 @@ mod policy;
 mod scale;
 mod schema;
 mod values;
+mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use redeliver_sim::broker::Profile;
 use redeliver_sim::choice::Ppm;
 use redeliver_sim::fault::{Event, Rule};
 
+pub use capsule::Capsule;
 pub use error::ScenarioError;
 pub use expect::Expect;
 pub use load::discover;
@@ -90,6 +93,8 @@ pub struct Scenario {
     pub time_scale: u32,
     /// What has to come out.
     pub expect: Expect,
+    /// Where this is one failing run that was kept: what came of it then.
+    pub capsule: Option<Capsule>,
 }
 
 /// How many requests cannot be handled, chosen by the seed.
@@ -150,6 +155,7 @@ impl Scenario {
             seed: None,
             time_scale: 1,
             expect: Expect::default(),
+            capsule: None,
         }
     }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{Time, TimeOrNever};
+use super::values::{Time, TimeOrNever, format_duration};
 use crate::pipeline::policy::{Check, ConsumerPolicy, Policy, RelayPolicy};
 use crate::pipeline::retry::RetryPolicy;
 
@@ -16,6 +16,8 @@ use crate::pipeline::retry::RetryPolicy;
 trait Value: Copy {
     type In;
     fn value(self) -> Self::In;
+    /// The reverse: how a file says it.
+    fn write(value: Self::In) -> String;
 }
 
 impl Value for Time {
@@ -23,12 +25,18 @@ impl Value for Time {
     fn value(self) -> Duration {
         self.0
     }
+    fn write(value: Duration) -> String {
+        format!("\"{}\"", format_duration(value))
+    }
 }
 
 impl Value for TimeOrNever {
     type In = Option<Duration>;
     fn value(self) -> Option<Duration> {
         self.0
+    }
+    fn write(value: Option<Duration>) -> String {
+        value.map_or_else(|| "\"never\"".to_owned(), Time::write)
     }
 }
 
@@ -38,6 +46,9 @@ macro_rules! plain {
             type In = $type;
             fn value(self) -> $type {
                 self
+            }
+            fn write(value: $type) -> String {
+                value.to_string()
             }
         })*
     };
@@ -60,6 +71,17 @@ macro_rules! table {
                 $(if let Some(value) = &self.$field {
                     policy.$field = value.get_ref().value();
                 })*
+            }
+
+            /// What differs from the pipeline's defaults, as keys and values of a file.
+            fn differences(policy: &$policy) -> Vec<(String, String)> {
+                let usual = <$policy>::default();
+                let mut differences = Vec::new();
+                $(if policy.$field != usual.$field {
+                    let key = stringify!($field).replace('_', "-");
+                    differences.push((key, <$type as Value>::write(policy.$field)));
+                })*
+                differences
             }
 
             fn place(&self, field: &str) -> Option<Range<usize>> {
@@ -156,6 +178,19 @@ pub(crate) struct PolicyTable {
     consumer: ConsumerTable,
     retry: RetryTable,
     broker: CommonTable,
+}
+
+/// The tables of a policy by their names, with what differs from the defaults.
+pub(super) fn differences(policy: &Policy) -> [(&'static str, Vec<(String, String)>); 4] {
+    [
+        ("policy.relay", RelayTable::differences(&policy.relay)),
+        (
+            "policy.consumer",
+            ConsumerTable::differences(&policy.consumer),
+        ),
+        ("policy.retry", RetryTable::differences(&policy.retry)),
+        ("policy.broker", CommonTable::differences(policy)),
+    ]
 }
 
 impl PolicyTable {

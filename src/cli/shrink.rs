@@ -1,0 +1,156 @@
+//! `redeliver shrink`: a failing run with everything taken away that it does not need, as a
+//! capsule.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::out::{self, Out};
+use super::{Context, ENVIRONMENT, Format, USAGE};
+use crate::harness::explore::{Shrunk, Target, capsule, pin, shrink};
+use crate::harness::report::story;
+use crate::harness::scenario::Scenario;
+use crate::harness::verdict::Verdict;
+
+/// Make a failing run small and keep it as a capsule
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A capsule is a scenario file for one run, with its faults named call by call.
+`redeliver replay FILE` runs it again; in scenarios/regressions/ the gate does.
+
+Examples:
+  redeliver shrink scenarios/everything.toml --seed 17
+  redeliver shrink scenarios/everything.toml --seed 17 --output lost-order.toml
+
+Exit codes: 1 the run is violated and was made small, 0 it is valid, 3 inconclusive.")]
+pub(super) struct Args {
+    /// The scenario file, or a capsule to make smaller still
+    scenario: PathBuf,
+    /// The seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's]
+    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    seed: Option<u64>,
+    /// Where the capsule is written [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Give up after so many runs
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    runs: u32,
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> u8 {
+    let (scenario, workload) = match context.load(&args.scenario) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let Some(seed) = args.seed.or(scenario.seed) else {
+        out::complain("which run? Say --seed, as the violation does");
+        return USAGE;
+    };
+    out::complain(&format!("{} seed {seed}", scenario.name));
+    let run = (workload.simulate)(&scenario, seed, true);
+    let Some(anomaly) = story::chosen(&run.anomalies) else {
+        out::complain(&format!(
+            "nothing to make smaller: the run is {}",
+            run.verdict
+        ));
+        return run.verdict.exit_code();
+    };
+    let target = Target::of(anomaly);
+    let before = (
+        run.strikes.len() + scenario.events.len(),
+        run.requests.len(),
+    );
+    let pinned = pin(&scenario, &run);
+    let shrunk = shrink(&workload.simulate, pinned, run, target, args.runs);
+    let kept = capsule(&shrunk, target, &commit());
+    let text = text(&kept, &shrunk, before);
+    let mut out = Out::default();
+    if let Some(path) = &args.output {
+        if let Err(why) = std::fs::write(path, &text) {
+            out::complain(&format!("{}: {why}", path.display()));
+            return ENVIRONMENT;
+        }
+        let (program, path) = (story::quoted(&context.program), path.display().to_string());
+        let replay = format!("{program} replay {}", story::quoted(&path));
+        if args.format == Format::Human {
+            out.text(&story::render(&kept, &shrunk.run, &replay));
+        }
+    } else if args.format == Format::Human {
+        out.text(&text);
+    }
+    if args.format == Format::Json {
+        out.line(&line(&kept, &shrunk, target, before, &text));
+    }
+    out::complain(&summary(&shrunk, before));
+    Verdict::Violated.exit_code()
+}
+
+fn summary(shrunk: &Shrunk, (faults, messages): (usize, usize)) -> String {
+    format!(
+        "{} faults of {faults}, {} messages of {messages}, {} runs{}",
+        shrunk.faults(),
+        shrunk.messages(),
+        shrunk.runs,
+        match shrunk.unfinished {
+            true => "; more may go with a larger --runs",
+            false => "",
+        }
+    )
+}
+
+fn text(kept: &Scenario, shrunk: &Shrunk, before: (usize, usize)) -> String {
+    let found = shrunk.run.anomalies.iter().map(|found| &found.seen).next();
+    let seen = found
+        .map_or("", String::as_str)
+        .replace(char::is_control, " ");
+    format!(
+        "# A failing run, kept by `redeliver shrink`: {}.\n# Seen: {seen}\n{}",
+        summary(shrunk, before),
+        kept.to_toml()
+    )
+}
+
+fn line(
+    kept: &Scenario,
+    shrunk: &Shrunk,
+    target: Target,
+    (faults, messages): (usize, usize),
+    text: &str,
+) -> String {
+    json!({
+        "type": "shrunk",
+        "scenario": kept.name,
+        "seed": shrunk.run.seed,
+        "anomaly": target.kind,
+        "checker": target.checker,
+        "faults": shrunk.faults(),
+        "faults_before": faults,
+        "messages": shrunk.messages(),
+        "messages_before": messages,
+        "runs": shrunk.runs,
+        "unfinished": shrunk.unfinished,
+        "trace_hash": format!("{:016x}", shrunk.run.hash),
+        "capsule": text,
+    })
+    .to_string()
+}
+
+/// The commit of the code under test, as CI or git says; empty where neither does.
+fn commit() -> String {
+    let named = ["GITHUB_SHA", "CI_COMMIT_SHA"];
+    if let Some(commit) = named.iter().find_map(|name| std::env::var(name).ok()) {
+        return commit;
+    }
+    let git = std::process::Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .output();
+    match git {
+        Ok(said) if said.status.success() => {
+            String::from_utf8_lossy(&said.stdout).trim().to_owned()
+        }
+        _ => String::new(),
+    }
+}
