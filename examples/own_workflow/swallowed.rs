@@ -72,6 +72,7 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
+    use redeliver::harness::explore::{Target, pin, shrink};
     use redeliver::harness::report::story;
     use redeliver::harness::run::simulate;
     use redeliver::harness::scenario::Scenario;
@@ -119,6 +120,18 @@ mod tests {
             "README.md, to be brought up to date:\n{printed}"
         );
         assert!(readme.matches(&replay).count() >= 2, "README.md: {replay}");
+        let before = (run.strikes.len(), run.requests.len());
+        let (target, pinned) = (Target::of(found), pin(&scenario, &run));
+        let simulate = |s: &Scenario, seed, record| simulate(&super::Checkout, s, seed, record);
+        let shrunk = shrink(&simulate, pinned, run.clone(), target, 500);
+        assert_eq!(
+            (before, shrunk.faults(), shrunk.messages()),
+            ((9, 20), 1, 1)
+        );
+        let text = shrunk.scenario.to_toml();
+        let fault = text.split_once("[[fault]]").expect("a fault").1;
+        let fault = fault.split_once("lasts").expect("its length").0;
+        assert!(readme.contains(fault), "README.md: {fault}");
         let hash = format!("\"trace_hash\":\"{:016x}\"", run.hash);
         assert!(readme.contains(&hash), "README.md: {hash}");
     }

@@ -9,6 +9,7 @@ use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
 use crate::harness::explore::{Shrunk, Target, capsule, pin, shrink};
 use crate::harness::report::story;
+use crate::harness::run::{Registered, RunResult};
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
 
@@ -51,41 +52,64 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     };
     out::complain(&format!("{} seed {seed}", scenario.name));
     let run = (workload.simulate)(&scenario, seed, true);
-    let Some(anomaly) = story::chosen(&run.anomalies) else {
-        out::complain(&format!(
-            "nothing to make smaller: the run is {}",
-            run.verdict
-        ));
-        return run.verdict.exit_code();
+    let verdict = run.verdict;
+    let Some(kept) = keep(&scenario, &workload, run, args.runs) else {
+        out::complain(&format!("nothing to make smaller: the run is {verdict}"));
+        return verdict.exit_code();
     };
-    let target = Target::of(anomaly);
-    let before = (
-        run.strikes.len() + scenario.events.len(),
-        run.requests.len(),
-    );
-    let pinned = pin(&scenario, &run);
-    let shrunk = shrink(&workload.simulate, pinned, run, target, args.runs);
-    let kept = capsule(&shrunk, target, &commit());
-    let text = text(&kept, &shrunk, before);
     let mut out = Out::default();
     if let Some(path) = &args.output {
-        if let Err(why) = std::fs::write(path, &text) {
+        if let Err(why) = std::fs::write(path, &kept.text) {
             out::complain(&format!("{}: {why}", path.display()));
             return ENVIRONMENT;
         }
         let (program, path) = (story::quoted(&context.program), path.display().to_string());
         let replay = format!("{program} replay {}", story::quoted(&path));
         if args.format == Format::Human {
-            out.text(&story::render(&kept, &shrunk.run, &replay));
+            out.text(&story::render(&kept.scenario, &kept.shrunk.run, &replay));
         }
     } else if args.format == Format::Human {
-        out.text(&text);
+        out.text(&kept.text);
     }
     if args.format == Format::Json {
-        out.line(&line(&kept, &shrunk, target, before, &text));
+        out.line(&line(&kept));
     }
-    out::complain(&summary(&shrunk, before));
+    out::complain(&summary(&kept.shrunk, kept.before));
     Verdict::Violated.exit_code()
+}
+
+/// A run that was made small.
+pub(super) struct Kept {
+    scenario: Scenario,
+    shrunk: Shrunk,
+    target: Target,
+    /// Faults and messages there were.
+    before: (usize, usize),
+    /// The file.
+    pub(super) text: String,
+}
+
+/// Makes a recorded run small; none where nothing is wrong with it.
+pub(super) fn keep(
+    scenario: &Scenario,
+    workload: &Registered,
+    run: RunResult,
+    runs: u32,
+) -> Option<Kept> {
+    let target = Target::of(story::chosen(&run.anomalies)?);
+    let pinned = pin(scenario, &run);
+    let faults = pinned.rules.len() + pinned.events.len();
+    let before = (faults, run.requests.len());
+    let shrunk = shrink(&workload.simulate, pinned, run, target, runs);
+    let scenario = capsule(&shrunk, target, &commit());
+    let text = text(&scenario, &shrunk, before);
+    Some(Kept {
+        scenario,
+        shrunk,
+        target,
+        before,
+        text,
+    })
 }
 
 fn summary(shrunk: &Shrunk, (faults, messages): (usize, usize)) -> String {
@@ -113,16 +137,17 @@ fn text(kept: &Scenario, shrunk: &Shrunk, before: (usize, usize)) -> String {
     )
 }
 
-fn line(
-    kept: &Scenario,
-    shrunk: &Shrunk,
-    target: Target,
-    (faults, messages): (usize, usize),
-    text: &str,
-) -> String {
+fn line(kept: &Kept) -> String {
+    let Kept {
+        scenario,
+        shrunk,
+        target,
+        before: (faults, messages),
+        text,
+    } = kept;
     json!({
         "type": "shrunk",
-        "scenario": kept.name,
+        "scenario": scenario.name,
         "seed": shrunk.run.seed,
         "anomaly": target.kind,
         "checker": target.checker,

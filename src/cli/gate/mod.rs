@@ -4,7 +4,7 @@ mod junit;
 mod pool;
 mod progress;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,13 +14,16 @@ use self::progress::Progress;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::report::{NOT_COVERED, Tally, json, story, table};
+use crate::harness::report::{NOT_COVERED, Tally, Violation, json, story, table};
 use crate::harness::run::Registered;
 use crate::harness::scenario::{Scenario, discover, parse_duration};
-use crate::harness::verdict::Verdict;
+use crate::harness::verdict::{Anomaly, Verdict};
 
 /// Stories told at most: one for each scenario, and no more than this.
 const STORIES: usize = 5;
+
+/// Runs to make a violated seed smaller.
+const SHRINK_RUNS: u32 = 1_000;
 
 /// Run scenarios over many seeds, with a verdict
 #[derive(Debug, clap::Args)]
@@ -50,6 +53,9 @@ pub(super) struct Args {
     /// Also write a JUnit report
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Keep the first violated seed of each scenario there, made small
+    #[arg(long, value_name = "DIR")]
+    capsules: Option<PathBuf>,
 }
 
 pub(super) fn gate(args: &Args, context: &Context) -> u8 {
@@ -79,6 +85,11 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
             &progress,
         );
         stories.push(tell(&tally, workload, &pool, context));
+        if let Some(folder) = args.capsules.as_ref().filter(|_| stories[i].is_some())
+            && let Err(why) = keep(&tally, workload, folder)
+        {
+            out::complain(&why);
+        }
         if args.format == Format::Json {
             tell_machines(&tally, context, &mut out);
         }
@@ -131,19 +142,27 @@ fn load(args: &Args, context: &Context) -> Result<Vec<(Scenario, Registered)>, u
 
 /// Runs in all; none where time decides.
 fn planned(args: &Args, scenarios: &[(Scenario, Registered)]) -> Option<u64> {
-    let each = |scenario: &Scenario| args.seeds.unwrap_or(u64::from(scenario.seeds));
-    let sum = scenarios.iter().map(|(scenario, _)| each(scenario)).sum();
+    let each = scenarios.iter().map(|(scenario, _)| seeds(args, scenario));
+    let sum = each.sum();
     args.duration.is_none().then_some(sum)
 }
 
+/// A capsule is one run: flags that choose seeds are for the others.
 fn first_seed(args: &Args, scenario: &Scenario) -> u64 {
-    args.seed.or(scenario.seed).unwrap_or(1)
+    let asked = args.seed.filter(|_| scenario.capsule.is_none());
+    asked.or(scenario.seed).unwrap_or(1)
+}
+
+fn seeds(args: &Args, scenario: &Scenario) -> u64 {
+    let asked = args.seeds.filter(|_| scenario.capsule.is_none());
+    asked.unwrap_or(u64::from(scenario.seeds))
 }
 
 /// What a scenario gets; of the time that is left, its equal part.
 fn plan(args: &Args, scenario: &Scenario, started: Instant, left: usize) -> Plan {
     match args.duration {
-        None => Plan::Seeds(args.seeds.unwrap_or(u64::from(scenario.seeds))),
+        _ if scenario.capsule.is_some() => Plan::Seeds(1),
+        None => Plan::Seeds(seeds(args, scenario)),
         Some(all) => {
             let rest = all.saturating_sub(started.elapsed());
             let part = rest / u32::try_from(left).unwrap_or(u32::MAX).max(1);
@@ -165,16 +184,20 @@ fn verdict(tallies: &[Tally], interrupted: bool) -> Verdict {
         .fold(least, |worst, tally| worst.and(tally.verdict().0))
 }
 
+/// The first seed that is violated as it was not expected, or else the first.
+fn worst(tally: &Tally) -> Option<&Violation> {
+    let unexpected = |a: &Anomaly| !tally.is_expected(a.kind);
+    let mut all = tally.violations.iter();
+    let found = all.find(|violation| violation.anomalies.iter().any(unexpected));
+    found.or(tally.violations.first())
+}
+
 /// The story of a scenario's first violated seed, run again with recording.
 fn tell(tally: &Tally, workload: &Registered, pool: &Pool, context: &Context) -> Option<String> {
     if tally.verdict().0 != Verdict::Violated {
         return None;
     }
-    let worst = tally
-        .violations
-        .iter()
-        .find(|v| v.anomalies.iter().any(|a| !tally.is_expected(a.kind)))
-        .or(tally.violations.first())?;
+    let worst = worst(tally)?;
     let scenario = &tally.scenario;
     let run = pool.record(scenario, workload, worst.seed);
     let anomaly = story::chosen(&run.anomalies).or(worst.anomalies.first())?;
@@ -193,6 +216,23 @@ fn tell(tally: &Tally, workload: &Registered, pool: &Pool, context: &Context) ->
         ));
     }
     Some(text)
+}
+
+/// The violated run of a story as a capsule in this folder.
+fn keep(tally: &Tally, workload: &Registered, folder: &Path) -> Result<(), String> {
+    let Some(worst) = worst(tally) else {
+        return Ok(());
+    };
+    let run = (workload.simulate)(&tally.scenario, worst.seed, true);
+    let Some(kept) = super::shrink::keep(&tally.scenario, workload, run, SHRINK_RUNS) else {
+        return Ok(());
+    };
+    let path = folder.join(format!("{}-{}.toml", tally.scenario.name, worst.seed));
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&path, kept.text))
+        .map_err(|why| format!("{}: {why}", path.display()))?;
+    out::complain(&format!("kept as {}", path.display()));
+    Ok(())
 }
 
 fn tell_machines(tally: &Tally, context: &Context, out: &mut Out) {

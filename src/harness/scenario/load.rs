@@ -15,6 +15,9 @@ use super::file::{ExpectTable, File, ServiceTable};
 use super::{Poison, Scenario, ServiceOverride};
 use crate::harness::verdict::Verdict;
 
+/// The directory of capsules in a directory of scenarios.
+const REGRESSIONS: &str = "regressions";
+
 impl Scenario {
     /// Reads a scenario file. `workloads` are the names that `workload` may have.
     ///
@@ -66,12 +69,14 @@ impl Scenario {
     }
 }
 
-/// The scenario files at these paths, those of directories in the order of their names.
+/// The scenario files at these paths, those of directories in the order of their names, and then
+/// those of their `regressions`, where capsules are kept.
 ///
 /// # Errors
 /// A sentence for a path that does not exist or a directory without scenarios.
 pub fn discover(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
+    let regressions = |path: &PathBuf| Some(path.join(REGRESSIONS)).filter(|path| path.is_dir());
     for path in paths {
         if !path.is_dir() {
             if !path.exists() {
@@ -90,6 +95,9 @@ pub fn discover(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         }
         found.sort();
         files.append(&mut found);
+        if let Some(kept) = regressions(path) {
+            files.append(&mut discover(&[kept])?);
+        }
     }
     Ok(files)
 }
