@@ -18,7 +18,9 @@ mod lane;
 mod model;
 mod program;
 mod real;
+mod rows;
 mod session;
+mod strategies;
 pub(super) mod waits;
 
 use proptest::prelude::*;
@@ -115,7 +117,7 @@ impl Arm for SqlArm {
     type Program = Program;
 
     fn programs() -> BoxedStrategy<Program> {
-        program::programs()
+        strategies::programs()
     }
 
     async fn open(urls: &Urls, _: usize) -> Result<Self, Failure> {
