@@ -30,6 +30,8 @@ fn run(seed: u64, verdict: Verdict) -> RunResult {
         virtual_ns: 1_900_000_000_000,
         faults: vec![("crash", 12), ("lost-confirm", 1_234), ("pause", 0)],
         mechanisms: vec![("lease expired", 3)],
+        strikes: Vec::new(),
+        requests: Vec::new(),
         hash: 0xdead_beef,
         trace: trace(),
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 use redeliver::harness::checkers;
+use redeliver::harness::explore::{pin, shrink};
 use redeliver::harness::run::RunResult;
 use redeliver::harness::verdict::Verdict;
 use redeliver::planted::{self, Plant};
@@ -93,6 +94,31 @@ plants! {
     a_failure_that_is_acked = "swallow",
     more_work_in_hand_than_workers = "unbounded-prefetch",
     a_dead_letter_lost_on_its_way = "unconfirmed-letter",
+}
+
+/// What is left of a planted bug once everything is gone that it does not need.
+#[test]
+fn a_caught_bug_becomes_small() {
+    for (name, faults, messages) in [
+        ("dual-write", 1, 1),
+        ("no-dedup", 1, 1),
+        ("no-fence", 2, 3),
+        ("kept-claim", 0, 1),
+    ] {
+        let plant = planted::ALL.iter().find(|plant| plant.name == name);
+        let plant = plant.expect("a planted bug of this name");
+        let scenario = (plant.scenario)();
+        let run = (plant.planted)(&scenario, caught(plant).seed, true);
+        let target = plant.target(&run).expect("it is shown again");
+        let shrunk = shrink(&plant.planted, pin(&scenario, &run), run, target, 400);
+        let left = (shrunk.faults(), shrunk.messages());
+        assert_eq!(left, (faults, messages), "{name}: {:#?}", shrunk.scenario);
+        let seed = shrunk.run.seed;
+        let again = (plant.planted)(&shrunk.scenario, seed, false);
+        assert_eq!(again.hash, shrunk.run.hash, "{name}");
+        let shipped = (plant.shipped)(&shrunk.scenario, seed, false);
+        assert_eq!(shipped.verdict, Verdict::Valid, "{name}: {shipped:#?}");
+    }
 }
 
 /// Checkers that no planted bug turns red, and why.

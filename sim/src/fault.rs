@@ -104,6 +104,19 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
     }
 
+    /// Whether a strike of it at a seam takes time.
+    pub const fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::LatePublish
+                | Self::LateDelivery
+                | Self::Pause
+                | Self::SlowStatement
+                | Self::SlowService
+                | Self::SlowStart
+        )
+    }
+
     /// The seams at which a rule of this kind can strike; empty for kinds that happen at a time.
     pub const fn seams(self) -> &'static [Seam] {
         match self {
@@ -207,11 +220,18 @@ pub struct Rule {
     pub subject: Option<Arc<str>>,
     /// Only at this attempt.
     pub attempt: Option<u32>,
+    /// Only the how-manieth call, from 1: of just this process (its whole name) at the seam, about
+    /// just this message and attempt, or about no message where none is named. The rule then
+    /// strikes one call and no other, and the same one in the next build: a strike, pinned.
+    pub call: Option<u32>,
+    /// Whether a crash or a pause comes after the call took effect; `None` leaves it to the draw.
+    pub after: Option<bool>,
     /// From this virtual time on.
     pub from: u64,
     /// Until this virtual time.
     pub until: u64,
-    /// How long, for kinds that last; the draw chooses between half of it and all of it.
+    /// How long, for kinds that last; the draw chooses between half of it and all of it, unless
+    /// the strike is pinned.
     pub lasts: u64,
     /// At most so often in a run.
     pub limit: u32,
@@ -227,6 +247,8 @@ impl Rule {
             process: None,
             subject: None,
             attempt: None,
+            call: None,
+            after: None,
             from: 0,
             until: u64::MAX,
             lasts: 1_000_000_000,

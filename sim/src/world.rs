@@ -10,12 +10,13 @@ use std::task::{Poll, Waker};
 
 use crate::amqp::Net;
 use crate::broker::Profile;
-use crate::choice::{Choices, Key, Site, name, strikes};
+use crate::choice::{Choices, Key, Site, name};
 use crate::executor::{self, Foreign, TaskId, TaskWaker};
-use crate::fault::{Kind, Rule, Seam, Strike};
+use crate::fault::{Kind, Rule, Seam};
 use crate::process::{Process, ProcessId, State, Task};
 use crate::service::Services;
 use crate::sql::Sql;
+use crate::strike::Strikes;
 use crate::timer::Timers;
 use crate::trace::{Entry, Trace, subject_word, word};
 
@@ -97,6 +98,8 @@ pub struct Outcome {
     pub trace: Vec<Entry>,
     /// Faults that struck, by kind.
     pub faults: Vec<(Kind, u64)>,
+    /// Every strike as a rule that strikes that call again, and no other; only if recorded.
+    pub strikes: Vec<Rule>,
     /// Panics of tasks: name of the task and message.
     pub panics: Vec<String>,
     /// Why the run is not repeatable, if it is not.
@@ -147,11 +150,10 @@ pub struct World {
     restart_after: u64,
     on_heal: Vec<crate::timer::Action>,
     id: u64,
-    choices: Choices,
+    pub(crate) choices: Choices,
     trace: Trace,
-    rules: Vec<Vec<(Rule, u32)>>,
-    healed: bool,
-    struck: Vec<u64>,
+    pub(crate) strikes: Strikes,
+    pub(crate) healed: bool,
     tasks: Vec<TaskSlot>,
     free: Vec<u32>,
     ready: BinaryHeap<Reverse<(u64, u64, TaskId)>>,
@@ -176,14 +178,6 @@ const SCHEDULE: Site = Site::new("executor.schedule");
 impl World {
     fn new(options: &Options) -> Self {
         let id = NEXT.replace(NEXT.get() + 1);
-        let mut rules = vec![Vec::new(); Seam::ALL.len()];
-        for rule in &options.rules {
-            for seam in rule.kind.seams() {
-                if rule.seam.is_none_or(|only| only == *seam) {
-                    rules[*seam as usize].push((rule.clone(), 0));
-                }
-            }
-        }
         Self {
             now: 0,
             steps: 0,
@@ -208,9 +202,8 @@ impl World {
                 None => Choices::new(options.seed),
             },
             trace: Trace::new(options.record),
-            rules,
+            strikes: Strikes::new(&options.rules, options.record),
             healed: false,
-            struck: vec![0; Kind::ALL.len()],
             tasks: Vec::new(),
             free: Vec::new(),
             ready: BinaryHeap::new(),
@@ -281,6 +274,7 @@ impl World {
             trace_len: w.trace.count(),
             trace: std::mem::take(&mut w.trace).into_entries(),
             faults: w.faults().collect(),
+            strikes: w.strikes.take_noted(),
             panics: std::mem::take(&mut w.panics),
             unrepeatable: w.unrepeatable.take(),
             stuck: w.stuck,
@@ -299,6 +293,14 @@ impl World {
     }
 
     // ---- tasks ----
+
+    /// Subject and attempt of the current task.
+    pub(crate) fn work(&self) -> (u64, u32) {
+        self.current.map_or((0, 0), |id| {
+            let work = &self.tasks[id.slot as usize].work;
+            (work.subject, work.attempt)
+        })
+    }
 
     pub(crate) fn spawn_in(&mut self, process: ProcessId, label: &str, future: Task) -> TaskId {
         let owner = &self.processes[process.0 as usize];
@@ -442,18 +444,14 @@ impl World {
     /// Says what the current task works on, for keys of choices and for the trace.
     pub fn enter_work(&mut self, subject: &str, attempt: u32) {
         let Some(id) = self.current else { return };
-        let full = self.trace.is_full() || self.has_subject_rules();
+        let full = self.trace.is_full();
+        if full {
+            self.strikes.name(subject);
+        }
         let work = &mut self.tasks[id.slot as usize].work;
         work.subject = if subject.is_empty() { 0 } else { name(subject) };
         work.attempt = attempt;
         work.text = full.then(|| Arc::from(subject));
-    }
-
-    fn has_subject_rules(&self) -> bool {
-        self.rules
-            .iter()
-            .flatten()
-            .any(|(rule, _)| rule.subject.is_some())
     }
 
     // ---- processes ----
@@ -657,94 +655,7 @@ impl World {
         self.timers.act_at(at.max(self.now), Box::new(action));
     }
 
-    // ---- faults ----
-
-    /// Subject and attempt of the current task.
-    pub(crate) fn work(&self) -> (u64, u32) {
-        self.current.map_or((0, 0), |id| {
-            let work = &self.tasks[id.slot as usize].work;
-            (work.subject, work.attempt)
-        })
-    }
-
-    /// Asks whether a fault strikes a call of the current task at `seam`.
-    pub fn strike(&mut self, seam: Seam) -> Option<Strike> {
-        if self.rules[seam as usize].is_empty() || self.healed {
-            return None;
-        }
-        let process = self.current_process()?;
-        let (subject, attempt) = self.work();
-        self.strike_for(seam, process, subject, attempt)
-    }
-
-    /// The same for a given process and message.
-    pub fn strike_for(
-        &mut self,
-        seam: Seam,
-        process: ProcessId,
-        subject: u64,
-        attempt: u32,
-    ) -> Option<Strike> {
-        if self.healed || process.0 == 0 {
-            return None;
-        }
-        let owner = &self.processes[process.0 as usize];
-        let (component, owner_name) = (owner.id ^ (seam as u64), &owner.name);
-        let now = self.now;
-        let mut found = None;
-        for (i, (rule, count)) in self.rules[seam as usize].iter().enumerate() {
-            let applies = (rule.from..rule.until).contains(&now)
-                && *count < rule.limit
-                && rule
-                    .process
-                    .as_ref()
-                    .is_none_or(|p| owner_name.starts_with(&**p))
-                && rule.subject.as_ref().is_none_or(|s| name(s) == subject)
-                && rule.attempt.is_none_or(|a| a == attempt);
-            if !applies {
-                continue;
-            }
-            let value = self.choices.draw(Key {
-                site: rule.site(),
-                component,
-                subject,
-                attempt,
-            });
-            if strikes(value, rule.ppm) {
-                let more = self.choices.pure(&[value]);
-                let lasts = rule.lasts - crate::choice::below(more, rule.lasts / 2 + 1);
-                found = Some((
-                    i,
-                    Strike {
-                        kind: rule.kind,
-                        lasts,
-                        after: more & 1 == 1,
-                    },
-                ));
-                break;
-            }
-        }
-        let (i, strike) = found?;
-        self.rules[seam as usize][i].1 += 1;
-        self.count_fault(strike.kind);
-        self.trace_for(process, "fault", [strike.kind as u64, strike.lasts], || {
-            format!("{} at {}", strike.kind.as_str(), seam.as_str())
-        });
-        Some(strike)
-    }
-
-    /// Counts a fault that struck.
-    pub fn count_fault(&mut self, kind: Kind) {
-        self.struck[kind as usize] += 1;
-    }
-
-    /// Faults that struck so far, by kind, in the order of [`Kind::ALL`].
-    pub fn faults(&self) -> impl Iterator<Item = (Kind, u64)> + '_ {
-        Kind::ALL
-            .iter()
-            .map(|k| (*k, self.struck[*k as usize]))
-            .filter(|(_, n)| *n > 0)
-    }
+    // ---- heal ----
 
     /// Ends all faults: from here on the world is kind.
     pub fn heal(&mut self) {

@@ -8,6 +8,7 @@ mod conform;
 mod gate;
 mod interrupt;
 mod out;
+mod planted;
 mod replay;
 mod run;
 mod scenarios;
@@ -42,6 +43,7 @@ enum Command {
     Replay(replay::Args),
     Run(run::Args),
     Conform(conform::Args),
+    Planted(planted::Args),
     Scenarios(scenarios::Args),
     Schema(schema::Args),
 }
@@ -86,6 +88,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Run(args) => run::run(&args, &context),
         Command::Conform(args) => conform::conform(&args, &context),
+        Command::Planted(args) => planted::planted(&args),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use redeliver_sim::fault::Rule;
 use redeliver_sim::trace::Entry;
 
 use crate::harness::checkers::{self, View};
@@ -24,6 +25,10 @@ pub struct Measured {
     pub virtual_ns: u64,
     /// Faults that struck.
     pub faults: Vec<(&'static str, u64)>,
+    /// Whether strikes and trace were kept.
+    pub recorded: bool,
+    /// Every strike as a rule of its own, if recorded.
+    pub strikes: Vec<Rule>,
     /// Trace hash.
     pub hash: u64,
     /// The trace, if recorded.
@@ -63,8 +68,8 @@ pub fn result<L: Workload>(
         });
     }
     let mechanisms = pickups::mechanisms(view.history);
-    let letters = view.reading.letters.len() as u64;
-    anomalies.extend(scenario.expect.judge(letters, &mechanisms));
+    let dead = view.reading.dead();
+    anomalies.extend(scenario.expect.judge(dead, view.settled, &mechanisms));
     let entries = &view.history.entries;
     let deliveries = entries
         .iter()
@@ -73,6 +78,7 @@ pub fn result<L: Workload>(
     let messages = view.reading.store.outbox.len() as u64;
     let inconclusive = match measured.unrepeatable {
         Some(why) => Some(format!("the run cannot be repeated: {why}")),
+        None if view.stopped => Some("it was stopped before it came to rest".to_owned()),
         None if messages == 0 => Some("no message was accepted".to_owned()),
         None => None,
     };
@@ -92,6 +98,11 @@ pub fn result<L: Workload>(
         virtual_ns: measured.virtual_ns,
         faults: measured.faults,
         mechanisms,
+        strikes: measured.strikes,
+        requests: match measured.recorded {
+            true => plan.requests.iter().map(|r| r.key.clone()).collect(),
+            false => Vec::new(),
+        },
         hash: measured.hash,
         trace: measured.trace,
     }

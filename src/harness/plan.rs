@@ -62,6 +62,9 @@ impl Plan {
             poison: poison.into_iter().collect(),
             killers: killers.into_iter().collect(),
         };
+        if !scenario.only.is_empty() {
+            requests.retain(|request| scenario.only.contains(&request.key));
+        }
         let first = requests
             .first()
             .map(|request| request.draft.event_type.clone());

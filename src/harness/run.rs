@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use redeliver_sim::fault::Rule;
+
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
 use crate::pipeline::topology::QueueType;
@@ -35,6 +37,11 @@ pub struct RunResult {
     pub faults: Vec<(&'static str, u64)>,
     /// What caused second pick-ups.
     pub mechanisms: Vec<(&'static str, u64)>,
+    /// Every strike of a rule as a rule that strikes that call again and no other; empty unless
+    /// recorded.
+    pub strikes: Vec<Rule>,
+    /// The keys of the requests, in the order of their times; empty unless recorded.
+    pub requests: Vec<Arc<str>>,
     /// Hash over the whole trace.
     pub hash: u64,
     /// The trace; empty unless recorded.
@@ -84,6 +91,8 @@ pub struct LiveOptions {
     pub amqp_url: Secret,
     /// URL of the database, with its password.
     pub database_url: Secret,
+    /// Schema in the database, and what all names on the broker begin with; see [`live_name`].
+    pub name: String,
     /// Makes the requests and places the faults.
     pub seed: u64,
     /// In place of the scenario's.
@@ -92,13 +101,25 @@ pub struct LiveOptions {
     pub stop: Arc<AtomicBool>,
 }
 
+/// A name for a real run that no other run has.
+pub fn live_name() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("redeliver_run_{}", &id[..12])
+}
+
 /// What a real run came to.
 #[derive(Clone, Debug)]
 pub struct LiveReport {
+    /// The name under which everything stood on the servers.
+    pub name: String,
     /// As of a simulated run.
     pub result: RunResult,
     /// Faults of the scenario that real servers were not given.
     pub not_given: Vec<String>,
+    /// What could not be removed from the servers, and why.
+    pub left_behind: Option<String>,
+    /// It was ended from outside before it came to rest.
+    pub stopped: bool,
     /// How long it took.
     pub wall: Duration,
 }

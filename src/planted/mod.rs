@@ -12,10 +12,11 @@ use redeliver_sim::choice::Ppm;
 use redeliver_sim::fault::{Kind, Rule, Seam};
 
 use crate::harness::build::{Build, Shipped};
+use crate::harness::explore::Target;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
 use crate::harness::simulate::simulate_built;
-use crate::harness::verdict::AnomalyKind;
+use crate::harness::verdict::{Anomaly, AnomalyKind};
 use crate::harness::workload::Workload;
 
 pub mod bend;
@@ -78,9 +79,15 @@ impl fmt::Debug for Plant {
 impl Plant {
     /// Whether a run shows the bug: an expected anomaly, found by an expected checker.
     pub fn is_shown_by(&self, run: &RunResult) -> bool {
-        run.anomalies.iter().any(|found| {
+        self.target(run).is_some()
+    }
+
+    /// The anomaly by which a run shows the bug.
+    pub fn target(&self, run: &RunResult) -> Option<Target> {
+        let expected = |found: &&Anomaly| {
             self.anomalies.contains(&found.kind) && self.checkers.contains(&found.checker)
-        })
+        };
+        run.anomalies.iter().find(expected).map(Target::of)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What every case needs: tasks, waits with a bound, and the two ways to run one.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
@@ -12,6 +14,7 @@ use redeliver_sim::{Options, World};
 use tokio::sync::oneshot;
 
 pub(crate) use crate::common::BOUND;
+use crate::table::Outcome;
 
 /// Latencies and the order of tasks differ from seed to seed; what a case demands does not.
 const SEEDS: u64 = 6;
@@ -87,6 +90,25 @@ async fn caught<T>(work: impl Future<Output = T>) -> std::thread::Result<T> {
         },
     )
     .await
+}
+
+thread_local! {
+    static KINDS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// A queue of this kind is declared.
+pub(crate) fn saw_kind(kind: &str) {
+    KINDS.with_borrow_mut(|kinds| kinds.insert(kind.to_owned()));
+}
+
+/// Runs a simulated arm, which has to declare queues of just these kinds: what a table says of a
+/// kind has been shown on it.
+pub(crate) fn on_kinds(kinds: &[&str], run: impl FnOnce() -> Outcome) -> Outcome {
+    KINDS.with_borrow_mut(BTreeSet::clear);
+    let outcome = run();
+    let seen = KINDS.with_borrow(|seen| seen.iter().cloned().collect::<Vec<_>>());
+    assert_eq!(kinds, seen, "kinds of queue: claimed, and declared");
+    outcome
 }
 
 /// Runs `case` in a world of each seed.

@@ -10,21 +10,31 @@ mod amqp;
 #[expect(dead_code, reason = "waits go through the environment here")]
 #[path = "../common/mod.rs"]
 mod common;
+mod fidelity;
 mod lab;
 mod sql;
 mod store;
 mod table;
 mod transport;
 
-/// Makes a test of each case on each arm.
+/// Makes a test of each case on each arm. In brackets: the kinds of queue it is shown on, which its
+/// simulated arm is held to.
 macro_rules! cases {
-    ($suite:ident: $($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[&str] = &[$(stringify!($name)),+];
+    ($suite:ident $title:literal: $($name:ident $([$($kind:ident)+])?),+ $(,)?) => {
+        pub(crate) const CASES: crate::table::Suite = crate::table::Suite {
+            title: $title,
+            cases: &[$(crate::table::Case {
+                name: stringify!($name),
+                kinds: &[$($(stringify!($kind)),+)?],
+            }),+],
+        };
 
         mod simulated {
             $(#[test]
             fn $name() {
                 let run = || crate::$suite::simulated(super::$name);
+                let kinds: &[&str] = &[$($(stringify!($kind)),+)?];
+                let run = || crate::lab::on_kinds(kinds, run);
                 crate::table::record(module_path!(), stringify!($name), run);
             })+
         }

@@ -15,9 +15,25 @@ pub(crate) enum Outcome {
 
 type Word = &'static str;
 
+/// Cases of one subject.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    pub(crate) title: Word,
+    pub(crate) cases: &'static [Case],
+}
+
+/// A behaviour that both arms show.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its test, which is its sentence with `_` for spaces.
+    pub(crate) name: Word,
+    /// The kinds of queue it is shown on; none where queues do not matter.
+    pub(crate) kinds: &'static [Word],
+}
+
 static ENDED: Mutex<BTreeMap<(String, Word), BTreeMap<Word, Word>>> = Mutex::new(BTreeMap::new());
 
-const SUITES: &[&[&[&str]]] = &[
+const SUITES: &[&[&Suite]] = &[
     crate::store::SUITES,
     crate::sql::SUITES,
     crate::amqp::SUITES,
@@ -37,7 +53,12 @@ pub(crate) fn record(module: &'static str, case: Word, run: impl FnOnce() -> Out
     let mut ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);
     let row = ended.entry((suite.to_owned(), case)).or_default();
     row.insert(arm, word);
-    let cases: usize = SUITES.iter().copied().flatten().map(|s| s.len()).sum();
+    let cases: usize = SUITES
+        .iter()
+        .copied()
+        .flatten()
+        .map(|s| s.cases.len())
+        .sum();
     if ended.values().map(BTreeMap::len).sum::<usize>() == 2 * cases {
         println!("{}", table(&ended));
     }

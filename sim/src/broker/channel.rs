@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A delivery that waits for its ack.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Unacked {
     pub(super) queue: QueueIx,
     /// `None` for `basic.get`.
@@ -19,7 +19,7 @@ pub(super) struct Unacked {
 
 /// The unacked deliveries of a channel, by tag. Tags rise by one, so a ring of slots with holes
 /// finds any of them at once; the first slot is never a hole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outstanding {
     first: u64,
     slots: VecDeque<Option<Unacked>>,
@@ -77,7 +77,7 @@ impl Outstanding {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Channel {
     pub(super) opened_at: u64,
     /// The last publish tag, once confirms are on.
@@ -127,7 +127,7 @@ pub(super) enum Settle {
 }
 
 /// A frame that was sent while the broker does not read from its connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Held {
     Publish {
         chan: ChanId,
@@ -143,7 +143,7 @@ pub(super) enum Held {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     pub(super) channels: Vec<Option<Channel>>,
     /// It published during an alarm: nothing it sends is read.
@@ -151,7 +151,7 @@ pub(super) struct Connection {
     pub(super) held: VecDeque<Held>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Consumer {
     pub(super) chan: ChanId,
     pub(super) tag: Arc<str>,
@@ -163,6 +163,8 @@ pub(super) struct Consumer {
     pub(super) unacked: u32,
     /// When it was last served or had room again: the least goes first.
     pub(super) turn: u64,
+    /// A classic queue has passed it over because it had no room; the turn of that.
+    pub(super) passed_over: Option<u64>,
 }
 
 impl Consumer {

@@ -10,19 +10,17 @@ use super::{
 
 impl Broker {
     /// `basic.qos`. With `global` it limits the channel as a whole, otherwise each consumer that
-    /// starts from now on; 0 is no limit.
+    /// starts from now on, and the channel no more (seen on 3.10.8); 0 is no limit.
     pub fn basic_qos(&mut self, chan: ChanId, prefetch: u16, global: bool) -> Result<(), Closed> {
         let channel = self.channel_mut(chan)?;
-        if global {
-            channel.channel_prefetch = prefetch.into();
-            for at in channel.consumers.clone() {
-                if let Some(queue) = self.consumer(at).map(|consumer| consumer.queue) {
-                    self.touch(queue);
-                }
-            }
-            self.run();
-        } else {
+        if !global {
             channel.consumer_prefetch = prefetch.into();
+        }
+        let limit = if global { prefetch.into() } else { 0 };
+        if std::mem::replace(&mut channel.channel_prefetch, limit) != limit {
+            self.take_back(chan);
+            self.touch_consumers_of(chan);
+            self.run();
         }
         Ok(())
     }
@@ -47,6 +45,7 @@ impl Broker {
         let channel = self.channel_mut(chan)?;
         channel.consumers.push(at);
         let prefetch = channel.consumer_prefetch;
+        self.consumer_tags.push(tag.clone());
         self.consumers.push(Some(Consumer {
             chan,
             tag: tag.clone(),
@@ -57,6 +56,7 @@ impl Broker {
             prefetch,
             unacked: 0,
             turn: 0,
+            passed_over: None,
         }));
         if let Some(queue) = self.queue_mut(ix) {
             queue.consumers.push(at);
@@ -94,8 +94,15 @@ impl Broker {
             return Err(self.fail_connection(chan.conn, 540, text));
         }
         let exclusive = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| c.exclusive);
-        let refused = (options.exclusive && !queue.consumers.is_empty())
-            || queue.consumers.iter().any(exclusive);
+        // Seen on 3.10.8: a quorum queue does not look at the flag, and a classic one with a
+        // single active consumer never grants it.
+        let refused = !queue.is_quorum()
+            && if queue.args.single_active {
+                options.exclusive
+            } else {
+                (options.exclusive && !queue.consumers.is_empty())
+                    || queue.consumers.iter().any(exclusive)
+            };
         if refused {
             let text = format!("ACCESS_REFUSED - queue '{name}' in vhost '/' in exclusive use");
             return Err(self.fail_channel(chan, 403, text));
@@ -131,7 +138,12 @@ impl Broker {
         queue.idle_since = now;
         if queue.active == Some(at) {
             let rest = queue.consumers.clone();
-            let first = |at: ConsumerIx| self.consumer(at).map_or(0, |c| c.priority);
+            // A quorum queue takes the next in line whatever its priority (seen on 3.10.8).
+            let quorum = queue.is_quorum();
+            let first = |at: ConsumerIx| match self.consumer(at) {
+                Some(consumer) if !quorum => consumer.priority,
+                _ => 0,
+            };
             let best = rest.iter().map(|&at| first(at)).max();
             let next = rest.into_iter().find(|&at| Some(first(at)) == best);
             self.queue_mut(ix)?.active = next;
@@ -149,7 +161,8 @@ impl Broker {
         self.remove_consumer(at);
     }
 
-    /// `basic.get`. Prefetch does not apply to it (seen on 3.10.8).
+    /// `basic.get`. Prefetch does not apply to it (seen on 3.10.8). A quorum queue with a single
+    /// active consumer refuses it.
     pub fn get(
         &mut self,
         chan: ChanId,
@@ -158,6 +171,18 @@ impl Broker {
     ) -> Result<Option<Delivery>, Closed> {
         let ix = self.usable_queue(chan, queue)?;
         let now = self.now;
+        if self
+            .queue(ix)
+            .is_some_and(|queue| queue.is_quorum() && queue.args.single_active)
+        {
+            // Seen on 3.10.8.
+            let text = format!(
+                "RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. \
+                 basic.get operations are not supported by quorum queues with single active \
+                 consumer"
+            );
+            return Err(self.fail_channel(chan, 405, text));
+        }
         self.expire_heads(ix, true);
         let message = self.queue_mut(ix).and_then(|queue| {
             queue.idle_since = now;
@@ -165,6 +190,10 @@ impl Broker {
         });
         let mut delivery =
             message.and_then(|message| self.hand_out(ix, chan, None, no_ack, message));
+        if self.queue(ix).is_some_and(|queue| !queue.is_quorum()) {
+            // Seen on 3.10.8: a quorum queue counts what has expired behind it, too.
+            self.expire_heads(ix, true);
+        }
         if let (Some(delivery), Some(queue)) = (&mut delivery, self.queue(ix)) {
             delivery.message_count = queue.ready_len() as u32;
         }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Aside, Broker, Content, LossReason,
+    Broker, Content, LossReason,
     death::{Death, DeathReason, Deaths},
     publish::{Offer, copies, drop_header},
-    queue::{Awaiting, Message, NEVER, QueueIx},
+    queue::{Awaiting, Feeder, Message, NEVER, QueueIx},
 };
 
 /// A copy on its way out of a queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dying {
     queue: QueueIx,
     message: Message,
@@ -56,7 +56,7 @@ impl Broker {
                 rejected,
                 accepted: Vec::new(),
             };
-            if self.try_awaiting(&mut awaiting) {
+            if self.try_awaiting(ix, &mut awaiting) {
                 return;
             }
             let due = self.now.saturating_add(self.limits.dead_letter_retry_ns);
@@ -66,7 +66,7 @@ impl Broker {
             }
             self.arm_queue(ix);
         } else {
-            self.publish_dead_letter(&place, copy, rejected);
+            self.publish_dead_letter(ix, &place, copy, rejected);
         }
     }
 
@@ -80,9 +80,11 @@ impl Broker {
         message: Message,
         reason: DeathReason,
     ) -> Message {
-        let mut content = Content::clone(&message.content);
+        let mut content = Content {
+            properties: message.content.properties.written(),
+            body: message.content.body.clone(),
+        };
         let properties = &mut content.properties;
-        properties.aside = Aside::default();
         let mut deaths = match message.deaths {
             Some(deaths) => deaths,
             None if self.rules.reads_published_x_death => {
@@ -108,6 +110,8 @@ impl Broker {
         Message {
             content: Arc::new(content),
             exchange,
+            // A key of the queue's takes the place of all of them (seen on 3.10.8).
+            bcc: message.bcc.filter(|_| key.is_none()),
             routing_key: key.unwrap_or(message.routing_key),
             deaths: Some(deaths),
             ttl_ns: None,
@@ -130,6 +134,7 @@ impl Broker {
                 slot,
                 &copy.routing_key,
                 &copy.content.properties,
+                copy.bcc.as_deref().unwrap_or_default(),
                 &mut targets,
             );
         }
@@ -142,7 +147,13 @@ impl Broker {
     }
 
     /// At most once: whatever does not find a place now is lost, and only the ledger tells.
-    fn publish_dead_letter(&mut self, place: &Arc<str>, copy: Message, rejected: bool) {
+    fn publish_dead_letter(
+        &mut self,
+        from: QueueIx,
+        place: &Arc<str>,
+        copy: Message,
+        rejected: bool,
+    ) {
         if self.drop_dead_letters > 0 {
             self.drop_dead_letters -= 1;
             self.lose_copy(LossReason::FaultDeadLetterLost, place, &copy);
@@ -152,7 +163,7 @@ impl Broker {
         let mut placed = 0;
         let mut losses: Vec<LossReason> = vec![LossReason::Cycle; cycles];
         for ix in targets {
-            match self.offer(ix, copy.clone()) {
+            match self.offer(ix, copy.clone(), Feeder::Queue(from)) {
                 Offer::Taken | Offer::RefusedToDeadLetter => placed += 1,
                 Offer::Refused => losses.push(LossReason::DeadLetterRefused),
             }
@@ -176,14 +187,14 @@ impl Broker {
 
     /// At least once: `true` when every queue behind the exchange has the message. A missing
     /// exchange, no route, a cycle or a refusal leave it waiting (documented, 3.10).
-    fn try_awaiting(&mut self, awaiting: &mut Awaiting) -> bool {
+    fn try_awaiting(&mut self, from: QueueIx, awaiting: &mut Awaiting) -> bool {
         let (targets, cycles, _) = self.dead_letter_targets(&awaiting.message, awaiting.rejected);
         let mut complete = cycles == 0 && !targets.is_empty();
         for ix in targets {
             if awaiting.accepted.contains(&ix) {
                 continue;
             }
-            match self.offer(ix, awaiting.message.clone()) {
+            match self.offer(ix, awaiting.message.clone(), Feeder::Queue(from)) {
                 Offer::Taken | Offer::RefusedToDeadLetter => awaiting.accepted.push(ix),
                 Offer::Refused => complete = false,
             }
@@ -198,7 +209,7 @@ impl Broker {
         };
         queue.retry_at = NEVER;
         let mut awaiting = std::mem::take(&mut queue.awaiting);
-        awaiting.retain_mut(|one| !self.try_awaiting(one));
+        awaiting.retain_mut(|one| !self.try_awaiting(ix, one));
         let due = self
             .now
             .saturating_add(self.limits.dead_letter_retry_ns.max(1));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol_types::AMQPValue;
 
 use super::{
-    Aside, Broker, ChanId, Content, Delivery, Output,
+    Broker, ChanId, Content, Delivery, Output,
     channel::{Consumer, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Message, QueueIx},
@@ -39,18 +39,26 @@ impl Broker {
 
     /// Delivers what can be delivered, then applies length and time limits to what remains: a
     /// message for which a consumer is waiting neither counts nor expires, not even with a time
-    /// to live of 0 (seen on 3.10.8).
+    /// to live of 0 (seen on 3.10.8). Only what comes back to a classic queue is subject to them
+    /// before it is delivered again (seen on 3.10.8).
     fn serve(&mut self, ix: QueueIx) {
         let Some(queue) = self.queue_mut(ix) else {
             return;
         };
         queue.dirty = false;
+        let got_back = std::mem::take(&mut queue.got_back);
+        if got_back && !queue.is_quorum() {
+            self.drop_heads(ix);
+            self.expire_heads(ix, true);
+        }
         loop {
             self.expire_heads(ix, false);
             if self.queue(ix).is_none_or(|queue| queue.ready_len() == 0) {
                 break;
             }
-            let Some(consumer) = self.next_consumer(ix) else {
+            let next = self.next_consumer(ix);
+            self.pass_over_before(ix, next);
+            let Some(consumer) = next else {
                 break;
             };
             let Some(message) = self.queue_mut(ix).and_then(|queue| queue.pop()) else {
@@ -58,6 +66,13 @@ impl Broker {
             };
             self.deliver(ix, consumer, message);
         }
+        self.drop_heads(ix);
+        self.expire_heads(ix, true);
+        self.arm_queue(ix);
+    }
+
+    /// Applies the length limit.
+    fn drop_heads(&mut self, ix: QueueIx) {
         let now = self.now;
         while let Some(queue) = self.queue_mut(ix) {
             queue.note_fullness(now);
@@ -67,8 +82,6 @@ impl Broker {
             let Some(head) = queue.pop() else { break };
             self.die(ix, head, DeathReason::MaxLen);
         }
-        self.expire_heads(ix, true);
-        self.arm_queue(ix);
     }
 
     pub(super) fn consumer(&self, ix: ConsumerIx) -> Option<&Consumer> {
@@ -106,6 +119,57 @@ impl Broker {
             }
         }
         best.map(|(_, _, at)| at)
+    }
+
+    /// A classic queue takes a consumer out of the rotation only when it comes to it in vain; until
+    /// then one that was full and has room again keeps its place (seen on 3.10.8). A quorum queue
+    /// takes it out as soon as it is full.
+    fn pass_over_before(&mut self, ix: QueueIx, next: Option<ConsumerIx>) {
+        let Some(queue) = self.queue(ix).filter(|queue| !queue.is_quorum()) else {
+            return;
+        };
+        let place = |at: ConsumerIx| {
+            self.consumer(at)
+                .map(|c| (std::cmp::Reverse(c.priority), c.turn))
+        };
+        let end = next.and_then(place);
+        let before = |at: &ConsumerIx| match end {
+            _ if queue.args.single_active => queue.active == Some(*at) && next != Some(*at),
+            None => true,
+            end => place(*at) < end,
+        };
+        let mut passed: Vec<ConsumerIx> = queue.consumers.iter().copied().filter(before).collect();
+        passed.sort_by_key(|&at| place(at));
+        for at in passed {
+            let Some(queue) = self.queue_mut(ix) else {
+                return;
+            };
+            queue.turns += 1;
+            let turn = queue.turns;
+            if let Some(consumer) = self.consumer_mut(at) {
+                consumer.passed_over.get_or_insert(turn);
+            }
+        }
+    }
+
+    /// Takes the consumers of a channel that have room again back into their rotations, in the
+    /// order in which they were passed over.
+    pub(super) fn take_back(&mut self, chan: ChanId) {
+        let Some(channel) = self.channel_ref(chan).filter(|channel| channel.has_room()) else {
+            return;
+        };
+        let passed = channel.consumers.iter().filter_map(|&at| {
+            let consumer = self.consumer(at).filter(|consumer| consumer.has_room())?;
+            Some((consumer.passed_over?, at, consumer.queue))
+        });
+        let mut passed: Vec<_> = passed.collect();
+        passed.sort_unstable();
+        for (_, at, ix) in passed {
+            if let Some(consumer) = self.consumer_mut(at) {
+                consumer.passed_over = None;
+            }
+            self.end_turn(ix, at);
+        }
     }
 
     /// Sends the consumer to the end of the rotation.
@@ -189,8 +253,10 @@ impl Broker {
         if !quorum || (message.delivery_count == 0 && !zero && !acquired) {
             return message.content.clone();
         }
-        let mut content = Content::clone(&message.content);
-        content.properties.aside = Aside::default();
+        let mut content = Content {
+            properties: message.content.properties.written(),
+            body: message.content.body.clone(),
+        };
         let headers = content.properties.headers.get_or_insert_default();
         if message.delivery_count > 0 || zero {
             let count = AMQPValue::LongLongInt(message.delivery_count.into());

@@ -97,6 +97,44 @@ impl Broker {
         Some(self.queue(*self.queue_names.get(name)?)?.consumers.len())
     }
 
+    /// How many consumers `queue.declare` says that a queue has; `None` if there is no such queue.
+    pub fn declared_consumers(&self, name: &str) -> Option<usize> {
+        let ix = *self.queue_names.get(name)?;
+        self.queue(ix).map(|_| self.reported_consumers(ix))
+    }
+
+    /// What `queue.declare` counts. Seen on 3.10.8: a quorum queue counts whoever holds messages,
+    /// so each delivery to `get` and each cancelled consumer that has not settled all, but none of
+    /// those that wait behind a single active consumer.
+    pub(super) fn reported_consumers(&self, ix: QueueIx) -> usize {
+        let Some(queue) = self.queue(ix) else {
+            return 0;
+        };
+        if !queue.is_quorum() {
+            return queue.consumers.len();
+        }
+        let consuming = if queue.args.single_active {
+            usize::from(queue.active.is_some())
+        } else {
+            queue.consumers.len()
+        };
+        let held = self
+            .live_channels()
+            .flat_map(|channel| channel.outstanding.iter());
+        let held = held.filter(|(_, unacked)| unacked.queue == ix);
+        let (mut gets, mut cancelled) = (0, Vec::new());
+        for (_, unacked) in held {
+            match unacked.consumer {
+                None => gets += 1,
+                Some(at) if self.consumer(at).is_none() && !cancelled.contains(&at) => {
+                    cancelled.push(at);
+                }
+                Some(_) => {}
+            }
+        }
+        consuming + gets + cancelled.len()
+    }
+
     /// All messages of a queue: ready ones in the order in which they would be served, then those
     /// that wait for a dead-letter queue, then the unacked. Empty if there is no such queue.
     pub fn queue_messages(&self, name: &str) -> impl Iterator<Item = MessageView<'_>> {
@@ -116,6 +154,13 @@ impl Broker {
             .filter(move |(_, unacked)| queue.is_some() && Some(unacked.queue) == ix)
             .map(|(_, unacked)| view(&unacked.message, MessageState::Unacked));
         ready.chain(awaiting).chain(unacked)
+    }
+
+    /// When some queue last got messages from two sides at once, from two channels or as dead
+    /// letters of another queue. They are processes of their own, so a real broker might have
+    /// put these messages in another order.
+    pub fn last_mixed_ns(&self) -> Option<u64> {
+        self.mixed_at
     }
 
     /// Counters since the broker was made.

@@ -70,8 +70,8 @@ pub struct Loss {
 
 impl Loss {
     /// The message id its publisher gave it.
-    pub fn message_id(&self) -> Option<&ShortString> {
-        self.content.properties.message_id.as_ref()
+    pub fn message_id(&self) -> Option<ShortString> {
+        self.content.properties.written().message_id
     }
 }
 
@@ -117,7 +117,7 @@ impl Stats {
 }
 
 /// Counters and the list of losses, bounded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     pub(super) stats: Stats,
     pub(super) losses: Vec<Loss>,

@@ -55,12 +55,12 @@ pub use self::{
     rules::{ConsumerTimeout, Limits, Profile, Rules},
     types::{
         Aside, ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Content, Delivery,
-        ExchangeDeclare, ExchangeKind, Output, Properties, Publish, QueueDeclare, QueueInfo,
-        RestartKind, Scope,
+        ExchangeDeclare, ExchangeKind, Meaning, Output, Properties, Publish, QueueDeclare,
+        QueueInfo, RestartKind, Scope,
     },
 };
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use self::{
     channel::{Connection, Consumer},
@@ -73,6 +73,7 @@ use self::{
 };
 
 /// A RabbitMQ node. See the [module](self).
+#[derive(Clone)]
 pub struct Broker {
     rules: Rules,
     limits: Limits,
@@ -84,6 +85,8 @@ pub struct Broker {
     exchanges: Vec<Option<Exchange>>,
     exchange_names: Names<usize>,
     consumers: Vec<Option<Consumer>>,
+    /// Tags of all consumers there ever were: what a cancelled one holds is still sorted by it.
+    consumer_tags: Vec<Arc<str>>,
     connections: Vec<Option<Connection>>,
     /// Copies that left their queue and whose dead-lettering is still to do in this call.
     dying: VecDeque<Dying>,
@@ -98,6 +101,7 @@ pub struct Broker {
     /// Some queue has a consumer timeout of its own.
     own_timeouts: bool,
     drop_dead_letters: u32,
+    mixed_at: Option<u64>,
     generated_names: u64,
 }
 
@@ -114,6 +118,7 @@ impl Broker {
             exchanges: Vec::new(),
             exchange_names: Names::default(),
             consumers: Vec::new(),
+            consumer_tags: Vec::new(),
             connections: Vec::new(),
             dying: VecDeque::new(),
             dirty: VecDeque::new(),
@@ -127,6 +132,7 @@ impl Broker {
             alarm: false,
             own_timeouts: false,
             drop_dead_letters: 0,
+            mixed_at: None,
             generated_names: 0,
         };
         let predeclared = [

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Aside, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
-    Publish,
+    Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties, Publish,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
-    queue::{Message, NEVER, QueueIx},
+    queue::{Feeder, Message, NEVER, QueueIx},
 };
 use amq_protocol_types::AMQPValue;
 
@@ -124,8 +123,9 @@ impl Broker {
         self.ledger.stats.published += 1;
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        self.route(slot, &routing_key, &properties, &mut targets);
-        strip_bcc(&mut properties);
+        let bcc = strip_bcc(&mut properties);
+        let hidden = bcc.as_deref().unwrap_or_default();
+        self.route(slot, &routing_key, &properties, hidden, &mut targets);
         let content = Arc::new(Content { properties, body });
         let ack = if targets.is_empty() {
             self.unroutable(chan, mandatory, exchange, routing_key, content);
@@ -136,6 +136,7 @@ impl Broker {
                 exchange,
                 routing_key,
                 deaths: None,
+                bcc,
                 ttl_ns,
                 position: 0,
                 expires_at: NEVER,
@@ -143,7 +144,7 @@ impl Broker {
                 acquired_count: 0,
                 redelivered: false,
             };
-            self.enqueue(&targets, message)
+            self.enqueue(chan, &targets, message)
         };
         self.targets = targets;
         self.confirm(chan, tag, ack);
@@ -197,7 +198,12 @@ impl Broker {
 
     /// One confirm for a publish: a nack if any queue refused, although the others keep their
     /// copies (seen on 3.10.8), so publishing again duplicates there.
-    fn enqueue(&mut self, targets: &[QueueIx], message: Message) -> Option<ConfirmPath> {
+    fn enqueue(
+        &mut self,
+        chan: ChanId,
+        targets: &[QueueIx],
+        message: Message,
+    ) -> Option<ConfirmPath> {
         let mut path = Some(ConfirmPath::Unroutable);
         let persistent = message.content.properties.is_persistent();
         let mut message = Some(message);
@@ -214,7 +220,7 @@ impl Broker {
                 Some(queue) if queue.durable && persistent => ConfirmPath::Persistent,
                 _ => ConfirmPath::Transient,
             };
-            match self.offer(ix, copy) {
+            match self.offer(ix, copy, Feeder::Channel(chan)) {
                 Offer::Taken => path = path.map(|path| path.max(kind)),
                 Offer::Refused | Offer::RefusedToDeadLetter => path = None,
             }
@@ -223,12 +229,12 @@ impl Broker {
     }
 
     /// Puts a copy into a queue unless the queue is full and refuses.
-    pub(super) fn offer(&mut self, ix: QueueIx, message: Message) -> Offer {
+    pub(super) fn offer(&mut self, ix: QueueIx, message: Message, from: Feeder) -> Offer {
         let now = self.now;
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
             return Offer::Refused;
         };
-        if queue.refuses(message.content.body.len(), now) {
+        if queue.refuses(message.content.body.len(), from, now) {
             if queue.args.overflow != Overflow::RejectPublishDlx {
                 return Offer::Refused;
             }
@@ -236,8 +242,11 @@ impl Broker {
             self.die(ix, message, DeathReason::MaxLen);
             return Offer::RefusedToDeadLetter;
         }
+        let (at, before) = std::mem::replace(&mut queue.fed_by, (now, from));
+        if at == now && before != from && before != Feeder::Nobody {
+            self.mixed_at = Some(now);
+        }
         queue.push(message, now);
-        queue.note_fullness(now);
         self.ledger.stats.enqueued += 1;
         self.touch(ix);
         Offer::Taken
@@ -264,36 +273,37 @@ impl Broker {
         });
     }
 
-    /// Adds the queues that a message reaches, by its key and its `CC` and `BCC` headers. An
-    /// exchange (`None` is the default one) that routes it nowhere hands it to its alternate.
+    /// Adds the queues that a message reaches, by its key and those of its `CC` and `BCC` headers.
+    /// An exchange (`None` is the default one) that routes it nowhere hands it to its alternate.
     pub(super) fn route(
         &self,
         exchange: Option<usize>,
         key: &str,
         properties: &Properties,
+        bcc: &[Arc<str>],
         to: &mut Vec<QueueIx>,
     ) {
-        self.route_key(exchange, key, properties, to);
-        if properties.headers.is_some() {
-            for name in ["CC", "BCC"] {
-                for key in copies(properties, name) {
-                    self.route_key(exchange, &key, properties, to);
-                }
-            }
-        }
+        let cc = match properties.headers {
+            Some(_) => copies(properties, "CC"),
+            None => Vec::new(),
+        };
         let mut tried = Vec::new();
         let mut at = exchange;
-        while to.is_empty()
-            && let Some(slot) = at
-            && !tried.contains(&slot)
-        {
+        loop {
+            self.route_key(at, key, properties, to);
+            for key in cc.iter().chain(bcc) {
+                self.route_key(at, key, properties, to);
+            }
+            let Some(slot) = at.filter(|slot| to.is_empty() && !tried.contains(slot)) else {
+                return;
+            };
             tried.push(slot);
             let alternate = self.exchanges[slot]
                 .as_ref()
                 .and_then(|e| e.alternate.as_deref());
             at = alternate.and_then(|name| self.exchange_names.get(name).copied());
-            if at.is_some() {
-                self.route_key(at, key, properties, to);
+            if at.is_none() {
+                return;
             }
         }
     }
@@ -337,14 +347,14 @@ pub(super) fn copies(properties: &Properties, name: &str) -> Vec<Arc<str>> {
 }
 
 /// Nobody but the broker sees `BCC`.
-fn strip_bcc(properties: &mut Properties) {
-    if properties.header("BCC").is_some() {
-        drop_header(properties, "BCC");
-    }
+fn strip_bcc(properties: &mut Properties) -> Option<Arc<[Arc<str>]>> {
+    properties.header("BCC")?;
+    let keys = copies(properties, "BCC");
+    drop_header(properties, "BCC");
+    Some(keys.into())
 }
 
 pub(super) fn drop_header(properties: &mut Properties, name: &str) {
-    properties.aside = Aside::default();
     if let Some(headers) = &mut properties.headers {
         let mut map = headers.inner().clone();
         map.remove(name);

@@ -6,7 +6,7 @@ use super::{
     arguments::{DeliveryLimit, Overflow, QueueArgs, QueueKind},
     death::Deaths,
     rules::Rules,
-    types::{ConnId, Content},
+    types::{ChanId, ConnId, Content},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub(super) struct Message {
     pub(super) exchange: Arc<str>,
     pub(super) routing_key: Arc<str>,
     pub(super) deaths: Option<Box<Deaths>>,
+    /// The keys of its `BCC` header, which nobody sees and which route its dead letters, too.
+    pub(super) bcc: Option<Arc<[Arc<str>]>>,
     /// The message's own time to live; the queue's is applied on enqueueing.
     pub(super) ttl_ns: Option<u64>,
     /// Rises along a queue; a classic queue sorts by it.
@@ -33,6 +35,15 @@ pub(super) struct Message {
     /// Quorum: every time it was handed out and came back.
     pub(super) acquired_count: u32,
     pub(super) redelivered: bool,
+}
+
+/// Who puts messages into a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feeder {
+    Nobody,
+    Channel(ChanId),
+    /// A queue, with its dead letters.
+    Queue(QueueIx),
 }
 
 /// How a message comes back to its queue.
@@ -47,7 +58,7 @@ pub(super) enum GiveBack {
 }
 
 /// A dead letter of an at-least-once queue that not all its targets have accepted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Awaiting {
     /// The dead-lettered copy.
     pub(super) message: Message,
@@ -56,7 +67,7 @@ pub(super) struct Awaiting {
     pub(super) accepted: Vec<QueueIx>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Queue {
     pub(super) name: Arc<str>,
     pub(super) durable: bool,
@@ -72,13 +83,20 @@ pub(super) struct Queue {
     /// The single active consumer, on queues that have one.
     pub(super) active: Option<ConsumerIx>,
     pub(super) turns: u64,
-    /// Quorum with reject-publish: publishers know since then that it is full.
-    pub(super) full_since: Option<u64>,
+    /// Quorum with reject-publish: the channels that have published, and from when on each knows
+    /// that the queue is full.
+    pub(super) publishers: Vec<(ChanId, u64)>,
+    /// The word that it has room again goes out when this becomes true.
+    pub(super) has_much_room: bool,
     pub(super) awaiting: VecDeque<Awaiting>,
     pub(super) retry_at: u64,
     /// Since when nobody uses it (`x-expires`).
     pub(super) idle_since: u64,
     pub(super) dirty: bool,
+    /// Something came back since it was last served.
+    pub(super) got_back: bool,
+    /// Who last put a message in, and when.
+    pub(super) fed_by: (u64, Feeder),
     pub(super) timer_at: u64,
     next_position: u64,
 }
@@ -100,11 +118,14 @@ impl Queue {
             consumers: Vec::new(),
             active: None,
             turns: 0,
-            full_since: None,
+            publishers: Vec::new(),
+            has_much_room: true,
             awaiting: VecDeque::new(),
             retry_at: NEVER,
             idle_since: now,
             dirty: false,
+            got_back: false,
+            fed_by: (0, Feeder::Nobody),
             timer_at: NEVER,
             next_position: 0,
         }
@@ -181,6 +202,7 @@ impl Queue {
         rules: &Rules,
     ) -> Result<(), Message> {
         message.redelivered = true;
+        self.got_back = true;
         if !self.is_quorum() {
             self.ready_bytes += message.content.body.len() as u64;
             let at = self
@@ -234,31 +256,49 @@ impl Queue {
 
     /// Whether a publish of that size is refused.
     ///
-    /// A classic queue is exact (seen on 3.10.8). A quorum queue tells its publishers once it is
-    /// over the limit, and until the word reaches them they go on: a burst of 8 on a limit of 3
-    /// was accepted whole, a paced publisher got 4 in (seen on 3.10.8). Here the word arrives
-    /// when time moves on, and is taken back below 80 % of the limit (source of `rabbit_fifo`).
-    pub(super) fn refuses(&self, body: usize, now: u64) -> bool {
+    /// A classic queue is exact (seen on 3.10.8). A quorum queue tells each channel that
+    /// publishes to it once it is over the limit, and until the word reaches them they go on: a
+    /// burst of 8 on a limit of 3 was accepted whole, a paced publisher got 4 in (seen on
+    /// 3.10.8). Here the word arrives when time moves on. A channel that publishes for the first
+    /// time is told at once, and only if the queue is over its limit at that moment; dead letters
+    /// are never refused (seen on 3.10.8).
+    pub(super) fn refuses(&mut self, body: usize, from: Feeder, now: u64) -> bool {
         if self.args.overflow == Overflow::DropHead {
             return false;
         }
-        if self.is_quorum() {
-            return self.full_since.is_some_and(|since| now > since);
+        if !self.is_quorum() {
+            return self.exceeds(self.ready_len() as u64 + 1, self.ready_bytes + body as u64);
         }
-        self.exceeds(self.ready_len() as u64 + 1, self.ready_bytes + body as u64)
+        let Feeder::Channel(from) = from else {
+            return false;
+        };
+        let known = self.publishers.iter().find(|(chan, _)| *chan == from);
+        let refused_from = known.map(|&(_, at)| at).unwrap_or_else(|| {
+            let at = if self.is_over() { now } else { NEVER };
+            self.publishers.push((from, at));
+            at
+        });
+        refused_from <= now
     }
 
+    /// After all that could be delivered has been: a message for which a consumer waits never
+    /// fills a queue. The word is taken back at 80 % of the limit (source of 3.10.8).
     pub(super) fn note_fullness(&mut self, now: u64) {
         if !self.is_quorum() || self.args.overflow != Overflow::RejectPublish {
             return;
         }
-        let low = |max: Option<u64>, value: u64| max.is_none_or(|max| value < max * 8 / 10);
+        let low = |max: Option<u64>, value: u64| max.is_none_or(|max| value <= max * 8 / 10);
+        let much_room = low(self.args.max_length, self.ready_len() as u64)
+            && low(self.args.max_bytes, self.ready_bytes);
+        let had_much_room = std::mem::replace(&mut self.has_much_room, much_room);
         if self.is_over() {
-            self.full_since.get_or_insert(now);
-        } else if low(self.args.max_length, self.ready_len() as u64)
-            && low(self.args.max_bytes, self.ready_bytes)
-        {
-            self.full_since = None;
+            for (_, refused_from) in &mut self.publishers {
+                *refused_from = (*refused_from).min(now + 1);
+            }
+        } else if much_room && !had_much_room {
+            for (_, refused_from) in &mut self.publishers {
+                *refused_from = NEVER;
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! Acks, nacks and rejects.
 
+use std::sync::Arc;
+
 use super::{
     Broker, ChanId, Closed,
     channel::{Held, Settle, Unacked},
     death::DeathReason,
-    queue::{GiveBack, Message, QueueIx},
+    queue::{ConsumerIx, GiveBack, Message, QueueIx},
 };
 
 impl Broker {
@@ -79,14 +81,56 @@ impl Broker {
             self.settle_one(chan, unacked, how);
         } else if tag == 0 || outstanding.contains(tag) {
             let last = if tag == 0 { u64::MAX } else { tag };
-            while let Some(unacked) = self.channel_mut(chan)?.outstanding.take_up_to(last) {
-                self.settle_one(chan, unacked, how);
+            let mut all = Vec::new();
+            while let Some(unacked) = outstanding.take_up_to(last) {
+                all.push(unacked);
             }
+            self.settle_groups(chan, all, how);
         } else {
             return Err(self.unknown_tag(chan, tag));
         }
+        self.take_back(chan);
         self.arm_channel_again(chan);
         Ok(())
+    }
+
+    /// Seen on 3.10.8: what is settled together is handed to the queues in groups, one for each
+    /// delivery to `get`, then one for each consumer in the order of the tags; a queue works off
+    /// a group before it sees the next.
+    fn settle_groups(&mut self, chan: ChanId, mut all: Vec<Unacked>, how: Settle) {
+        let alone = |one: &Unacked| one.consumer.is_none();
+        let same = |a: &Unacked, b: &Unacked| a.queue == b.queue && a.consumer == b.consumer;
+        if all.is_sorted_by(|a, b| same(a, b) && !alone(a)) {
+            for unacked in all {
+                self.settle_one(chan, unacked, how);
+            }
+            return;
+        }
+        // Stable: within a group and among those of `get` the oldest goes first.
+        all.sort_by_cached_key(|one| {
+            let queue = self.queue(one.queue).map(|queue| queue.name.clone());
+            (queue, one.consumer.map(|at| self.consumer_tag(at)))
+        });
+        for group in all
+            .into_iter()
+            .fold(Vec::<Vec<Unacked>>::new(), |mut groups, one| {
+                match groups.last_mut() {
+                    Some(group) if same(&group[0], &one) && !alone(&one) => group.push(one),
+                    _ => groups.push(vec![one]),
+                }
+                groups
+            })
+        {
+            for unacked in group {
+                self.settle_one(chan, unacked, how);
+            }
+            self.take_back(chan);
+            self.run();
+        }
+    }
+
+    pub(super) fn consumer_tag(&self, at: ConsumerIx) -> Arc<str> {
+        self.consumer_tags[at.0 as usize].clone()
     }
 
     fn unknown_tag(&mut self, chan: ChanId, tag: u64) -> Closed {
@@ -127,7 +171,7 @@ impl Broker {
                 consumer.unacked -= 1;
                 freed |= full;
             }
-            if freed {
+            if freed && self.queue(ix).is_some_and(|queue| queue.is_quorum()) {
                 self.end_turn(ix, at);
             }
         }
@@ -140,7 +184,7 @@ impl Broker {
     }
 
     /// The channel has room again: each of its consumers may go on.
-    fn touch_consumers_of(&mut self, chan: ChanId) {
+    pub(super) fn touch_consumers_of(&mut self, chan: ChanId) {
         let Some(channel) = self.channel_ref(chan) else {
             return;
         };

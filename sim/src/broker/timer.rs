@@ -21,7 +21,7 @@ enum TimerKey {
     Channel(ChanId),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(u64, TimerKey)>>);
 
 impl Broker {

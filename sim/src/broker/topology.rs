@@ -92,9 +92,11 @@ impl Broker {
     pub fn queue_declare(
         &mut self,
         chan: ChanId,
-        declare: QueueDeclare,
+        mut declare: QueueDeclare,
     ) -> Result<QueueInfo, Closed> {
         self.channel_mut(chan)?;
+        // Seen on 3.10.8: what is exclusive is not durable, whatever is asked for.
+        declare.durable &= !declare.exclusive;
         let mut name = declare.name.clone();
         if name.is_empty() {
             self.generated_names += 1;
@@ -174,13 +176,11 @@ impl Broker {
             }
         }
         let now = self.now;
-        let (messages, consumers) = match self.queue_mut(ix) {
-            Some(queue) => {
-                queue.idle_since = now;
-                (queue.ready_len() as u32, queue.consumers.len() as u32)
-            }
-            None => (0, 0),
-        };
+        let consumers = self.reported_consumers(ix) as u32;
+        let messages = self.queue_mut(ix).map_or(0, |queue| {
+            queue.idle_since = now;
+            queue.ready_len() as u32
+        });
         self.run();
         Ok(QueueInfo {
             name,
@@ -207,18 +207,15 @@ impl Broker {
         Ok(ix)
     }
 
-    fn exchange_to_bind(&mut self, chan: ChanId, name: &str) -> Result<usize, Closed> {
+    fn exchange_to_bind(&mut self, chan: ChanId, name: &str) -> Result<Option<usize>, Closed> {
         if name.is_empty() {
             let text = "ACCESS_REFUSED - operation not permitted on the default exchange";
             return Err(self.fail_channel(chan, 403, text.to_owned()));
         }
-        match self.exchange_names.get(name) {
-            Some(&slot) => Ok(slot),
-            None => Err(self.no_such("exchange", chan, name)),
-        }
+        Ok(self.exchange_names.get(name).copied())
     }
 
-    /// `queue.bind`.
+    /// `queue.bind`. What is missing (404) comes before what may not be used (405).
     pub fn queue_bind(
         &mut self,
         chan: ChanId,
@@ -227,9 +224,13 @@ impl Broker {
         routing_key: &str,
         arguments: FieldTable,
     ) -> Result<(), Closed> {
-        let queue = self.usable_queue(chan, queue)?;
+        self.channel_mut(chan)?;
         let slot = self.exchange_to_bind(chan, exchange)?;
-        if let Some(exchange) = &mut self.exchanges[slot] {
+        if slot.is_none() {
+            return Err(self.no_such("exchange", chan, exchange));
+        }
+        let queue = self.usable_queue(chan, queue)?;
+        if let Some(exchange) = slot.and_then(|slot| self.exchanges[slot].as_mut()) {
             exchange.bind(Binding {
                 queue,
                 key: routing_key.into(),
@@ -239,7 +240,9 @@ impl Broker {
         Ok(())
     }
 
-    /// `queue.unbind`; a missing binding is no error.
+    /// `queue.unbind`. A binding that is missing is no error, nor is a missing queue or exchange;
+    /// an exclusive queue of another connection is one only where the binding exists (seen on
+    /// 3.10.8).
     pub fn queue_unbind(
         &mut self,
         chan: ChanId,
@@ -248,14 +251,21 @@ impl Broker {
         routing_key: &str,
         arguments: FieldTable,
     ) -> Result<(), Closed> {
-        let queue = self.usable_queue(chan, queue)?;
+        self.channel_mut(chan)?;
         let slot = self.exchange_to_bind(chan, exchange)?;
+        let meant = |binding: &Binding, queue: QueueIx| {
+            binding.queue == queue && &*binding.key == routing_key && binding.arguments == arguments
+        };
+        let (Some(slot), Some(&ix)) = (slot, self.queue_names.get(queue)) else {
+            return Ok(());
+        };
+        let exchange = self.exchanges[slot].as_ref();
+        let bound = exchange.is_some_and(|e| e.bindings().iter().any(|b| meant(b, ix)));
+        if bound {
+            self.usable_queue(chan, queue)?;
+        }
         if let Some(exchange) = &mut self.exchanges[slot] {
-            exchange.retain(|binding| {
-                binding.queue != queue
-                    || &*binding.key != routing_key
-                    || binding.arguments != arguments
-            });
+            exchange.retain(|binding| !meant(binding, ix));
         }
         Ok(())
     }

@@ -108,8 +108,8 @@ impl Db {
             }
             held += tx.held.len() + tx.advisory.len();
         }
-        let rows = self.tables.iter().flat_map(|table| table.all());
-        let owned = rows.filter(|slot| slot.owner.is_some()).count();
+        let rows = self.tables.iter().flat_map(|table| table.unordered());
+        let owned = rows.filter(|(_, slot)| slot.owner.is_some()).count();
         assert_eq!(
             owned + self.advisory.len(),
             held,
@@ -157,17 +157,19 @@ impl Db {
 }
 
 fn check_slots(table: &Table) {
-    for (key, at) in &table.rows {
-        let slot = table.slot(*at);
-        assert_eq!(slot.key, *key);
+    let mut rows = 0;
+    for (at, slot) in table.unordered() {
+        let key = &slot.key;
+        assert_eq!(table.rows.get(key), Some(&at), "{key:?} is found");
         assert!(
             !slot.is_changed() || slot.owner.is_some(),
             "{key:?} changed unlocked"
         );
-        assert!(
-            slot.committed.is_some() || slot.is_changed(),
-            "{key:?} is nothing"
-        );
+        rows += 1;
+    }
+    assert_eq!(table.rows.len(), rows, "a key of nothing");
+    for (key, at) in &table.sorted {
+        assert_eq!(table.rows.get(key), Some(at), "{key:?} is in order but gone");
     }
 }
 

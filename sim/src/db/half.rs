@@ -56,6 +56,7 @@ impl Table {
         if nothing {
             slot.owner = None;
             self.rows.remove(&slot.key);
+            self.sorted.remove(&slot.key);
             self.free.push(at);
         }
         nothing

@@ -148,6 +148,12 @@ impl Db {
         }
     }
 
+    /// Whether [`take_woken`](Self::take_woken) or
+    /// [`take_notifications`](Self::take_notifications) would give anything.
+    pub fn has_news(&self) -> bool {
+        !self.woken.is_empty() || !self.notifications.is_empty()
+    }
+
     /// Moves the sessions that may go on into `out`, first come first. Each must issue its
     /// statement again, or give up with [`cancel_wait`](Self::cancel_wait) or
     /// [`disconnect`](Self::disconnect): whoever queues behind it depends on that.

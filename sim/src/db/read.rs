@@ -3,7 +3,7 @@
 use std::ops::RangeBounds;
 
 use super::resume::Resume;
-use super::scan::{Scan, candidates, matching};
+use super::scan::{Scan, candidates};
 use super::table::SlotNo;
 use super::{Db, IndexId, Key, Row, SessionId, SqlError, Step, TableId};
 
@@ -98,6 +98,30 @@ impl Db {
         })
     }
 
+    /// `SELECT … WHERE key = … FOR UPDATE SKIP LOCKED`: whether the row is locked now.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn lock_if_free(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+    ) -> Result<bool, SqlError> {
+        self.immediate(session, |db, place| {
+            let found = db.table(table).find(key);
+            let free = found.filter(|(_, slot)| {
+                slot.visible(session).is_some() && !slot.is_locked_against(session)
+            });
+            let Some((at, _)) = free else {
+                return Ok(false);
+            };
+            db.lock(place, table, at);
+            Ok(true)
+        })
+    }
+
     /// `SELECT … WHERE … ORDER BY … LIMIT …` over a table or an ordered index. The bounds are of
     /// the primary key or of the index key.
     ///
@@ -115,11 +139,9 @@ impl Db {
         let over = over.into();
         self.immediate(session, |db, _| {
             let mut found = Vec::new();
-            let table = db.table(over.table());
-            candidates(table, over, &range, |_, slot, entry| {
-                if found.len() < limit
-                    && let Some(row) = matching(session, slot, entry, filter)
-                {
+            let table = db.table_mut(over.table());
+            candidates(table, session, over, &range, filter, |_, slot, row| {
+                if found.len() < limit {
                     found.push((slot.key.clone(), row.clone()));
                 }
                 found.len() < limit
@@ -158,19 +180,20 @@ impl Db {
             }
             let id = over.table();
             let (mut scan, mut slots, mut locked) = (Scan::default(), Vec::new(), false);
-            candidates(db.table(id), over, &range, |at, slot, entry| {
-                if let Some(row) = matching(session, slot, entry, filter) {
-                    let free = !slot.is_locked_against(session);
-                    if locked {
-                        // What it saw when it began is all it will ever see.
-                        scan.rest.push_back((slot.key.clone(), slot.born(session)));
-                    } else if free {
-                        scan.found.push((slot.key.clone(), row.clone()));
-                        slots.push(at);
-                    } else if wait != LockWait::SkipLocked {
-                        locked = true;
-                        scan.rest.push_back((slot.key.clone(), slot.born(session)));
-                    }
+            let table = db.table_mut(id);
+            candidates(table, session, over, &range, filter, |at, slot, row| {
+                if scan.found.len() >= limit {
+                    return false;
+                }
+                if locked {
+                    // What it saw when it began is all it will ever see.
+                    scan.rest.push_back((slot.key.clone(), slot.born(session)));
+                } else if !slot.is_locked_against(session) {
+                    scan.found.push((slot.key.clone(), row.clone()));
+                    slots.push(at);
+                } else if wait != LockWait::SkipLocked {
+                    locked = true;
+                    scan.rest.push_back((slot.key.clone(), slot.born(session)));
                 }
                 scan.found.len() < limit && !(locked && wait == LockWait::NoWait)
             });

@@ -70,43 +70,54 @@ fn still_fits<'a>(
 }
 
 /// The index a slot was found by, and the key it was found under.
-pub(super) type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
+type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
 
-/// Visits the rows of a range in order until `visit` answers false.
+/// Visits the rows of a range that the scan wants, in order, until `visit` answers false. Each
+/// comes in the version that the session sees.
 pub(super) fn candidates(
-    table: &Table,
+    table: &mut Table,
+    session: SessionId,
     over: Over,
     range: &impl RangeBounds<Key>,
-    mut visit: impl FnMut(SlotNo, &Slot, Entry<'_>) -> bool,
+    filter: Filter<'_>,
+    mut visit: impl FnMut(SlotNo, &Slot, &Row) -> bool,
 ) {
     let (start, end) = (range.start_bound(), range.end_bound());
     if is_empty(start, end) {
         return;
     }
+    let mut visit = |at, slot: &Slot, entry: Entry<'_>| {
+        matching(session, slot, entry, filter).is_none_or(|row| visit(at, slot, row))
+    };
     match over {
+        Over::Table(_) if matches!((start, end), (Bound::Unbounded, Bound::Unbounded)) => {
+            // Whoever reads a whole table looks for a few of its rows: only those are put in
+            // order.
+            let wanted = table.unordered();
+            let wanted = wanted.filter(|(_, slot)| matching(session, slot, None, filter).is_some());
+            let mut wanted: Vec<(SlotNo, &Slot)> = wanted.collect();
+            wanted.sort_unstable_by(|(_, one), (_, two)| one.key.cmp(&two.key));
+            let _ = wanted.into_iter().all(|(at, slot)| visit(at, slot, None));
+        }
         Over::Table(_) => {
-            for at in table.rows.range((start, end)).map(|(_, at)| *at) {
-                if !visit(at, table.slot(at), None) {
-                    return;
-                }
-            }
+            table.sort();
+            let mut rows = table.range((start, end));
+            let _ = rows.all(|(at, slot)| visit(at, slot, None));
         }
         Over::Index(index) => {
             let index = &table.ordered[usize::from(index.index)];
             let from = widen(start, Key::Lowest, Key::Highest);
             let to = widen(end, Key::Highest, Key::Lowest);
-            for ((value, _), at) in index.entries.range((from, to)) {
-                if !visit(*at, table.slot(*at), Some((index, value))) {
-                    return;
-                }
-            }
+            let mut entries = index.entries.range((from, to));
+            let _ =
+                entries.all(|((value, _), at)| visit(*at, table.slot(*at), Some((index, value))));
         }
     }
 }
 
 /// The version the session sees, if the scan wants it. An index has entries for versions that
 /// this session may not see, so the version is asked whether the entry is its own.
-pub(super) fn matching<'a>(
+fn matching<'a>(
     session: SessionId,
     slot: &'a Slot,
     entry: Entry<'_>,

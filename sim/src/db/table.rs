@@ -1,11 +1,13 @@
 //! A table: its rows, the uncommitted version a row may have, and its indexes.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::half::Half;
 use super::index::{Clash, Extract, OrderedIndex, UniqueIndex};
 use super::{Key, Row, SessionId};
+use crate::hash::QuickMap;
 
 /// A table of one [`Db`](super::Db).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,7 +147,12 @@ impl Slot {
 pub(super) struct Table {
     pub(super) name: Arc<str>,
     pub(super) primary: Arc<str>,
-    pub(super) rows: BTreeMap<Key, SlotNo>,
+    pub(super) rows: QuickMap<Key, SlotNo>,
+    /// The rows in the order of their keys, but for those made since anybody last asked for an
+    /// order: most tables are only ever looked into.
+    pub(super) sorted: BTreeMap<Key, SlotNo>,
+    /// Slots that are perhaps not in `sorted`.
+    unsorted: Vec<SlotNo>,
     /// The slots of the rows; a transaction finds those it holds without a look-up.
     pub(super) slots: Vec<Slot>,
     pub(super) free: Vec<SlotNo>,
@@ -159,7 +166,9 @@ impl Table {
         Self {
             name: name.into(),
             primary: format!("{name}_pkey").into(),
-            rows: BTreeMap::new(),
+            rows: QuickMap::default(),
+            sorted: BTreeMap::new(),
+            unsorted: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
             births: 0,
@@ -178,6 +187,8 @@ impl Table {
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
+        self.sorted.clear();
+        self.unsorted.clear();
         self.slots.clear();
         self.free.clear();
         self.unique.iter_mut().for_each(UniqueIndex::clear);
@@ -194,7 +205,36 @@ impl Table {
 
     /// The slots in the order of their keys.
     pub(super) fn all(&self) -> impl Iterator<Item = &Slot> {
-        self.rows.values().map(|at| self.slot(*at))
+        let mut slots: Vec<&Slot> = self.unordered().map(|(_, slot)| slot).collect();
+        slots.sort_unstable_by(|one, two| one.key.cmp(&two.key));
+        slots.into_iter()
+    }
+
+    /// The slots of rows in no order that means anything.
+    pub(super) fn unordered(&self) -> impl Iterator<Item = (SlotNo, &Slot)> {
+        let numbered = (0..).zip(&self.slots);
+        numbered.filter(|(_, slot)| slot.committed.is_some() || slot.is_changed())
+    }
+
+    /// Makes ready for [`range`](Self::range).
+    pub(super) fn sort(&mut self) {
+        for at in self.unsorted.drain(..) {
+            let slot = &self.slots[at as usize];
+            // The row may be gone, and its slot in use for another.
+            if slot.committed.is_some() || slot.is_changed() {
+                self.sorted.insert(slot.key.clone(), at);
+            }
+        }
+    }
+
+    /// The slots of a range of keys in their order; the table was sorted just now.
+    pub(super) fn range(
+        &self,
+        range: (Bound<&Key>, Bound<&Key>),
+    ) -> impl Iterator<Item = (SlotNo, &Slot)> {
+        debug_assert!(self.unsorted.is_empty(), "sort first");
+        let found = self.sorted.range(range);
+        found.map(|(_, at)| (*at, self.slot(*at)))
     }
 
     /// Takes the lock of a row that no other session holds; true when it is new.
@@ -228,6 +268,7 @@ impl Table {
         };
         let twin = self.rows.insert(key, at);
         debug_assert!(twin.is_none());
+        self.unsorted.push(at);
         at
     }
 
@@ -296,6 +337,7 @@ impl Table {
         });
         if slot.committed.is_none() {
             self.rows.remove(&slot.key);
+            self.sorted.remove(&slot.key);
             self.free.push(at);
         }
         before

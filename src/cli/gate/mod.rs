@@ -34,9 +34,9 @@ pub(super) struct Args {
     /// Seeds for each scenario, in place of what its file says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
-    /// The first seed: decimal, 0x-hex or a 40-digit commit hash
-    #[arg(long, value_name = "S", default_value = "1", value_parser = crate::harness::seed::parse)]
-    seed: u64,
+    /// The first seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's, or 1]
+    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    seed: Option<u64>,
     /// Run for so long, shared by all scenarios, in place of a number of seeds
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     #[arg(conflicts_with = "seeds")]
@@ -71,7 +71,13 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
     let (mut tallies, mut stories) = (Vec::new(), Vec::new());
     for (i, (scenario, workload)) in scenarios.iter().enumerate() {
         let plan = plan(args, scenario, started, scenarios.len() - i);
-        let tally = pool.run(scenario, workload, args.seed, plan, &progress);
+        let tally = pool.run(
+            scenario,
+            workload,
+            first_seed(args, scenario),
+            plan,
+            &progress,
+        );
         stories.push(tell(&tally, workload, &pool, context));
         if args.format == Format::Json {
             tell_machines(&tally, context, &mut out);
@@ -128,6 +134,10 @@ fn planned(args: &Args, scenarios: &[(Scenario, Registered)]) -> Option<u64> {
     let each = |scenario: &Scenario| args.seeds.unwrap_or(u64::from(scenario.seeds));
     let sum = scenarios.iter().map(|(scenario, _)| each(scenario)).sum();
     args.duration.is_none().then_some(sum)
+}
+
+fn first_seed(args: &Args, scenario: &Scenario) -> u64 {
+    args.seed.or(scenario.seed).unwrap_or(1)
 }
 
 /// What a scenario gets; of the time that is left, its equal part.

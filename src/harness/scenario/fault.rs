@@ -69,13 +69,15 @@ fn place<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
     value.as_ref().map(Spanned::span)
 }
 
-fn by_chance_keys(t: &FaultTable) -> [(&'static str, Option<Range<usize>>); 8] {
+fn by_chance_keys(t: &FaultTable) -> [(&'static str, Option<Range<usize>>); 10] {
     [
         ("probability", place(&t.probability)),
         ("seam", place(&t.seam)),
         ("process", place(&t.process)),
         ("message", place(&t.message)),
         ("attempt", place(&t.attempt)),
+        ("call", place(&t.call)),
+        ("after", place(&t.after)),
         ("from", place(&t.from)),
         ("until", place(&t.until)),
         ("limit", place(&t.limit)),
@@ -149,7 +151,9 @@ fn needs(kind: Kind, table: &FaultTable, problems: &mut Vec<Problem>) {
 }
 
 fn chance(kind: Kind, table: &FaultTable, problems: &mut Vec<Problem>) {
-    if table.probability.is_none() && table.message.is_none() && table.limit.is_none() {
+    pinned(kind, table, problems);
+    let says_which = table.message.is_some() || table.limit.is_some() || table.call.is_some();
+    if table.probability.is_none() && !says_which {
         problems.push(
             Problem::new(
                 format!("`{}` has no probability", kind.as_str()),
@@ -180,10 +184,38 @@ fn chance(kind: Kind, table: &FaultTable, problems: &mut Vec<Problem>) {
     {
         problems.push(Problem::new("`until` is not after `from`", until.span()));
     }
-    for (key, value) in [("attempt", &table.attempt), ("limit", &table.limit)] {
+    for (key, value) in [
+        ("attempt", &table.attempt),
+        ("limit", &table.limit),
+        ("call", &table.call),
+    ] {
         if let Some(value) = value.as_ref().filter(|v| *v.get_ref() == 0) {
             let what = format!("`{key}` is counted from 1");
             problems.push(Problem::new(what, value.span()));
+        }
+    }
+}
+
+/// What goes with exactly one call.
+fn pinned(kind: Kind, table: &FaultTable, problems: &mut Vec<Problem>) {
+    if let Some(after) = &table.after
+        && !matches!(kind, Kind::Crash | Kind::Pause)
+    {
+        let what = format!("`after` does not go with `{}`", kind.as_str());
+        problems.push(Problem::new(what, after.span()).label("only a crash or a pause has a side"));
+    }
+    let Some(call) = &table.call else { return };
+    if let Some(probability) = &table.probability {
+        let what = "`probability` does not go with `call`";
+        problems.push(Problem::new(what, probability.span()).label("that call is struck for sure"));
+    }
+    for (key, missing) in [
+        ("process", table.process.is_none()),
+        ("seam", table.seam.is_none() && kind.seams().len() > 1),
+    ] {
+        if missing {
+            let what = format!("`call` needs `{key}`");
+            problems.push(Problem::new(what, call.span()).label("which call is that?"));
         }
     }
 }
@@ -203,6 +235,8 @@ fn rule(kind: Kind, table: &FaultTable) -> Rule {
         process: text(&table.process),
         subject: text(&table.message),
         attempt: table.attempt.as_ref().map(|attempt| *attempt.get_ref()),
+        call: table.call.as_ref().map(|call| *call.get_ref()),
+        after: table.after.as_ref().map(|after| *after.get_ref()),
         from: table
             .from
             .as_ref()

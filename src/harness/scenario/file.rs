@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::names::{Mechanism, Name};
 use super::policy::PolicyTable;
-use super::values::{Offset, Share, Time};
+use super::values::{Offset, Seed, Share, Time};
 use crate::harness::verdict::{AnomalyKind, Verdict};
 use crate::pipeline::policy::Check;
 use crate::pipeline::topology::QueueType;
@@ -31,6 +31,10 @@ pub(crate) struct File {
     /// How many requests arrive.
     #[schemars(with = "u32", range(min = 1))]
     pub(crate) messages: Spanned<u32>,
+    /// Only the requests of these idempotency keys: what is left of a run that was made smaller.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) only: Vec<String>,
     /// The time over which requests arrive. Default: 30s.
     pub(crate) over: Option<Time>,
     /// How long everything may take to come to rest after the faults are over. Default: a bound
@@ -39,6 +43,9 @@ pub(crate) struct File {
     /// Seeds in a gate without `--seeds`. Default: 200.
     #[schemars(with = "Option<u32>", range(min = 1))]
     pub(crate) seeds: Option<Spanned<u32>>,
+    /// The first seed in a gate without `--seed`: decimal, 0x-hex or a commit hash, in quotes
+    /// where it is no plain number. Default: 1.
+    pub(crate) seed: Option<Seed>,
     /// In a run on real servers all durations are divided by it. Default: 1.
     #[schemars(with = "Option<u32>", range(min = 1))]
     pub(crate) time_scale: Option<Spanned<u32>>,
@@ -165,6 +172,13 @@ pub(crate) struct FaultTable {
     /// By chance: only at this attempt, from 1.
     #[schemars(with = "Option<u32>", range(min = 1))]
     pub(crate) attempt: Option<Spanned<u32>>,
+    /// Exactly one call: the how-manieth, from 1, of just this process (its whole name) at this
+    /// seam, about just this message and attempt. This is how a run that was found is kept.
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    pub(crate) call: Option<Spanned<u32>>,
+    /// Whether a crash or pause comes after the call took effect. Default: chosen by the seed.
+    #[schemars(with = "Option<bool>")]
+    pub(crate) after: Option<Spanned<bool>>,
     /// By chance: from this time on.
     #[schemars(with = "Option<Time>")]
     pub(crate) from: Option<Spanned<Time>>,

@@ -136,6 +136,12 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
     scenario.broker = file.broker.map_or(scenario.broker, |broker| broker.0);
     scenario.queue_type = file.queue_type.map_or(scenario.queue_type, |kind| kind.0);
     scenario.swarm = file.swarm;
+    scenario.seed = file.seed.map(|seed| seed.0);
+    scenario.only = file
+        .only
+        .iter()
+        .map(|key| Arc::from(key.as_str()))
+        .collect();
     scenario.poison = Poison {
         poison: file.poison.poison,
         killer: file.poison.killer,

@@ -15,6 +15,7 @@ mod schema;
 mod values;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redeliver_sim::broker::Profile;
@@ -44,6 +45,9 @@ pub struct Scenario {
     pub workload: String,
     /// How many requests arrive.
     pub messages: u32,
+    /// Of these requests only the ones with these keys; all where empty. The others are left out
+    /// without a change to what the seed decides for these.
+    pub only: Vec<Arc<str>>,
     /// The time over which they arrive.
     pub over: Duration,
     /// How long everything may take to come to rest once faults have healed; none for a bound
@@ -80,6 +84,8 @@ pub struct Scenario {
     pub services: Vec<ServiceOverride>,
     /// Seeds in a gate that is not told how many.
     pub seeds: u32,
+    /// The first of them in a gate that is not told where to start.
+    pub seed: Option<u64>,
     /// Durations are divided by it in a real run; see [`Scenario::in_real_time`].
     pub time_scale: u32,
     /// What has to come out.
@@ -123,6 +129,7 @@ impl Scenario {
             question: String::new(),
             workload: workload.to_owned(),
             messages: 20,
+            only: Vec::new(),
             over: Duration::from_secs(30),
             settle: None,
             clients: 2,
@@ -140,6 +147,7 @@ impl Scenario {
             poison: Poison::default(),
             services: Vec::new(),
             seeds: 200,
+            seed: None,
             time_scale: 1,
             expect: Expect::default(),
         }

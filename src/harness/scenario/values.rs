@@ -110,6 +110,46 @@ pub(crate) struct TimeOrNever(pub(crate) Option<Duration>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offset(pub(crate) i64);
 
+/// A seed in a file: a number, or a text that [`crate::harness::seed::parse`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seed(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = u64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a seed: a number, or a text such as \"0x2a\"")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
+                u64::try_from(number).map_err(|_| E::custom("a seed is not negative"))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+                Ok(number)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+                crate::harness::seed::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either).map(Self)
+    }
+}
+
+impl JsonSchema for Seed {
+    fn schema_name() -> Cow<'static, str> {
+        "Seed".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "string"], "minimum": 0,
+            "description": "A number, 0x and hexadecimal digits, or a commit hash." })
+    }
+}
+
 /// A probability in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share(pub(crate) Ppm);

@@ -9,16 +9,16 @@ use redeliver::rabbitmq::amqp::{
 use super::{KINDS, Lab, code, message, number, to_queue, word};
 use crate::lab::bounded;
 
-crate::cases!(amqp:
-    a_confirmed_message_is_in_its_queue_as_it_was_sent,
+crate::cases!(amqp "Confirms and returns":
+    a_confirmed_message_is_in_its_queue_as_it_was_sent [classic quorum],
     an_unroutable_mandatory_message_is_returned_and_acked,
     an_unroutable_message_that_is_not_mandatory_is_acked,
-    each_of_many_confirms_is_told_to_its_own_publish,
-    a_missing_exchange_ends_the_channel_and_its_open_confirms,
-    a_full_classic_queue_that_rejects_nacks_at_its_limit,
-    a_full_quorum_queue_that_rejects_nacks_beyond_its_limit,
-    a_fan_out_is_nacked_once_though_another_queue_kept_its_copy,
-    a_full_queue_that_drops_its_head_acks,
+    each_of_many_confirms_is_told_to_its_own_publish [classic quorum],
+    a_missing_exchange_ends_the_channel_and_its_open_confirms [classic],
+    a_full_classic_queue_that_rejects_nacks_at_its_limit [classic],
+    a_full_quorum_queue_that_rejects_nacks_beyond_its_limit [quorum],
+    a_fan_out_is_nacked_once_though_another_queue_kept_its_copy [classic],
+    a_full_queue_that_drops_its_head_acks [classic quorum],
 );
 
 async fn a_confirmed_message_is_in_its_queue_as_it_was_sent<A: Amqp, E: Env>(lab: Lab<A, E>) {

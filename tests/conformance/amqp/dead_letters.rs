@@ -7,17 +7,17 @@ use redeliver::rabbitmq::amqp::{AMQPValue, Amqp, AmqpChannel, AmqpConnection, Ex
 
 use super::{Arguments, Channel, KINDS, Lab, body, message, number, to_queue, word};
 
-crate::cases!(amqp:
-    a_delay_queue_gives_messages_back_under_their_key_and_in_order,
-    a_message_does_not_leave_a_delay_queue_early,
-    an_unacked_message_does_not_expire,
-    a_rejected_message_goes_to_its_dead_letter_queue,
-    a_rejected_message_without_an_address_is_gone,
-    an_address_that_does_not_exist_loses_the_message,
-    a_limit_of_deliveries_ends_in_the_dead_letter_queue,
-    a_lost_channel_counts_against_the_limit_of_deliveries,
-    at_least_once_delivers_what_was_rejected,
-    a_full_queue_that_rejects_may_dead_letter_what_it_rejects,
+crate::cases!(amqp "Dead letters":
+    a_delay_queue_gives_messages_back_under_their_key_and_in_order [classic quorum],
+    a_message_does_not_leave_a_delay_queue_early [classic quorum],
+    an_unacked_message_does_not_expire [classic quorum],
+    a_rejected_message_goes_to_its_dead_letter_queue [classic quorum],
+    a_rejected_message_without_an_address_is_gone [classic quorum],
+    an_address_that_does_not_exist_loses_the_message [classic quorum],
+    a_limit_of_deliveries_ends_in_the_dead_letter_queue [quorum],
+    a_lost_channel_counts_against_the_limit_of_deliveries [quorum],
+    at_least_once_delivers_what_was_rejected [quorum],
+    a_full_queue_that_rejects_may_dead_letter_what_it_rejects [classic],
 );
 
 /// A queue whose dead letters go to `dead`.

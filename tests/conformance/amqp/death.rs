@@ -5,13 +5,13 @@ use redeliver::rabbitmq::amqp::{AMQPValue, Amqp, AmqpChannel, AmqpDelivery, Publ
 
 use super::{Arguments, Channel, KINDS, Lab, number, to_queue, word};
 
-crate::cases!(amqp:
-    a_death_names_reason_queue_exchange_and_keys,
-    each_reason_has_its_word,
-    deaths_are_counted_by_queue_and_reason_newest_first,
-    the_first_death_is_kept_in_headers_of_its_own,
-    a_death_that_a_client_publishes_is_counted_on,
-    a_message_that_expires_in_a_circle_is_dropped,
+crate::cases!(amqp "`x-death`":
+    a_death_names_reason_queue_exchange_and_keys [classic quorum],
+    each_reason_has_its_word [classic quorum],
+    deaths_are_counted_by_queue_and_reason_newest_first [classic quorum],
+    the_first_death_is_kept_in_headers_of_its_own [classic quorum],
+    a_death_that_a_client_publishes_is_counted_on [classic quorum],
+    a_message_that_expires_in_a_circle_is_dropped [classic quorum],
 );
 
 /// One entry of `x-death`.

@@ -5,17 +5,17 @@ use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, Incoming};
 
 use super::{KINDS, Lab, body};
 
-crate::cases!(amqp:
-    prefetch_limits_what_is_unacked_and_an_ack_makes_room,
-    prefetch_is_counted_for_each_consumer,
-    a_get_does_not_count_against_prefetch,
-    deliveries_come_in_the_order_of_publishing,
-    consumers_take_turns,
-    a_get_from_an_empty_queue_gives_nothing,
-    a_cancelled_consumer_leaves_its_unacked_with_the_channel,
-    a_deleted_queue_cancels_its_consumer_and_the_channel_lives,
-    a_message_in_a_consumers_hands_is_not_ready,
-    an_ack_removes_for_good,
+crate::cases!(amqp "Delivery and prefetch":
+    prefetch_limits_what_is_unacked_and_an_ack_makes_room [classic quorum],
+    prefetch_is_counted_for_each_consumer [classic quorum],
+    a_get_does_not_count_against_prefetch [classic quorum],
+    deliveries_come_in_the_order_of_publishing [classic quorum],
+    consumers_take_turns [classic quorum],
+    a_get_from_an_empty_queue_gives_nothing [classic quorum],
+    a_cancelled_consumer_leaves_its_unacked_with_the_channel [classic quorum],
+    a_deleted_queue_cancels_its_consumer_and_the_channel_lives [classic quorum],
+    a_message_in_a_consumers_hands_is_not_ready [classic quorum],
+    an_ack_removes_for_good [classic quorum],
 );
 
 async fn prefetch_limits_what_is_unacked_and_an_ack_makes_room<A: Amqp, E: Env>(lab: Lab<A, E>) {

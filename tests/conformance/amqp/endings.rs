@@ -5,12 +5,12 @@ use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpError};
 
 use super::{KINDS, Lab, body, to_queue};
 
-crate::cases!(amqp:
-    what_is_unacked_goes_back_when_a_channel_is_closed_or_dropped,
-    the_end_of_a_channel_is_told_to_its_consumer,
-    a_closed_connection_ends_what_is_on_it,
-    a_closed_channel_leaves_its_connection_open,
-    what_a_close_cuts_off_comes_after_what_arrived,
+crate::cases!(amqp "Ends of channels and connections":
+    what_is_unacked_goes_back_when_a_channel_is_closed_or_dropped [classic quorum],
+    the_end_of_a_channel_is_told_to_its_consumer [classic],
+    a_closed_connection_ends_what_is_on_it [classic],
+    a_closed_channel_leaves_its_connection_open [classic],
+    what_a_close_cuts_off_comes_after_what_arrived [classic quorum],
 );
 
 async fn what_is_unacked_goes_back_when_a_channel_is_closed_or_dropped<A: Amqp, E: Env>(

@@ -1,10 +1,14 @@
 //! The `amqp` port.
 
 mod confirms;
+mod consumers;
 mod dead_letters;
 mod death;
 mod delivery;
 mod endings;
+mod exchanges;
+mod expiry;
+mod lengths;
 mod requeue;
 mod routing;
 mod tags;
@@ -26,18 +30,22 @@ use redeliver::rabbitmq::sim::SimAmqp;
 
 use crate::common::{server, unique};
 use crate::lab::{bounded, eventually, in_worlds, on_real_time};
-use crate::table::Outcome;
+use crate::table::{Outcome, Suite};
 
-pub(crate) const SUITES: &[&[&str]] = &[
-    confirms::CASES,
-    routing::CASES,
-    topology::CASES,
-    delivery::CASES,
-    tags::CASES,
-    requeue::CASES,
-    endings::CASES,
-    dead_letters::CASES,
-    death::CASES,
+pub(crate) const SUITES: &[&Suite] = &[
+    &confirms::CASES,
+    &routing::CASES,
+    &topology::CASES,
+    &delivery::CASES,
+    &tags::CASES,
+    &requeue::CASES,
+    &consumers::CASES,
+    &exchanges::CASES,
+    &expiry::CASES,
+    &lengths::CASES,
+    &endings::CASES,
+    &dead_letters::CASES,
+    &death::CASES,
 ];
 
 pub(crate) type Channel<A> = <<A as Amqp>::Connection as AmqpConnection>::Channel;
@@ -226,6 +234,7 @@ impl<A: Amqp, E: Env> Lab<A, E> {
 }
 
 pub(crate) fn spec(name: &str, kind: &str, arguments: Arguments<'_>) -> QueueSpec {
+    crate::lab::saw_kind(kind);
     let kind = ("x-queue-type", word(kind));
     QueueSpec {
         name: name.into(),

@@ -5,15 +5,15 @@ use redeliver::rabbitmq::amqp::{AMQPValue, Amqp, AmqpChannel, AmqpConnection, Am
 
 use super::{Arguments, KINDS, Lab, number};
 
-crate::cases!(amqp:
-    a_requeue_to_a_classic_queue_keeps_the_place,
-    a_requeue_to_a_quorum_queue_goes_to_the_back,
-    a_requeue_of_many_to_a_quorum_queue_goes_to_the_back_in_order,
-    a_requeue_to_a_quorum_queue_with_a_limit_comes_next,
-    what_a_lost_channel_held_comes_first,
-    a_message_given_back_is_flagged_and_a_new_one_is_not,
-    a_quorum_queue_counts_deliveries_and_a_classic_one_does_not,
-    a_get_from_a_quorum_queue_counts_from_zero,
+crate::cases!(amqp "Requeue and redelivery":
+    a_requeue_to_a_classic_queue_keeps_the_place [classic],
+    a_requeue_to_a_quorum_queue_goes_to_the_back [quorum],
+    a_requeue_of_many_to_a_quorum_queue_goes_to_the_back_in_order [quorum],
+    a_requeue_to_a_quorum_queue_with_a_limit_comes_next [quorum],
+    what_a_lost_channel_held_comes_first [classic quorum],
+    a_message_given_back_is_flagged_and_a_new_one_is_not [classic quorum],
+    a_quorum_queue_counts_deliveries_and_a_classic_one_does_not [classic quorum],
+    a_get_from_a_quorum_queue_counts_from_zero [quorum],
 );
 
 /// Takes three of five messages, gives them back in another order, and reads the queue.

@@ -5,13 +5,13 @@ use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel, Confirmation, ExchangeKind};
 
 use super::{Channel, Lab, message};
 
-crate::cases!(amqp:
-    exchanges_route_by_their_kind_until_they_are_unbound,
-    topics_match_by_words,
-    a_queue_bound_twice_gets_one_copy,
-    a_fact_reaches_every_queue_and_each_has_its_own_copy,
-    a_deleted_queue_takes_its_bindings_along,
-    the_default_exchange_routes_to_the_queue_of_that_name,
+crate::cases!(amqp "Routing":
+    exchanges_route_by_their_kind_until_they_are_unbound [classic],
+    topics_match_by_words [classic],
+    a_queue_bound_twice_gets_one_copy [classic],
+    a_fact_reaches_every_queue_and_each_has_its_own_copy [classic quorum],
+    a_deleted_queue_takes_its_bindings_along [quorum],
+    the_default_exchange_routes_to_the_queue_of_that_name [classic],
 );
 
 async fn exchange<A: Amqp, E: Env>(

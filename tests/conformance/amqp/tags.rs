@@ -5,16 +5,16 @@ use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpError};
 
 use super::{KINDS, Lab, body, code};
 
-crate::cases!(amqp:
-    tags_count_for_each_channel_from_one,
-    consumers_and_gets_of_a_channel_share_their_tags,
-    an_ack_of_many_covers_all_up_to_its_tag,
-    an_ack_of_everything_is_fine_even_of_nothing,
-    a_single_ack_of_nothing_is_refused_with_406,
-    a_double_ack_is_refused_with_406_and_the_rest_comes_back,
-    an_ack_of_many_up_to_a_settled_tag_is_refused_with_406,
-    a_tag_of_another_channel_is_refused_with_406,
-    a_nack_of_an_unknown_tag_is_refused_with_406,
+crate::cases!(amqp "Delivery tags":
+    tags_count_for_each_channel_from_one [classic quorum],
+    consumers_and_gets_of_a_channel_share_their_tags [classic quorum],
+    an_ack_of_many_covers_all_up_to_its_tag [classic quorum],
+    an_ack_of_everything_is_fine_even_of_nothing [classic quorum],
+    a_single_ack_of_nothing_is_refused_with_406 [classic quorum],
+    a_double_ack_is_refused_with_406_and_the_rest_comes_back [classic quorum],
+    an_ack_of_many_up_to_a_settled_tag_is_refused_with_406 [classic quorum],
+    a_tag_of_another_channel_is_refused_with_406 [classic quorum],
+    a_nack_of_an_unknown_tag_is_refused_with_406 [classic quorum],
 );
 
 async fn tags_count_for_each_channel_from_one<A: Amqp, E: Env>(lab: Lab<A, E>) {

@@ -5,16 +5,16 @@ use redeliver::rabbitmq::amqp::{AMQPValue, Amqp, AmqpChannel, AmqpConnection, Ex
 
 use super::{Arguments, KINDS, Lab, code, number, spec, word};
 
-crate::cases!(amqp:
-    declaring_the_same_again_tells_what_is_ready,
-    an_inequivalent_queue_is_refused_with_406,
-    numbers_are_compared_by_value,
+crate::cases!(amqp "Declaring and removing":
+    declaring_the_same_again_tells_what_is_ready [classic quorum],
+    an_inequivalent_queue_is_refused_with_406 [classic quorum],
+    numbers_are_compared_by_value [quorum],
     an_inequivalent_exchange_is_refused_with_406,
-    what_is_missing_is_refused_with_404,
-    removing_what_is_missing_is_fine,
-    a_refusal_ends_the_channel_and_not_the_connection,
-    arguments_that_make_no_sense_are_refused_with_406,
-    at_least_once_dead_lettering_is_for_quorum_queues,
+    what_is_missing_is_refused_with_404 [classic],
+    removing_what_is_missing_is_fine [classic quorum],
+    a_refusal_ends_the_channel_and_not_the_connection [classic],
+    arguments_that_make_no_sense_are_refused_with_406 [classic nonsense],
+    at_least_once_dead_lettering_is_for_quorum_queues [classic quorum],
 );
 
 async fn declaring_the_same_again_tells_what_is_ready<A: Amqp, E: Env>(lab: Lab<A, E>) {

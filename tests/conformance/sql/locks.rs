@@ -4,7 +4,7 @@ use redeliver::harness::conform::sql::Wait;
 
 use super::*;
 
-crate::cases!(sql:
+crate::cases!(sql "Locks":
     skip_locked_leaves_locked_rows_out,
     skip_locked_looks_at_the_condition_it_can_see,
     nowait_fails_at_once,

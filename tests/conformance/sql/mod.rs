@@ -14,10 +14,14 @@ use redeliver::harness::conform::sql::{Change, Op, Program, SqlArm, Start, Table
 use redeliver::harness::run::Secret;
 
 use crate::common;
-use crate::table::Outcome;
+use crate::table::{Outcome, Suite};
 
-pub(crate) const SUITES: &[&[&str]] =
-    &[reading::CASES, unique::CASES, locks::CASES, sessions::CASES];
+pub(crate) const SUITES: &[&Suite] = &[
+    &reading::CASES,
+    &unique::CASES,
+    &locks::CASES,
+    &sessions::CASES,
+];
 
 /// Whoever looks for a deadlock first is its victim. That is who closed the cycle, unless a busy
 /// machine made the other one late, so a deadlock may be tried again.

@@ -4,7 +4,7 @@ use redeliver::harness::conform::sql::Wait;
 
 use super::*;
 
-crate::cases!(sql:
+crate::cases!(sql "READ COMMITTED":
     each_statement_sees_what_is_committed_by_then,
     own_writes_are_seen_at_once,
     an_update_looks_again_after_a_wait,

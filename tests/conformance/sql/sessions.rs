@@ -4,7 +4,7 @@ use redeliver::harness::conform::sql::Wait;
 
 use super::*;
 
-crate::cases!(sql:
+crate::cases!(sql "Sessions, sequences and notifications":
     a_failed_transaction_refuses_everything_until_it_ends,
     the_commit_of_a_failed_transaction_rolls_back,
     a_failed_statement_outside_a_transaction_spoils_nothing,

@@ -4,7 +4,7 @@ use redeliver::harness::conform::sql::{Change, Table, Wait};
 
 use super::*;
 
-crate::cases!(sql:
+crate::cases!(sql "Unique keys":
     an_insert_waits_for_its_key_and_then_fails,
     an_insert_waits_for_its_key_and_then_succeeds,
     a_second_unique_index_is_waited_for_as_well,

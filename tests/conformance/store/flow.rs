@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Database, Lab, is_refused};
 use crate::lab::spawn;
 
-crate::cases!(store:
+crate::cases!(store "Workflows and audit":
     a_workflow_grows_by_entries_that_follow,
     two_entries_in_one_transaction_follow_each_other,
     an_entry_must_have_the_next_number,

@@ -26,15 +26,15 @@ use uuid::Uuid;
 
 use crate::common;
 use crate::lab::{eventually, in_worlds, on_real_time};
-use crate::table::Outcome;
+use crate::table::{Outcome, Suite};
 
-pub(crate) const SUITES: &[&[&str]] = &[
-    rows::CASES,
-    sessions::CASES,
-    outbox::CASES,
-    runs::CASES,
-    inbox::CASES,
-    flow::CASES,
+pub(crate) const SUITES: &[&Suite] = &[
+    &rows::CASES,
+    &sessions::CASES,
+    &outbox::CASES,
+    &runs::CASES,
+    &inbox::CASES,
+    &flow::CASES,
 ];
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);

@@ -10,7 +10,7 @@ use redeliver::ports::store::Tx;
 use super::{Database, LONG, Lab, SHORT, outgoing, tokens};
 use crate::lab::{eventually, spawn};
 
-crate::cases!(store:
+crate::cases!(store "Outbox":
     an_event_is_claimed_after_commit_as_it_was_put,
     a_rolled_back_event_never_was,
     claims_take_the_oldest_up_to_their_limit,

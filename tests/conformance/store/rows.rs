@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Account, Database, Lab, account};
 use crate::lab::{eventually, spawn};
 
-crate::cases!(store:
+crate::cases!(store "Rows":
     an_inserted_row_is_seen_by_others_after_commit,
     a_taken_key_gives_the_row_that_is_there,
     a_transaction_sees_its_own_writes,

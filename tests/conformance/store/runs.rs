@@ -9,7 +9,7 @@ use redeliver::ports::{Env, Scope};
 use super::{Database, LONG, Lab, SHORT, outgoing, tokens};
 use crate::lab::spawn;
 
-crate::cases!(store:
+crate::cases!(store "Ordered keys in the outbox":
     numbers_have_no_gaps_after_a_rollback,
     each_key_and_type_has_numbers_of_its_own,
     producers_of_one_key_wait_for_each_other,

@@ -12,7 +12,7 @@ use redeliver::rabbitmq::envelope;
 use super::{KINDS, Lab, MAX_PAYLOAD, RUNGS, outgoing};
 use crate::lab::bounded;
 
-crate::cases!(transport:
+crate::cases!(transport "Dead letters":
     a_dead_letter_lies_in_its_queue_with_its_story,
     a_long_story_of_any_text_arrives,
     bytes_that_are_no_event_are_dead_lettered_as_they_came,

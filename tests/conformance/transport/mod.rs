@@ -25,13 +25,13 @@ use uuid::Uuid;
 
 use crate::common::{server, unique};
 use crate::lab::{bounded, eventually, in_worlds, on_real_time};
-use crate::table::Outcome;
+use crate::table::{Outcome, Suite};
 
-pub(crate) const SUITES: &[&[&str]] = &[
-    topologies::CASES,
-    receiving::CASES,
-    retries::CASES,
-    letters::CASES,
+pub(crate) const SUITES: &[&Suite] = &[
+    &topologies::CASES,
+    &receiving::CASES,
+    &retries::CASES,
+    &letters::CASES,
 ];
 
 /// The delays that messages can wait.

@@ -6,7 +6,7 @@ use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel};
 
 use super::{KINDS, Lab, outgoing};
 
-crate::cases!(transport:
+crate::cases!(transport "Receiving":
     what_is_done_is_forgotten,
     at_most_the_prefetch_is_unsettled,
     a_cancelled_receiver_gets_nothing_more_and_settles_what_it_has,

@@ -8,7 +8,7 @@ use redeliver::rabbitmq::amqp::Amqp;
 
 use super::{KINDS, Lab, RUNGS, outgoing};
 
-crate::cases!(transport:
+crate::cases!(transport "Retries":
     a_retry_comes_not_early_as_the_next_attempt,
     a_parked_message_comes_not_early_as_the_same_attempt,
     a_message_keeps_its_origin_through_many_copies,

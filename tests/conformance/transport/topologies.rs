@@ -6,7 +6,7 @@ use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel};
 
 use super::{KINDS, Lab, outgoing, topology};
 
-crate::cases!(transport:
+crate::cases!(transport "Topology":
     a_topology_is_declared_as_often_as_one_likes,
     a_topology_of_another_kind_is_refused,
     a_deleted_topology_leaves_nothing,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! As in PostgreSQL's own isolation tests a statement that waits keeps its session busy, and the
-//! program goes on with the others. [`explain`] states what may legally differ.
+//! program goes on with the others. `explain.rs` states what may legally differ.
 
 mod answer;
 pub mod bend;

@@ -129,7 +129,7 @@ impl Model {
                 } else {
                     let table = self.tables[index(table)];
                     let fits = |_: &Key, stored: &Stored| get::<Item>(stored).v < 2;
-                    db.scan_for_update(s, table, .., &fits, limit, wait)?
+                    db.scan_for_update(s, table, Key::Int(1).., &fits, limit, wait)?
                 };
                 step.done().map_or(Answer::Blocked, rows)
             }

@@ -36,6 +36,7 @@ pub(super) struct Real {
     programs: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are four of them")]
 enum Turn {
     Idle(Client<PgStore>),
     Busy(JoinHandle<(Client<PgStore>, Option<Said>)>),

@@ -1,0 +1,192 @@
+//! `redeliver planted`: are the checkers awake? Each planted bug is looked for, caught and made
+//! small.
+
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::out::{self, Out};
+use super::{ENVIRONMENT, Format, USAGE};
+use crate::harness::explore::{Shrunk, Target, hunt, pin, shrink};
+use crate::harness::report::human::time;
+use crate::harness::verdict::Verdict;
+use crate::planted::{self, Plant};
+use crate::ports::env::nanos;
+
+/// Look for bugs that were planted on purpose, and say how soon each is caught
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  redeliver planted                       all of them
+  redeliver planted no-dedup no-fence     these two
+  redeliver planted --format json         one object a line, for machines
+
+Exit codes: 0 all caught, 1 one was not.")]
+pub(super) struct Args {
+    /// Only these, by name
+    names: Vec<String>,
+    /// Give a bug up after so many seeds
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Give shrinking up after so many runs
+    #[arg(long, value_name = "N", default_value_t = 1_500)]
+    shrink_runs: u32,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<u16>,
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// What became of one planted bug.
+struct Found {
+    plant: &'static Plant,
+    /// Runs until it was caught, or that did not catch it.
+    seeds: u64,
+    took: Duration,
+    caught: Option<Caught>,
+}
+
+struct Caught {
+    target: Target,
+    shrunk: Shrunk,
+    took: Duration,
+}
+
+pub(super) fn planted(args: &Args) -> u8 {
+    let plants = match chosen(&args.names) {
+        Ok(plants) => plants,
+        Err(why) => {
+            out::complain(&why);
+            return USAGE;
+        }
+    };
+    let threads = usize::from(args.jobs.unwrap_or(0));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let Ok(pool) = pool else {
+        out::complain("the threads cannot be started");
+        return ENVIRONMENT;
+    };
+    let found: Vec<Found> = pool.install(|| {
+        let all = plants.into_par_iter();
+        all.map(|plant| look_for(plant, args)).collect()
+    });
+    let mut out = Out::default();
+    match args.format {
+        Format::Json => found.iter().for_each(|found| out.line(&line(found))),
+        Format::Human => out.text(&table(&found)),
+    }
+    match found.iter().all(|found| found.caught.is_some()) {
+        true => Verdict::Valid.exit_code(),
+        false => Verdict::Violated.exit_code(),
+    }
+}
+
+/// The planted bugs of these names, or all.
+fn chosen(names: &[String]) -> Result<Vec<&'static Plant>, String> {
+    if names.is_empty() {
+        return Ok(planted::ALL.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = planted::ALL.iter().find(|plant| plant.name == name);
+        found.ok_or_else(|| {
+            let near = planted::ALL.iter().map(|plant| plant.name);
+            let near = near.max_by_key(|known| (strsim::jaro(known, name) * 1e6) as u64);
+            let near = near.unwrap_or_default();
+            format!("there is no planted bug `{name}`; did you mean `{near}`?")
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn look_for(plant: &'static Plant, args: &Args) -> Found {
+    let (scenario, began) = ((plant.scenario)(), Instant::now());
+    let shows = |run: &_| plant.is_shown_by(run);
+    let hunted = hunt(&plant.planted, &scenario, 0, args.seeds, shows);
+    let took = began.elapsed();
+    let missed = Found {
+        plant,
+        seeds: args.seeds,
+        took,
+        caught: None,
+    };
+    let Some((seeds, run)) = hunted else {
+        return missed;
+    };
+    // Recorded, it is the same run.
+    let Some(target) = plant.target(&run) else {
+        return missed;
+    };
+    let began = Instant::now();
+    let pinned = pin(&scenario, &run);
+    let shrunk = shrink(&plant.planted, pinned, run, target, args.shrink_runs);
+    let caught = Caught {
+        target,
+        shrunk,
+        took: began.elapsed(),
+    };
+    Found {
+        plant,
+        seeds,
+        took,
+        caught: Some(caught),
+    }
+}
+
+fn line(found: &Found) -> String {
+    let Found { plant, caught, .. } = found;
+    let some = caught.as_ref();
+    json!({
+        "type": "planted",
+        "name": plant.name,
+        "class": plant.class,
+        "report": plant.report,
+        "change": plant.change,
+        "expected": plant.anomalies,
+        "caught": some.is_some(),
+        "anomaly": some.map(|caught| caught.target.kind),
+        "checker": some.map(|caught| caught.target.checker),
+        "seeds": found.seeds,
+        "seconds": found.took.as_secs_f64(),
+        "seed": some.map(|caught| caught.shrunk.run.seed),
+        "faults": some.map(|caught| caught.shrunk.faults()),
+        "messages": some.map(|caught| caught.shrunk.messages()),
+        "shrink_seconds": some.map(|caught| caught.took.as_secs_f64()),
+        "shrink_runs": some.map(|caught| caught.shrunk.runs),
+    })
+    .to_string()
+}
+
+fn table(found: &[Found]) -> String {
+    use std::fmt::Write;
+    let mut text = format!(
+        "{:<22}{:<18}{:>6}{:>8}{:>7}{:>9}{:>8}\n",
+        "planted bug", "caught by", "seeds", "within", "faults", "messages", "shrunk"
+    );
+    for Found {
+        plant,
+        seeds,
+        took,
+        caught,
+    } in found
+    {
+        let (name, within) = (plant.name, time(nanos(*took)));
+        let _ = match caught {
+            Some(caught) => writeln!(
+                text,
+                "{name:<22}{:<18}{seeds:>6}{within:>8}{:>7}{:>9}{:>8}",
+                caught.target.checker,
+                caught.shrunk.faults(),
+                caught.shrunk.messages(),
+                time(nanos(caught.took)),
+            ),
+            None => writeln!(text, "{name:<22}{:<18}{seeds:>6}{within:>8}", "NOT CAUGHT"),
+        };
+        let _ = writeln!(text, "    {} ({})", plant.class, plant.report);
+    }
+    let caught = found.iter().filter(|found| found.caught.is_some()).count();
+    let _ = writeln!(text, "{caught} of {} caught", found.len());
+    text
+}

@@ -1,0 +1,160 @@
+//! Does a course of the model explain what the real clients heard?
+//!
+//! After each step everything has to be equal, but for what these rules leave open:
+//!
+//! - **Confirms** of a channel come in any order, and gathered as the broker likes: it waits for
+//!   each queue in its own way. Which publish is confirmed, and how, is not open; nor is that a
+//!   message comes back before it is confirmed.
+//! - **Deliveries** are compared for each consumer. Queues are processes of their own, so how
+//!   the deliveries of two consumers interleave is open, and with it which tag each has on a
+//!   channel that both share. What is settled is therefore named by the delivery, not by its tag.
+//! - **Cut connections**: of what was on its way, the broker has read any part from the front
+//!   ([`Model::act`] gives a course for each).
+//! - **Ends of connections**: the two channels of a connection end in any order (a course each).
+//! - **Messages from two sides**: a queue that is fed by two processes in one step, say by a
+//!   publish and by dead letters, may get them in any order. Where the model is not explained
+//!   and says that this has happened, the program is not judged from there on.
+//! - **Time**: what expires does so in waits of its own, which are longer than the time a step
+//!   may take. A program whose steps were slower than that is not judged.
+
+use std::collections::BTreeMap;
+
+use super::model::Model;
+use super::program::SLOTS;
+use super::real::Count;
+use super::saw::{Event, Letter, Reply, What};
+
+/// What the real clients saw in a step.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) reply: &'a Reply,
+    pub(super) events: &'a [Event],
+    pub(super) counts: &'a BTreeMap<String, Count>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Explained,
+    /// Something that the model expects has not been heard yet.
+    NotYet,
+    /// Nothing that is still to come can make it right.
+    Never,
+}
+
+/// What a channel hears, without what the rules leave open.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said<'a> {
+    confirms: BTreeMap<u64, bool>,
+    returns: Vec<(u16, &'a Letter)>,
+    deliveries: BTreeMap<&'a str, Vec<&'a Letter>>,
+    cancelled: Vec<&'a str>,
+    closed: Vec<String>,
+}
+
+fn said(events: &[Event], slot: usize) -> Said<'_> {
+    let mut said = Said::default();
+    for event in events.iter().filter(|event| event.slot == slot) {
+        match &event.what {
+            What::Confirm { tag, ack, .. } => {
+                said.confirms.insert(*tag, *ack);
+            }
+            What::Return { code, letter } => said.returns.push((*code, letter)),
+            What::Delivery {
+                consumer, letter, ..
+            } => {
+                said.deliveries.entry(consumer).or_default().push(letter);
+            }
+            What::Cancelled { consumer } => said.cancelled.push(consumer),
+            What::Closed { scope, code } => said.closed.push(format!("{scope:?} {code}")),
+        }
+    }
+    said.cancelled.sort_unstable();
+    said
+}
+
+impl Said<'_> {
+    /// Whether more of the same could still make it `whole`.
+    fn begins(&self, whole: &Self) -> bool {
+        let confirms = self.confirms.iter();
+        let known = |consumer: &&str| whole.cancelled.contains(consumer);
+        confirms
+            .into_iter()
+            .all(|(tag, ack)| whole.confirms.get(tag) == Some(ack))
+            && whole.returns.starts_with(&self.returns)
+            && self.cancelled.iter().all(known)
+            && whole.closed.starts_with(&self.closed)
+            && self.deliveries.iter().all(|(consumer, letters)| {
+                let expected = whole.deliveries.get(consumer);
+                expected.is_some_and(|expected| expected.starts_with(letters))
+            })
+    }
+}
+
+/// Whether that course explains it.
+pub(super) fn judge(model: &Model, seen: &Seen<'_>) -> Verdict {
+    if !same_reply(&model.reply, seen.reply) || !returns_first(seen.events) {
+        return Verdict::Never;
+    }
+    let mut equal = true;
+    for slot in 0..SLOTS {
+        let (expected, heard) = (said(&model.events, slot), said(seen.events, slot));
+        if !heard.begins(&expected) {
+            return Verdict::Never;
+        }
+        equal &= heard == expected;
+    }
+    let counted = |(name, count): (&String, &Count)| model.count(name) == *count;
+    if equal && seen.counts.iter().all(counted) {
+        Verdict::Explained
+    } else {
+        Verdict::NotYet
+    }
+}
+
+/// Tags may differ.
+fn same_reply(model: &Reply, real: &Reply) -> bool {
+    match (model, real) {
+        (
+            Reply::Got { left, letter, .. },
+            Reply::Got {
+                left: real_left,
+                letter: real_letter,
+                ..
+            },
+        ) => left == real_left && letter == real_letter,
+        _ => model == real,
+    }
+}
+
+/// Whether each message that came back did so before its confirm.
+fn returns_first(events: &[Event]) -> bool {
+    let mut confirmed = Vec::new();
+    events.iter().all(|event| match &event.what {
+        What::Confirm { body, .. } => {
+            confirmed.push(body);
+            true
+        }
+        What::Return { letter, .. } => !confirmed.contains(&&letter.body),
+        _ => true,
+    })
+}
+
+/// In words, for people.
+pub(super) fn tell(
+    reply: &Reply,
+    events: &[Event],
+    counts: impl Iterator<Item = (String, Count)>,
+    prefix: &str,
+) -> String {
+    let mut parts = vec![reply.to_string()];
+    let mut events: Vec<&Event> = events.iter().collect();
+    events.sort_by_key(|event| event.slot);
+    parts.extend(events.iter().map(|event| event.to_string()));
+    for (name, count) in counts {
+        parts.push(match count {
+            Some((ready, consumers)) => format!("{name}: {ready} ready, {consumers} consumers"),
+            None => format!("{name}: missing"),
+        });
+    }
+    parts.join("; ").replace(prefix, "")
+}

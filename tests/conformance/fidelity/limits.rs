@@ -1,0 +1,81 @@
+//! What is not modelled, and what may differ.
+
+use std::fmt::Write;
+
+/// What is not modelled, or modelled without having been verified, and what that means for a user.
+const NOT_MODELLED: &[(&str, &str)] = &[
+    (
+        "Clusters, mirrors, partitions between nodes",
+        "One node. Of a quorum queue's change of leader the model shows what its clients see (a pause, \
+         then everything unacked again); not verified, since a single node has no second leader.",
+    ),
+    (
+        "Streams, super streams, AMQP 1.0, MQTT, STOMP",
+        "Not there.",
+    ),
+    (
+        "Priority queues (`x-max-priority`), `x-delayed-message` exchanges",
+        "Refused when they are declared.",
+    ),
+    (
+        "Lazy mode, queue versions, leader locators, initial group sizes",
+        "Taken and without effect: they change where messages lie, not what clients see.",
+    ),
+    (
+        "Transactions (`tx.select`), `basic.recover`, `immediate`",
+        "Not in the port. Confirms are the only way to know.",
+    ),
+    (
+        "Flow control by credits, heartbeats, TCP",
+        "A connection lives until a fault cuts it. Latencies are drawn, not derived from load.",
+    ),
+    (
+        "Disks that lie, torn writes, power cuts",
+        "What is confirmed is durable, in both models. A killed process was verified, a power cut was not.",
+    ),
+    (
+        "rabbitmq-4.3: no transient queues that are not exclusive, no global prefetch",
+        "The profile still takes both, as 3.10.8 does.",
+    ),
+    (
+        "PostgreSQL: REPEATABLE READ, SERIALIZABLE, savepoints, triggers, prepared transactions",
+        "The pipeline works at READ COMMITTED and uses none of them. A failed serialization (40001) can \
+         be struck as a fault.",
+    ),
+    (
+        "PostgreSQL: replicas, fail-over",
+        "A fail-over is modelled as the loss of all sessions, with or without the last commits, as \
+         asynchronous replication allows; not verified on servers.",
+    ),
+    (
+        "PostgreSQL: plans",
+        "The model scans in the order of an index that the statement names by its shape. A planner that \
+         chooses otherwise may lock rows in another order where a statement has no ORDER BY.",
+    ),
+];
+
+/// What the comparison of random programs leaves open.
+const OPEN: &[&str] = &[
+    "Confirms of a channel come in any order and gathered (`multiple`) as the broker likes; which publish \
+     is confirmed, and how, is not open, nor that a message comes back before it is confirmed.",
+    "How the deliveries of two consumers interleave, and with it their tags on a shared channel.",
+    "Of what was under way on a connection that is cut, the broker has taken any part from the front.",
+    "The channels of a connection that ends, end in any order.",
+    "A queue that two processes feed in the same step (a publish and dead letters) takes both in any order.",
+    "Where two sessions of a database wait for each other, which of them is ended.",
+];
+
+pub(super) fn sections(page: &mut String) -> std::fmt::Result {
+    writeln!(
+        page,
+        "\n## Not modelled\n\n| what | what that means |\n|---|---|"
+    )?;
+    for (what, meaning) in NOT_MODELLED {
+        writeln!(page, "| {what} | {meaning} |")?;
+    }
+    writeln!(page, "\n## What may differ in random programs\n")?;
+    for rule in OPEN {
+        writeln!(page, "- {rule}")?;
+    }
+    Ok(())
+}
