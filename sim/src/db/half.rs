@@ -54,6 +54,9 @@ impl Table {
         slot.pending_born = half.before_born;
         let nothing = slot.committed.is_none() && !slot.is_changed();
         if nothing {
+            for index in &mut self.unique {
+                index.forget(&slot.key);
+            }
             slot.owner = None;
             self.rows.remove(&slot.key);
             self.sorted.remove(&slot.key);

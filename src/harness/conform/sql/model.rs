@@ -63,11 +63,16 @@ fn def(unique: &'static str, extract: Extract) -> TableDef {
 impl Model {
     pub(super) fn new(program: &Program, bend: Option<Bend>) -> Self {
         let mut db = Db::new();
-        let a = def("a_u", |_, row| get::<Item>(row).u.map(Key::Int));
-        let b = def("b_u", |_, row| {
+        let whole: Extract = |_, row| get::<Item>(row).u.map(Key::Int);
+        let partial: Extract = |_, row| {
             let item: &Item = get(row);
             item.u.filter(|_| item.v < 2).map(Key::Int)
-        });
+        };
+        let is_whole = bend == Some(Bend::PartialIndexIsWhole);
+        let (a, b) = (
+            def("a_u", whole),
+            def("b_u", if is_whole { whole } else { partial }),
+        );
         let tables = [db.create_table("a", a), db.create_table("b", b)];
         let by_v = tables.map(|table| db.index(table, "by_v"));
         let numbers = db.create_sequence("numbers");
@@ -152,6 +157,10 @@ impl Model {
     pub(super) fn cut(&mut self, at: usize) {
         let session = self.clients[at].session;
         self.take_back(at);
+        if self.bend == Some(Bend::CutsCommit) && self.clients[at].waits.is_none() {
+            // It fails only where there is nothing to keep.
+            let _ = self.db.commit(session);
+        }
         self.db.terminate_session(session);
         self.db.disconnect(session);
         self.ready.retain(|ready| *ready != at);
@@ -187,6 +196,10 @@ impl Model {
         result.unwrap_or_else(|error| {
             self.take_back(at);
             let constraint = error.constraint.as_deref().map(str::to_owned);
+            let is_deadlock = error.code == SqlError::DEADLOCK_DETECTED;
+            if is_deadlock && self.bend == Some(Bend::DeadlocksTimeOut) {
+                return Answer::Error(LOCK_TIMEOUT.code.to_owned(), constraint);
+            }
             Answer::Error(error.code.to_owned(), constraint)
         })
     }
@@ -249,6 +262,11 @@ impl Model {
             Op::Advisory(key) => {
                 let step = self.db.advisory_xact_lock(s, key)?;
                 Ok(step.done().map_or(Answer::Blocked, done))
+            }
+            Op::TryAdvisory(key) if self.bend == Some(Bend::TriesWait) => {
+                let step = self.db.advisory_xact_lock(s, key)?;
+                let taken = |()| Answer::Flag(true);
+                Ok(step.done().map_or(Answer::Blocked, taken))
             }
             Op::TryAdvisory(key) => self.db.try_advisory_xact_lock(s, key).map(Answer::Flag),
             Op::Cancel | Op::Cut | Op::CutAtCommit { .. } => Ok(Answer::Done),

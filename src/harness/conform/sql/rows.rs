@@ -93,7 +93,15 @@ impl Model {
         let index = |table: Table| table as usize;
         Ok(match op {
             Op::Read { table, id } => {
-                let found = db.get(s, self.tables[index(table)], &Key::Int(id))?;
+                let (table, key) = (self.tables[index(table)], Key::Int(id));
+                let step = if self.bend == Some(Bend::ReadsWait) {
+                    db.get_for_update(s, table, &key)?
+                } else {
+                    Step::Done(db.get(s, table, &key)?)
+                };
+                let Step::Done(found) = step else {
+                    return Ok(Answer::Blocked);
+                };
                 rows(found.map(|row| (Key::Int(id), row)).into_iter().collect())
             }
             Op::ReadAll { table } => {
@@ -121,6 +129,7 @@ impl Model {
                     Wait::Skip if self.bend == Some(Bend::SkipWaits) => LockWait::Block,
                     Wait::Skip => LockWait::SkipLocked,
                     Wait::Block => LockWait::Block,
+                    Wait::Fail if self.bend == Some(Bend::NoWaitSkips) => LockWait::SkipLocked,
                     Wait::Fail => LockWait::NoWait,
                 };
                 let step = if by_v {

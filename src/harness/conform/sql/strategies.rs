@@ -107,6 +107,17 @@ enum Part {
         between: Option<(usize, Op)>,
         end: Op,
     },
+    /// Two sessions have touched a row each, and each wants the other's.
+    Cycle {
+        first: usize,
+        other: usize,
+        ops: [Op; 4],
+    },
+}
+
+fn two(first: usize, other: usize, sessions: usize) -> (usize, usize) {
+    let first = first % sessions;
+    (first, (first + 1 + other % (sessions - 1)) % sessions)
 }
 
 impl Part {
@@ -120,12 +131,18 @@ impl Part {
                 between,
                 end,
             } => {
-                let first = first % sessions;
-                let other = (first + 1 + other % (sessions - 1)) % sessions;
+                let (first, other) = two(first, other, sessions);
                 let mut steps = vec![(first, Op::Begin), (first, ops[0]), (other, ops[1])];
                 steps.extend(between.map(|(session, op)| (session % sessions, op)));
                 steps.push((first, end));
                 steps
+            }
+            Self::Cycle { first, other, ops } => {
+                let (first, other) = two(first, other, sessions);
+                let [one, two, three, four] = ops;
+                let begin = [(first, Op::Begin), (other, Op::Begin)];
+                let wants = [(first, one), (other, two), (first, three), (other, four)];
+                begin.into_iter().chain(wants).collect()
             }
         }
     }
@@ -178,9 +195,17 @@ fn part() -> impl Strategy<Value = Part> {
         between,
         end,
     });
+    let who = (0..SESSIONS, 0..SESSIONS);
+    let cycle = (who, table(), prop::collection::vec(about_a_row(), 4));
+    let cycle = cycle.prop_map(|((first, other), table, ops)| Part::Cycle {
+        first,
+        other,
+        ops: [(0, 1), (1, 2), (2, 2), (3, 1)].map(|(n, id): (usize, i64)| at(ops[n], (table, id))),
+    });
     prop_oneof![
-        5 => (0..SESSIONS, op()).prop_map(|(session, op)| Part::One(session, op)),
-        1 => clash,
+        20 => (0..SESSIONS, op()).prop_map(|(session, op)| Part::One(session, op)),
+        4 => clash,
+        1 => cycle,
     ]
 }
 
