@@ -154,7 +154,7 @@ fn within() -> impl Strategy<Value = Op> {
         2 => few().prop_map(|scope| Op::OrderOpen { scope }),
         2 => few().prop_map(|scope| Op::OrderSave { scope }),
         2 => few().prop_map(|flow| Op::WorkflowOpen { flow }),
-        2 => (few(), prop::bool::weighted(0.1))
+        2 => (few(), prop::bool::weighted(0.3))
             .prop_map(|(flow, spoilt)| Op::WorkflowAppend { flow, spoilt }),
     ]
 }
