@@ -30,7 +30,7 @@ Without URLs private servers are started, and ended. Exit codes: 0 no divergence
 3 interrupted or an operation never succeeded, 4 no servers.")]
 pub(super) struct Args {
     /// How many programs of each kind
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     programs: u64,
     /// The seed of the first: decimal, 0x-hex or a 40-digit commit hash
     #[arg(long, value_name = "S", default_value = "1", value_parser = crate::harness::seed::parse)]

@@ -168,6 +168,13 @@ fn check_slots(table: &Table) {
         rows += 1;
     }
     assert_eq!(table.rows.len(), rows, "a key of nothing");
+    for (key, at) in &table.sorted {
+        assert_eq!(
+            table.rows.get(key),
+            Some(at),
+            "{key:?} is in order but gone"
+        );
+    }
 }
 
 fn check_unique(table: &Table, number: usize, index: &UniqueIndex) {
@@ -187,6 +194,10 @@ fn check_unique(table: &Table, number: usize, index: &UniqueIndex) {
             let twin = pending.insert(value, (owner, slot.key.clone()));
             assert_eq!(twin, None, "{} has a value twice", index.name);
         }
+    }
+    for left in &index.left {
+        let owner = table.find(&left.key).and_then(|(_, slot)| slot.owner);
+        assert_eq!(owner, Some(left.owner), "{} keeps {left:?}", index.name);
     }
     for (value, holders) in &index.entries {
         assert_eq!(holders.committed, committed.remove(value), "{}", index.name);

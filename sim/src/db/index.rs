@@ -27,11 +27,20 @@ pub(super) struct Holders {
     pub(super) pending: Option<(SessionId, Key)>,
 }
 
+/// A value that a row had for a while in a transaction that still runs.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) value: Key,
+    pub(super) owner: SessionId,
+    pub(super) key: Key,
+}
+
 #[derive(Debug)]
 pub(super) struct UniqueIndex {
     pub(super) name: Arc<str>,
     pub(super) extract: Extract,
     pub(super) entries: BTreeMap<Key, Holders>,
+    pub(super) left: Vec<Left>,
 }
 
 impl UniqueIndex {
@@ -40,11 +49,13 @@ impl UniqueIndex {
             name: name.into(),
             extract,
             entries: BTreeMap::new(),
+            left: Vec::new(),
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.entries.clear();
+        self.left.clear();
     }
 
     /// Whether `session` may store `row` under `key`.
@@ -53,7 +64,9 @@ impl UniqueIndex {
     /// updating or deleting makes the newcomer wait even if the update keeps the value, because
     /// PostgreSQL looks at the old version's `xmax` and no further (`_bt_check_unique` and
     /// `check_exclusion_or_unique_constraint`: "if this tuple is being updated by other
-    /// transaction then we have to wait for its commit/abort").
+    /// transaction then we have to wait for its commit/abort"). Nor does it look further than the
+    /// `xmin` of a version that another transaction has made, so a value that such a transaction
+    /// has given up again is contested too (`HeapTupleSatisfiesDirty`).
     pub(super) fn clash(
         &self,
         table: &Table,
@@ -62,6 +75,10 @@ impl UniqueIndex {
         row: &Row,
     ) -> Option<Clash> {
         let value = (self.extract)(key, row)?;
+        let mut left = self.left.iter();
+        if let Some(left) = left.find(|left| left.value == value && left.owner != session) {
+            return Some(Clash::Wait(left.owner));
+        }
         let holders = self.entries.get(&value)?;
         if let Some((owner, rival)) = &holders.pending
             && rival != key
@@ -95,6 +112,11 @@ impl UniqueIndex {
             && Some(&value) != committed.as_ref()
         {
             self.release(&value, |holders| holders.pending = None);
+            self.left.push(Left {
+                value,
+                owner: session,
+                key: slot.key.clone(),
+            });
         }
         if let Some(value) = new
             && Some(&value) != committed.as_ref()
@@ -105,6 +127,7 @@ impl UniqueIndex {
 
     /// The end of the transaction that changed the row.
     pub(super) fn settle(&mut self, slot: &Slot, commit: bool) {
+        self.forget(&slot.key);
         let old = self.of(slot, slot.committed.as_ref());
         let new = self.of(slot, slot.latest());
         if old == new {
@@ -129,6 +152,11 @@ impl UniqueIndex {
                 pending: None,
             };
         }
+    }
+
+    /// No version of that row is left in a transaction that runs.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.left.retain(|left| left.key != *key);
     }
 
     pub(super) fn of(&self, slot: &Slot, row: Option<&Row>) -> Option<Key> {

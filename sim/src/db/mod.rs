@@ -26,12 +26,14 @@
 mod check;
 mod error;
 mod fail_over;
+mod half;
 mod index;
 mod key;
 mod lock;
 mod notify;
 mod read;
 mod resume;
+mod scan;
 mod sequence;
 mod session;
 mod statement;

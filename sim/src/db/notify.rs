@@ -76,11 +76,15 @@ impl Db {
         }
     }
 
-    /// When the session is outside `BEGIN` again: what was held back for it.
+    /// When the session is outside `BEGIN` again: what was held back for it, unless the
+    /// transaction has ended the listening. Whether it listens is asked only now.
     pub(super) fn hand_over(&mut self, place: usize) {
         let id = self.sessions[place].id;
         for channel in self.sessions[place].inbox.drain(..) {
-            self.notifications.push((id, channel));
+            let listeners = self.listeners.get(&channel);
+            if listeners.is_some_and(|listeners| listeners.contains(&id)) {
+                self.notifications.push((id, channel));
+            }
         }
     }
 

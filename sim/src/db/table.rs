@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::half::Half;
 use super::index::{Clash, Extract, OrderedIndex, UniqueIndex};
 use super::{Key, Row, SessionId};
 use crate::hash::QuickMap;
@@ -63,7 +64,7 @@ pub(super) enum Pending {
 
 impl Pending {
     /// The version there is after this change.
-    fn over<'a>(&'a self, committed: Option<&'a Row>) -> Option<&'a Row> {
+    pub(super) fn over<'a>(&'a self, committed: Option<&'a Row>) -> Option<&'a Row> {
         match self {
             Self::Unchanged => committed,
             Self::Row(row) => Some(row),
@@ -87,19 +88,10 @@ pub(super) struct Slot {
     /// Which row the committed version is one of, and which the pending: a row that is deleted
     /// and inserted again is another one under the same key.
     born: u64,
-    pending_born: u64,
+    pub(super) pending_born: u64,
     /// The change that a version written to some of the unique indexes only came after.
     pub(super) half: Option<Half>,
     pub(super) owner: Option<SessionId>,
-}
-
-/// See [`Slot::half`].
-#[derive(Debug)]
-pub(super) struct Half {
-    pub(super) before: Pending,
-    before_born: u64,
-    /// In how many of the unique indexes the version is.
-    pub(super) claims: usize,
 }
 
 impl Slot {
@@ -158,12 +150,12 @@ pub(super) struct Table {
     pub(super) rows: QuickMap<Key, SlotNo>,
     /// The rows in the order of their keys, but for those made since anybody last asked for an
     /// order: most tables are only ever looked into.
-    sorted: BTreeMap<Key, SlotNo>,
+    pub(super) sorted: BTreeMap<Key, SlotNo>,
     /// Slots that are perhaps not in `sorted`.
     unsorted: Vec<SlotNo>,
     /// The slots of the rows; a transaction finds those it holds without a look-up.
-    slots: Vec<Slot>,
-    free: Vec<SlotNo>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) free: Vec<SlotNo>,
     births: u64,
     pub(super) unique: Vec<UniqueIndex>,
     pub(super) ordered: Vec<OrderedIndex>,
@@ -293,7 +285,7 @@ impl Table {
     }
 
     /// The same, with claims in the first unique indexes only.
-    fn write_to(
+    pub(super) fn write_to(
         &mut self,
         session: SessionId,
         at: SlotNo,
@@ -315,54 +307,6 @@ impl Table {
         }
         slot.pending = new.map_or(Pending::Deleted, Pending::Row);
         self.lock(session, at)
-    }
-
-    /// Writes a version that has to wait for one of the unique indexes: it is in those before.
-    pub(super) fn write_half(
-        &mut self,
-        session: SessionId,
-        at: SlotNo,
-        new: Row,
-        claims: usize,
-    ) -> bool {
-        let slot = &mut self.slots[at as usize];
-        let before = match &slot.pending {
-            Pending::Unchanged => Pending::Unchanged,
-            Pending::Row(row) => Pending::Row(row.clone()),
-            Pending::Deleted => Pending::Deleted,
-        };
-        let half = Half {
-            before,
-            before_born: slot.pending_born,
-            claims,
-        };
-        let is_new = self.write_to(session, at, Some(new), claims);
-        self.slots[at as usize].half = Some(half);
-        is_new
-    }
-
-    /// Takes such a version back; true when that leaves nothing in the slot, not even a lock.
-    pub(super) fn take_back_half(&mut self, session: SessionId, at: SlotNo) -> bool {
-        let slot = &mut self.slots[at as usize];
-        let Some(half) = slot.half.take() else {
-            return false;
-        };
-        let before = half.before.over(slot.committed.as_ref());
-        for index in &mut self.unique[..half.claims] {
-            index.write(session, slot, before);
-        }
-        for index in &mut self.ordered {
-            index.write(at, slot, before);
-        }
-        slot.pending = half.before;
-        slot.pending_born = half.before_born;
-        let nothing = slot.committed.is_none() && !slot.is_changed();
-        if nothing {
-            slot.owner = None;
-            self.rows.remove(&slot.key);
-            self.free.push(at);
-        }
-        nothing
     }
 
     /// Ends a lock: the uncommitted version becomes the committed one, or is forgotten. Answers

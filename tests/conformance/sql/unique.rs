@@ -15,6 +15,7 @@ crate::cases!(sql "Unique keys":
     a_row_that_is_only_locked_is_in_the_way_at_once,
     an_update_that_keeps_the_key_is_waited_for,
     a_key_given_up_in_the_same_transaction_is_free,
+    a_key_given_up_is_waited_for_by_others,
     a_row_outside_a_partial_index_is_in_nobodys_way,
     a_row_that_comes_into_a_partial_index_may_clash,
     an_insert_that_waits_holds_its_primary_key,
@@ -198,6 +199,19 @@ fn a_row_that_comes_into_a_partial_index_may_clash() -> Script {
             (1, in_b(2, 7), "1 written"),
             (0, change_in_b(1, Change::Zero), "blocked"),
             (1, COMMIT, "done; session 0 goes on: 23505 by b_u"),
+        ],
+    )
+}
+
+fn a_key_given_up_is_waited_for_by_others() -> Script {
+    script(
+        &[(1, 0, false)],
+        &[
+            (0, BEGIN, "done"),
+            (0, insert(3, Some(2)), "1 written"),
+            (0, rename(3, None), "rows [(3, 0, None)]"),
+            (1, rename(1, Some(2)), "blocked"),
+            (0, COMMIT, "done; session 1 goes on: rows [(1, 0, Some(2))]"),
         ],
     )
 }

@@ -15,16 +15,34 @@ pub enum Bend {
     NumbersTakenBack,
     /// `FOR UPDATE` of one row lets its lock go at once.
     LocksNotKept,
+    /// Whoever only reads a row waits for those who write it.
+    ReadsWait,
+    /// `NOWAIT` leaves locked rows out instead of failing.
+    NoWaitSkips,
+    /// `pg_try_advisory_xact_lock` waits.
+    TriesWait,
+    /// The victim of a deadlock hears of a time-out.
+    DeadlocksTimeOut,
+    /// What a session has done is kept when it is cut.
+    CutsCommit,
+    /// A partial unique index looks at all rows.
+    PartialIndexIsWhole,
 }
 
 impl Bend {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::SkipWaits,
         Self::NoLookAgain,
         Self::NotifyAtOnce,
         Self::UnsettledKeysFail,
         Self::NumbersTakenBack,
         Self::LocksNotKept,
+        Self::ReadsWait,
+        Self::NoWaitSkips,
+        Self::TriesWait,
+        Self::DeadlocksTimeOut,
+        Self::CutsCommit,
+        Self::PartialIndexIsWhole,
     ];
 }

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redeliver_sim::db::{
-    Db, IndexId, Key, LockWait, Row as Stored, SequenceId, SessionId, SqlError, Step, TableDef,
-    TableId, get, row,
+    Db, Extract, IndexId, Key, SequenceId, SessionId, SqlError, TableDef, TableId, get, row,
 };
 
-use super::answer::{Answer, Row};
+use super::answer::Answer;
 use super::bend::Bend;
-use super::program::{CHANNELS, Change, Op, Program, Table, Wait};
+use super::program::{CHANNELS, Op, Program};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Item {
-    v: i64,
-    u: Option<i64>,
+pub(super) struct Item {
+    pub(super) v: i64,
+    pub(super) u: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -28,9 +27,9 @@ struct Client {
 /// The model, and its clients.
 #[derive(Debug)]
 pub(super) struct Model {
-    db: Db,
-    tables: [TableId; 2],
-    by_v: [IndexId; 2],
+    pub(super) db: Db,
+    pub(super) tables: [TableId; 2],
+    pub(super) by_v: [IndexId; 2],
     numbers: SequenceId,
     channels: [Arc<str>; CHANNELS],
     clients: Vec<Client>,
@@ -39,7 +38,7 @@ pub(super) struct Model {
     ready: Vec<usize>,
     pub(super) bend: Option<Bend>,
     /// Numbers that a bent model takes back: those of each session's transaction.
-    pub(super) taken: BTreeMap<usize, i64>,
+    taken: BTreeMap<usize, i64>,
     back: i64,
 }
 
@@ -55,28 +54,25 @@ const DEADLOCK: SqlError = SqlError {
     constraint: None,
 };
 
-fn def(unique: &'static str, extract: redeliver_sim::db::Extract) -> TableDef {
+fn def(unique: &'static str, extract: Extract) -> TableDef {
     TableDef::new()
         .unique(unique, extract)
         .ordered("by_v", |_, row| Some(Key::Int(get::<Item>(row).v)))
 }
 
-fn seen(key: &Key, stored: &Stored) -> Row {
-    let Key::Int(id) = key else {
-        unreachable!("keys are integers")
-    };
-    let item: &Item = get(stored);
-    (*id, item.v, item.u)
-}
-
 impl Model {
     pub(super) fn new(program: &Program, bend: Option<Bend>) -> Self {
         let mut db = Db::new();
-        let a = def("a_u", |_, row| get::<Item>(row).u.map(Key::Int));
-        let b = def("b_u", |_, row| {
+        let whole: Extract = |_, row| get::<Item>(row).u.map(Key::Int);
+        let partial: Extract = |_, row| {
             let item: &Item = get(row);
             item.u.filter(|_| item.v < 2).map(Key::Int)
-        });
+        };
+        let is_whole = bend == Some(Bend::PartialIndexIsWhole);
+        let (a, b) = (
+            def("a_u", whole),
+            def("b_u", if is_whole { whole } else { partial }),
+        );
         let tables = [db.create_table("a", a), db.create_table("b", b)];
         let by_v = tables.map(|table| db.index(table, "by_v"));
         let numbers = db.create_sequence("numbers");
@@ -161,6 +157,10 @@ impl Model {
     pub(super) fn cut(&mut self, at: usize) {
         let session = self.clients[at].session;
         self.take_back(at);
+        if self.bend == Some(Bend::CutsCommit) && self.clients[at].waits.is_none() {
+            // It fails only where there is nothing to keep.
+            let _ = self.db.commit(session);
+        }
         self.db.terminate_session(session);
         self.db.disconnect(session);
         self.ready.retain(|ready| *ready != at);
@@ -196,6 +196,10 @@ impl Model {
         result.unwrap_or_else(|error| {
             self.take_back(at);
             let constraint = error.constraint.as_deref().map(str::to_owned);
+            let is_deadlock = error.code == SqlError::DEADLOCK_DETECTED;
+            if is_deadlock && self.bend == Some(Bend::DeadlocksTimeOut) {
+                return Answer::Error(LOCK_TIMEOUT.code.to_owned(), constraint);
+            }
             Answer::Error(error.code.to_owned(), constraint)
         })
     }
@@ -259,6 +263,11 @@ impl Model {
                 let step = self.db.advisory_xact_lock(s, key)?;
                 Ok(step.done().map_or(Answer::Blocked, done))
             }
+            Op::TryAdvisory(key) if self.bend == Some(Bend::TriesWait) => {
+                let step = self.db.advisory_xact_lock(s, key)?;
+                let taken = |()| Answer::Flag(true);
+                Ok(step.done().map_or(Answer::Blocked, taken))
+            }
             Op::TryAdvisory(key) => self.db.try_advisory_xact_lock(s, key).map(Answer::Flag),
             Op::Cancel | Op::Cut | Op::CutAtCommit { .. } => Ok(Answer::Done),
         }
@@ -271,137 +280,5 @@ impl Model {
             return self.db.connect();
         }
         s
-    }
-
-    fn write(&mut self, s: SessionId, op: Op, again: bool) -> Result<Answer, SqlError> {
-        let db = &mut self.db;
-        let count = |written: bool| Answer::Count(u64::from(written));
-        Ok(match op {
-            Op::Insert {
-                table,
-                id,
-                u,
-                or_nothing,
-            } => {
-                let (table, key) = (self.tables[table as usize], Key::Int(id));
-                let new = row(Item { v: 0, u });
-                let written = if or_nothing {
-                    let step = db.insert(s, table, key, new)?;
-                    step.done().map(|insert| insert.is_inserted())
-                } else {
-                    db.insert_strict(s, table, key, new)?.done().map(|()| true)
-                };
-                if written.is_none() && self.bend == Some(Bend::UnsettledKeysFail) {
-                    let error = SqlError::new(SqlError::UNIQUE_VIOLATION, "bent");
-                    return Err(db.inject(s, error));
-                }
-                written.map_or(Answer::Blocked, count)
-            }
-            Op::Upsert { table, id, u } => {
-                let (table, key) = (self.tables[table as usize], Key::Int(id));
-                let step = db.upsert(s, table, key.clone(), |there| {
-                    let new = |item: &Item| Item {
-                        v: item.v + 1,
-                        ..*item
-                    };
-                    row(there.map_or(Item { v: 0, u }, |there| new(get(there))))
-                })?;
-                let rows = |stored: Stored| Answer::Rows(vec![seen(&key, &stored)]);
-                step.done().map_or(Answer::Blocked, rows)
-            }
-            Op::Update {
-                table,
-                id,
-                change,
-                below,
-            } => {
-                let (table, key) = (self.tables[table as usize], Key::Int(id));
-                let blind = again && self.bend == Some(Bend::NoLookAgain);
-                let step = db.update(s, table, &key, |there| {
-                    let item: &Item = get(there);
-                    (item.v < below || blind).then(|| row(changed(*item, change)))
-                })?;
-                let rows = |new: Option<Stored>| {
-                    Answer::Rows(new.iter().map(|stored| seen(&key, stored)).collect())
-                };
-                step.done().map_or(Answer::Blocked, rows)
-            }
-            Op::Delete { table, id, below } => {
-                let (table, key) = (self.tables[table as usize], Key::Int(id));
-                let blind = again && self.bend == Some(Bend::NoLookAgain);
-                let fits = |there: &Stored| get::<Item>(there).v < below || blind;
-                let step = db.delete(s, table, &key, fits)?;
-                step.done().map_or(Answer::Blocked, count)
-            }
-            _ => Answer::Done,
-        })
-    }
-
-    fn read(&mut self, s: SessionId, op: Op) -> Result<Answer, SqlError> {
-        let db = &mut self.db;
-        let rows = |found: Vec<(Key, Stored)>| {
-            Answer::Rows(
-                found
-                    .iter()
-                    .map(|(key, stored)| seen(key, stored))
-                    .collect(),
-            )
-        };
-        let index = |table: Table| table as usize;
-        Ok(match op {
-            Op::Read { table, id } => {
-                let found = db.get(s, self.tables[index(table)], &Key::Int(id))?;
-                rows(found.map(|row| (Key::Int(id), row)).into_iter().collect())
-            }
-            Op::ReadAll { table } => {
-                rows(db.scan(s, self.by_v[index(table)], .., &|_, _| true, 99)?)
-            }
-            Op::Lock { table, id } => {
-                let key = Key::Int(id);
-                let step = if self.bend == Some(Bend::LocksNotKept) {
-                    Step::Done(db.get(s, self.tables[index(table)], &key)?)
-                } else {
-                    db.get_for_update(s, self.tables[index(table)], &key)?
-                };
-                let found =
-                    |row: Option<Stored>| rows(row.map(|row| (key, row)).into_iter().collect());
-                step.done().map_or(Answer::Blocked, found)
-            }
-            Op::LockSome {
-                table,
-                by_v,
-                limit,
-                wait,
-            } => {
-                let limit = usize::try_from(limit).unwrap_or_default();
-                let wait = match wait {
-                    Wait::Skip if self.bend == Some(Bend::SkipWaits) => LockWait::Block,
-                    Wait::Skip => LockWait::SkipLocked,
-                    Wait::Block => LockWait::Block,
-                    Wait::Fail => LockWait::NoWait,
-                };
-                let step = if by_v {
-                    let index = self.by_v[index(table)];
-                    db.scan_for_update(s, index, Key::Int(1).., &|_, _| true, limit, wait)?
-                } else {
-                    let table = self.tables[index(table)];
-                    let fits = |_: &Key, stored: &Stored| get::<Item>(stored).v < 2;
-                    db.scan_for_update(s, table, .., &fits, limit, wait)?
-                };
-                step.done().map_or(Answer::Blocked, rows)
-            }
-            _ => Answer::Done,
-        })
-    }
-}
-
-fn changed(item: Item, change: Change) -> Item {
-    match change {
-        Change::Add => Item {
-            v: item.v + 1,
-            ..item
-        },
-        Change::Zero => Item { v: 0, ..item },
-        Change::Name(u) => Item { u, ..item },
     }
 }

@@ -41,14 +41,19 @@ impl Session {
     pub(super) async fn run(&mut self, op: Op, lane: &Lane) -> Answer {
         match self.answer(op, lane).await {
             Ok(answer) => answer,
-            Err(Error::Database(error)) => match error.code() {
+            Err(Error::Database(error)) => {
+                let code = error.code().unwrap_or_default().into_owned();
                 // The server's last word to a session that it ends.
-                Some(code) if code == "57P01" => Answer::Lost,
-                code => Answer::Error(
-                    code.unwrap_or_default().into_owned(),
-                    error.constraint().map(str::to_owned),
-                ),
-            },
+                if code == "57P01" {
+                    return Answer::Lost;
+                }
+                // The error is told before the transaction has let its locks go. That the session
+                // takes a statement again says that it has.
+                if self.simple(";").await.is_err() {
+                    return Answer::Lost;
+                }
+                Answer::Error(code, error.constraint().map(str::to_owned))
+            }
             Err(_) => Answer::Lost,
         }
     }

@@ -12,6 +12,7 @@
 //!    busy machine made an earlier one late. So a program in which a client that had waited was
 //!    the victim is run again.
 
+pub mod bend;
 mod client;
 mod program;
 mod real;
@@ -25,6 +26,7 @@ use proptest::prelude::*;
 
 use super::servers::Urls;
 use super::{Arm, Divergence, Failure, Outcome};
+use bend::Bend;
 use client::Said;
 pub use program::Program;
 use real::Real;
@@ -74,6 +76,26 @@ impl fmt::Debug for Seen {
     }
 }
 
+impl StoreArm {
+    /// Which of these bends keep the simulated store from explaining what is seen on the server.
+    ///
+    /// # Errors
+    /// The server could not be asked.
+    pub async fn catches(
+        &mut self,
+        program: &Program,
+        bends: &[Bend],
+    ) -> Result<Vec<bool>, Failure> {
+        let seen = self.real.run(program).await?;
+        // What is not explained without a bend says nothing about one.
+        if explain(program, &seen, None).is_some() {
+            return Ok(vec![false; bends.len()]);
+        }
+        let catch = |bend: &Bend| explain(program, &seen, Some(*bend)).is_some();
+        Ok(bends.iter().map(catch).collect())
+    }
+}
+
 impl Arm for StoreArm {
     const NAME: &'static str = "store";
     const OPERATIONS: &'static [&'static str] = &[
@@ -118,13 +140,13 @@ impl Arm for StoreArm {
 
     async fn run(&mut self, program: &Program) -> Result<Outcome, Failure> {
         let mut seen = self.real.run(program).await?;
-        let mut divergence = explain(program, &seen);
+        let mut divergence = explain(program, &seen, None);
         for _ in 0..TRIES {
             if divergence.is_none() || !seen.iter().any(Seen::has_late_victim) {
                 break;
             }
             seen = self.real.run(program).await?;
-            divergence = explain(program, &seen);
+            divergence = explain(program, &seen, None);
         }
         Ok(Outcome {
             succeeded: count(program, &seen),
@@ -138,10 +160,10 @@ impl Arm for StoreArm {
 }
 
 /// What the simulated store says instead, if no seed lets it say this.
-fn explain(program: &Program, seen: &[Seen]) -> Option<Divergence> {
+fn explain(program: &Program, seen: &[Seen], bend: Option<Bend>) -> Option<Divergence> {
     let mut best: Option<Divergence> = None;
     for seed in 0..SEEDS {
-        let divergence = compare(program, seen, &sim::run(program, seed))?;
+        let divergence = compare(program, seen, &sim::run(program, seed, bend))?;
         if best.as_ref().is_none_or(|best| best.step < divergence.step) {
             best = Some(divergence);
         }

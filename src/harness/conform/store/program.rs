@@ -154,7 +154,7 @@ fn within() -> impl Strategy<Value = Op> {
         2 => few().prop_map(|scope| Op::OrderOpen { scope }),
         2 => few().prop_map(|scope| Op::OrderSave { scope }),
         2 => few().prop_map(|flow| Op::WorkflowOpen { flow }),
-        2 => (few(), prop::bool::weighted(0.1))
+        2 => (few(), prop::bool::weighted(0.3))
             .prop_map(|(flow, spoilt)| Op::WorkflowAppend { flow, spoilt }),
     ]
 }
@@ -182,13 +182,71 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What a relay does with an event. Single operations alone would seldom come so far.
+fn relayed() -> impl Strategy<Value = Vec<(usize, Op)>> {
+    let settle = prop_oneof![
+        prop::bool::weighted(0.1).prop_map(|spoilt| Op::Mark { spoilt }),
+        any::<bool>().prop_map(|delay| Op::Release { delay }),
+    ];
+    let after = prop_oneof![
+        Just(Op::Claim {
+            limit: 3,
+            lasts: true
+        }),
+        any::<bool>().prop_map(|young| Op::Purge { young, limit: 2 }),
+    ];
+    let who = (0..CLIENTS, 0..CLIENTS);
+    (who, few(), any::<bool>(), settle, after).prop_map(
+        |((client, relay), key, lasts, op, after)| {
+            vec![
+                (client, Op::Emit { key, ordered: true }),
+                (client, Op::Commit),
+                (relay, Op::Rollback),
+                (relay, Op::Claim { limit: 3, lasts }),
+                (relay, op),
+                (relay, after),
+            ]
+        },
+    )
+}
+
+/// Two clients want the same row.
+fn clash() -> impl Strategy<Value = Vec<(usize, Op)>> {
+    let touch = || {
+        prop_oneof![
+            2 => Just(Op::GetForUpdate { id: 0 }),
+            1 => Just(Op::Update { id: 0, version: 1 }),
+        ]
+    };
+    let who = (0..CLIENTS, 1..CLIENTS);
+    (who, touch(), touch()).prop_map(|((first, next), one, two)| {
+        let other = first + next;
+        vec![
+            (first, Op::Insert { id: 0 }),
+            (first, Op::Commit),
+            (first, one),
+            (other, two),
+            (first, Op::Commit),
+            (other, Op::Commit),
+        ]
+    })
+}
+
 /// All programs.
 pub(super) fn programs() -> BoxedStrategy<Program> {
-    let steps = prop::collection::vec((0..CLIENTS, op()), 1..30);
-    (2..=CLIENTS, steps)
-        .prop_map(|(clients, steps)| Program {
-            clients,
-            steps: steps.into_iter().map(|(n, op)| (n % clients, op)).collect(),
+    let part = prop_oneof![
+        24 => (0..CLIENTS, op()).prop_map(|step| vec![step]),
+        1 => relayed(),
+        1 => clash(),
+    ];
+    let parts = prop::collection::vec(part, 1..26);
+    (2..=CLIENTS, parts)
+        .prop_map(|(clients, parts)| {
+            let steps = parts.into_iter().flatten();
+            Program {
+                clients,
+                steps: steps.map(|(n, op)| (n % clients, op)).collect(),
+            }
         })
         .boxed()
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use redeliver_sim::{Options, World, with};
 
 use super::Seen;
+use super::bend::Bend;
 use super::client::{Client, Said};
 use super::program::{Op, Program};
 use crate::store::sim::{SimStore, Tables};
@@ -25,7 +26,7 @@ enum Turn {
 type Turns = Rc<RefCell<Vec<Turn>>>;
 
 /// What is seen of each step in the world of that seed. A world that stands still ends the list.
-pub(super) fn run(program: &Program, seed: u64) -> Vec<Seen> {
+pub(super) fn run(program: &Program, seed: u64, bend: Option<Bend>) -> Vec<Seen> {
     let options = Options {
         seed,
         step_limit: 1_000_000,
@@ -38,6 +39,7 @@ pub(super) fn run(program: &Program, seed: u64) -> Vec<Seen> {
         let client = |number| Turn::Idle(Client::new(store.clone(), number));
         let turns: Turns = Rc::new(RefCell::new((0..program.clients).map(client).collect()));
         for (step, (at, op)) in program.all_steps().into_iter().enumerate() {
+            let op = bend.map_or(op, |bend| bend.bent(op));
             let Some(next) = turn(&turns, step, at, op).await else {
                 return;
             };
