@@ -52,7 +52,7 @@ pub use self::{
     death::DeathReason,
     inspect::{MessageState, MessageView},
     ledger::{Loss, LossReason, Stats},
-    rules::{ConsumerTimeout, Limits, Profile, Rules},
+    rules::{Bent, ConsumerTimeout, Limits, Profile, Rules},
     types::{
         Aside, ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Content, Delivery,
         ExchangeDeclare, ExchangeKind, Output, Properties, Publish, QueueDeclare, QueueInfo,

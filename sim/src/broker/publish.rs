@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Aside, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
-    Publish,
+    Aside, Bent, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output,
+    Properties, Publish,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
@@ -180,7 +180,7 @@ impl Broker {
         routing_key: Arc<str>,
         content: Arc<Content>,
     ) {
-        if mandatory {
+        if mandatory && !self.rules.is_bent(Bent::ForgetsToReturn) {
             self.ledger.stats.returned += 1;
             let (code, text) = (312, "NO_ROUTE");
             self.outputs.push(Output::Return {
@@ -257,7 +257,7 @@ impl Broker {
         if tag == 0 {
             return;
         }
-        let ack = path.is_some();
+        let ack = path.is_some() || self.rules.is_bent(Bent::ConfirmsWhatIsRefused);
         let stats = &mut self.ledger.stats;
         *(if ack {
             &mut stats.confirmed
@@ -285,8 +285,8 @@ impl Broker {
         to: &mut Vec<QueueIx>,
     ) {
         let cc = match properties.headers {
-            Some(_) => copies(properties, "CC"),
-            None => Vec::new(),
+            Some(_) if !self.rules.is_bent(Bent::ForgetsCopies) => copies(properties, "CC"),
+            _ => Vec::new(),
         };
         let mut tried = Vec::new();
         let mut at = exchange;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, ChanId, Closed,
+    Bent, Broker, ChanId, Closed,
     channel::{Held, Settle, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, GiveBack, Message, QueueIx},
@@ -73,6 +73,7 @@ impl Broker {
         multiple: bool,
         how: Settle,
     ) -> Result<(), Closed> {
+        let multiple = multiple && (tag == 0 || !self.rules.is_bent(Bent::SettlesOnlyOne));
         let outstanding = &mut self.channel_mut(chan)?.outstanding;
         if !multiple {
             let Some(unacked) = outstanding.take(tag) else {

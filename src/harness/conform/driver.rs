@@ -127,7 +127,7 @@ pub fn run<A: Arm>(
 }
 
 /// The program of a seed, and all smaller ones.
-fn tree<A: Arm>(seed: u64) -> Box<dyn ValueTree<Value = A::Program>> {
+pub(super) fn tree<A: Arm>(seed: u64) -> Box<dyn ValueTree<Value = A::Program>> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);

@@ -5,6 +5,7 @@ mod dead_letters;
 mod death;
 mod delivery;
 mod endings;
+mod found;
 mod requeue;
 mod routing;
 mod tags;
@@ -36,6 +37,7 @@ pub(crate) const SUITES: &[&[&str]] = &[
     tags::CASES,
     requeue::CASES,
     endings::CASES,
+    found::CASES,
     dead_letters::CASES,
     death::CASES,
 ];

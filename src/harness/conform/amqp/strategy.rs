@@ -240,3 +240,47 @@ pub(super) fn programs() -> BoxedStrategy<Program> {
         })
         .boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Names;
+    use super::super::op::{Counter, OPERATIONS, Op, concrete, preparation};
+    use super::super::saw::Clients;
+    use super::*;
+
+    fn is_well_formed(queue: &QueueShape) -> bool {
+        let quorum = queue.kind == Kind::Quorum;
+        let only_classic = queue.exclusive || queue.auto_delete || !queue.durable;
+        !(quorum && only_classic)
+            && (quorum || queue.delivery_limit.is_none())
+            && (queue.overflow.is_none() || queue.max_length.is_some())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_program_is_well_formed(program in programs()) {
+            prop_assert!((1..=3).contains(&program.queues.len()));
+            prop_assert!(program.exchanges.len() <= 3);
+            prop_assert!((1..=18).contains(&program.steps.len()));
+            prop_assert!(program.queues.iter().all(is_well_formed));
+        }
+
+        /// Whatever the clients know: each step is either nothing to do or an operation with a
+        /// name, on queues and exchanges of the program or on such as it knows to be missing.
+        #[test]
+        fn every_step_becomes_an_operation(program in programs()) {
+            let names = Names::new("p-".to_owned(), &program);
+            let mut counter = Counter::default();
+            let clients = Clients::default();
+            let steps = program.steps.iter();
+            let steps = steps.filter_map(|step| concrete(step, &program, &names, &clients, &mut counter));
+            let all: Vec<Op> = preparation(&program, &names).into_iter().chain(steps).collect();
+            for op in all {
+                let name = op.name(|_| Some(Kind::Classic));
+                prop_assert!(name.is_some_and(|name| OPERATIONS.contains(&name)), "{op:?}");
+            }
+        }
+    }
+}
