@@ -85,3 +85,17 @@ fn a_statement_that_is_still_slow_was_taken_for_a_leak() {
     }];
     holds(&scenario, 1..4);
 }
+
+/// A process read the inbox row of a message and stood still. Its session went with a fail-over,
+/// another worker tried and noted its failure; then the first began, went by what it had read, and
+/// was told at its end that its transaction was dead. That broke no promise.
+#[test]
+fn a_run_that_had_slept_was_taken_for_a_retry_out_of_turn() {
+    let path = std::path::Path::new("scenarios/everything.toml");
+    let scenario = Scenario::load(path, &["orders"]).expect("a committed scenario");
+    for seed in [
+        1_036_340, 1_036_571, 1_037_077, 1_062_268, 1_069_037, 1_091_850,
+    ] {
+        holds(&scenario, seed..seed + 1);
+    }
+}

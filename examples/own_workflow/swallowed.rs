@@ -68,18 +68,21 @@ impl Workload for Checkout {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::process::Command;
+    use std::time::Duration;
 
+    use redeliver::harness::report::story;
+    use redeliver::harness::run::simulate;
+    use redeliver::harness::scenario::Scenario;
     use redeliver::harness::test::{Check, Kind as Fault, Rule, SEED_VARIABLE};
 
     /// The line at the end of the panic is a command: this variable, this test.
     #[test]
     #[should_panic(expected = "  REDELIVER_SEED=1 cargo test swallowed::tests::an_order_is_lost")]
     fn an_order_is_lost() {
-        let slow = Rule::new(Fault::SlowService, 200_000);
-        let lasts = 30_000_000_000;
-        let check = Check::new(super::Checkout).fault(Rule { lasts, ..slow });
-        check.seeds(500).check();
+        let slow = Rule::new(Fault::SlowService, 200_000).lasting(Duration::from_secs(30));
+        Check::new(super::Checkout).fault(slow).seeds(500).check();
     }
 
     #[test]
@@ -98,5 +101,25 @@ mod tests {
         assert!(told.contains("seed 1: lost"), "{told}");
         let trace = String::from_utf8_lossy(&run.stdout);
         assert!(trace.contains("warehouse/pack"), "{trace}");
+    }
+
+    /// The README shows this failure. What a newcomer copies from there has to reproduce.
+    #[test]
+    fn the_readme_shows_what_is_printed() {
+        let path = Path::new("examples/own_workflow/swallowed.toml");
+        let scenario = Scenario::load(path, &["checkout-swallowed"]).expect("a scenario");
+        let run = simulate(&super::Checkout, &scenario, 1, true);
+        let found = story::chosen(&run.anomalies).expect("the bug is found");
+        let program = "target/debug/examples/own_workflow";
+        let replay = story::replay_line(program, path, 1, found, run.hash);
+        let printed = story::render(&scenario, &run, &replay);
+        let readme = std::fs::read_to_string("README.md").expect("README.md");
+        assert!(
+            readme.contains(printed.trim_end()),
+            "README.md, to be brought up to date:\n{printed}"
+        );
+        assert!(readme.matches(&replay).count() >= 2, "README.md: {replay}");
+        let hash = format!("\"trace_hash\":\"{:016x}\"", run.hash);
+        assert!(readme.contains(&hash), "README.md: {hash}");
     }
 }

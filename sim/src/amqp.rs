@@ -14,8 +14,8 @@ use std::task::{Context, Poll, Waker};
 use amq_protocol_types::AMQPValue;
 
 use crate::broker::{
-    Broker, ChanId, Closed, ConfirmPath, ConnId, Delivery, Output, Profile, Properties, Publish,
-    Scope,
+    Broker, ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Delivery, Output, Profile,
+    Properties, Publish, Scope,
 };
 use crate::choice::{Key, Site, name};
 use crate::executor::sleep;
@@ -702,11 +702,16 @@ impl Channel {
         Ok(Confirm { chan, tag })
     }
 
-    /// Starts a consumer with manual acks.
+    /// Starts a consumer.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn consume(&self, queue: &str, tag: &str) -> Result<Consumer, Error> {
+    pub async fn consume(
+        &self,
+        queue: &str,
+        tag: &str,
+        options: ConsumeOptions,
+    ) -> Result<Consumer, Error> {
         let chan = self.chan;
         let tag = call(chan.conn, Some(chan), |w| {
             let tag: Arc<str> = Arc::from(tag);
@@ -715,7 +720,6 @@ impl Channel {
                     .subscriptions
                     .insert(tag.clone(), Subscription::default());
             }
-            let options = crate::broker::ConsumeOptions::default();
             Ok(w.broker(|b| b.consume(chan, queue, &tag, options))?)
         })
         .await?;

@@ -147,6 +147,7 @@ pub fn below(value: u64, bound: u64) -> u64 {
 
 /// SipHash-1-3 (Aumasson, Bernstein 2012; one compression round, three of finalization) of the
 /// words in little-endian order.
+#[inline]
 pub fn sip13(key: (u64, u64), words: &[u64]) -> u64 {
     let mut v = [
         key.0 ^ 0x736f_6d65_7073_6575,
@@ -170,6 +171,7 @@ pub fn sip13(key: (u64, u64), words: &[u64]) -> u64 {
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
+#[inline]
 fn round(v: &mut [u64; 4]) {
     v[0] = v[0].wrapping_add(v[1]);
     v[1] = v[1].rotate_left(13) ^ v[0];

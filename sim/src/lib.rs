@@ -20,6 +20,7 @@ pub mod choice;
 pub mod db;
 pub mod executor;
 pub mod fault;
+pub mod hash;
 pub mod latency;
 mod nemesis;
 mod process;

@@ -21,8 +21,6 @@ const SITE_STATEMENT: Site = Site::new("db.statement");
 const SITE_COMMIT: Site = Site::new("db.commit");
 const SITE_NOTIFY: Site = Site::new("db.notify");
 
-/// How long a statement waits for a lock (`lock_timeout`).
-const LOCK_TIMEOUT: u64 = 15_000_000_000;
 /// How long a client waits for a server that does not answer.
 const NO_ANSWER: u64 = 5_000_000_000;
 
@@ -77,6 +75,13 @@ impl World {
         let now = self.now() as i64;
         self.sql.db.set_now(now);
         let result = call(&mut self.sql.db);
+        if self.sql.db.has_news() {
+            self.carry_news();
+        }
+        result
+    }
+
+    fn carry_news(&mut self) {
         let mut woken = std::mem::take(&mut self.sql.woken);
         self.sql.db.take_woken(&mut woken);
         for session in woken.drain(..) {
@@ -92,7 +97,6 @@ impl World {
             self.carry_notification(session);
         }
         self.sql.notified = notified;
-        result
     }
 
     fn carry_notification(&mut self, session: SessionId) {
@@ -165,13 +169,15 @@ pub struct Transaction {
     process: ProcessId,
     subject: u64,
     attempt: u32,
+    lock_timeout: u64,
 }
 
 /// Opens a transaction for the calling process, about the message of that name and attempt.
+/// Its statements wait for a lock for `lock_timeout` nanoseconds.
 ///
 /// # Errors
 /// [`Error::Lost`] when there is no database.
-pub async fn begin(subject: &str, attempt: u32) -> Result<Transaction, Error> {
+pub async fn begin(subject: &str, attempt: u32, lock_timeout: u64) -> Result<Transaction, Error> {
     let opened = with(|w| {
         w.enter_work(subject, attempt);
         let process = w
@@ -196,6 +202,7 @@ pub async fn begin(subject: &str, attempt: u32) -> Result<Transaction, Error> {
             process,
             subject,
             attempt,
+            lock_timeout,
         })
     });
     if matches!(opened, Err(Error::Lost(_))) {
@@ -267,7 +274,7 @@ impl Transaction {
 
     async fn wait_for_lock(&mut self) -> Result<(), Error> {
         let session = self.session;
-        let mut limit = std::pin::pin!(sleep(LOCK_TIMEOUT));
+        let mut limit = std::pin::pin!(sleep(self.lock_timeout));
         std::future::poll_fn(|cx| {
             let woken = with(|w| {
                 let Some(owner) = w.sql.owners.get_mut(&session) else {

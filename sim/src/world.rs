@@ -150,6 +150,8 @@ pub struct World {
     choices: Choices,
     trace: Trace,
     rules: Vec<Vec<(Rule, u32)>>,
+    /// Some rule asks which message is in hand.
+    subject_rules: bool,
     healed: bool,
     struck: Vec<u64>,
     tasks: Vec<TaskSlot>,
@@ -209,6 +211,7 @@ impl World {
             },
             trace: Trace::new(options.record),
             rules,
+            subject_rules: options.rules.iter().any(|rule| rule.subject.is_some()),
             healed: false,
             struck: vec![0; Kind::ALL.len()],
             tasks: Vec::new(),
@@ -442,18 +445,11 @@ impl World {
     /// Says what the current task works on, for keys of choices and for the trace.
     pub fn enter_work(&mut self, subject: &str, attempt: u32) {
         let Some(id) = self.current else { return };
-        let full = self.trace.is_full() || self.has_subject_rules();
+        let full = self.trace.is_full() || self.subject_rules;
         let work = &mut self.tasks[id.slot as usize].work;
         work.subject = if subject.is_empty() { 0 } else { name(subject) };
         work.attempt = attempt;
         work.text = full.then(|| Arc::from(subject));
-    }
-
-    fn has_subject_rules(&self) -> bool {
-        self.rules
-            .iter()
-            .flatten()
-            .any(|(rule, _)| rule.subject.is_some())
     }
 
     // ---- processes ----

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::out::{self, Out};
 use super::{Context, Format};
 use crate::harness::report::human::{short, time};
-use crate::harness::report::story;
+use crate::harness::report::{self, story};
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{AnomalyKind, Verdict};
@@ -159,15 +159,11 @@ fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) ->
 
 fn tell_machines(args: &Args, scenario: &Scenario, run: &RunResult, code: u8, out: &mut Out) {
     if args.trace {
-        let mut text = String::new();
-        for line in &run.trace {
-            let line = json!({
-                "type": "trace", "at_ns": line.at, "actor": &*line.actor, "what": line.what,
-                "subject": &*line.subject, "detail": line.detail,
-            });
-            let _ = writeln!(text, "{line}");
-        }
-        out.text(&text);
+        let lines = run
+            .trace
+            .iter()
+            .map(|line| report::json::trace(line) + "\n");
+        out.text(&lines.collect::<String>());
     }
     let line = json!({
         "type": "replay",

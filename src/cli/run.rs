@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format};
 use crate::harness::report::human::wrap;
 use crate::harness::report::{Tally, json, story, table};
-use crate::harness::run::{LiveError, LiveOptions, LiveReport, Secret};
+use crate::harness::run::{LiveError, LiveOptions, LiveReport, Secret, TraceLine, live_name};
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::topology::QueueType;
@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// In place of the scenario's
     #[arg(long, value_enum)]
     queue_type: Option<Queues>,
+    /// Print all that was seen, too: a run on real servers cannot be replayed for it
+    #[arg(long)]
+    trace: bool,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -79,22 +82,18 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     let options = LiveOptions {
         amqp_url: args.amqp_url.clone(),
         database_url: args.database_url.clone(),
+        name: live_name(),
         seed: args.seed,
         queue_type: args.queue_type.map(QueueType::from),
-        stop: stop.clone(),
+        stop,
     };
+    // So that whoever kills this outright knows what to remove.
     out::complain(&format!(
-        "{} seed {} on real servers",
-        scenario.name, args.seed
+        "{} seed {} on real servers, under the name {}",
+        scenario.name, args.seed, options.name
     ));
     match (workload.run_live)(&scenario, &options) {
-        Ok(report) => show(
-            args,
-            &scenario,
-            report,
-            stop.load(Ordering::Relaxed),
-            context,
-        ),
+        Ok(report) => show(args, &scenario, report, context),
         Err(LiveError::Environment(why)) => {
             out::complain(&why);
             ENVIRONMENT
@@ -106,58 +105,104 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     }
 }
 
-fn show(
-    args: &Args,
-    scenario: &Scenario,
-    report: LiveReport,
-    interrupted: bool,
-    context: &Context,
-) -> u8 {
+/// The command that makes such a run again.
+fn command(args: &Args, context: &Context) -> String {
+    let program = story::quoted(&context.program);
+    let path = story::quoted(&args.scenario.display().to_string());
+    let queues = match args.queue_type {
+        Some(Queues::Quorum) => " --queue-type quorum",
+        Some(Queues::Classic) => " --queue-type classic",
+        None => "",
+    };
+    let seed = args.seed;
+    format!("{program} run {path} --on rabbitmq{queues} --seed {seed}")
+}
+
+fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context) -> u8 {
+    let mut out = Out::default();
     let mut tally = Tally::new(scenario, args.seed);
     tally.wall = report.wall;
-    tally.interrupted = interrupted;
-    let run = report.result;
-    let line = run.anomalies.first().map(|_| {
-        let path = scenario.path.display();
-        format!(
-            "{} run {path} --on rabbitmq --seed {}",
-            context.program, run.seed
-        )
-    });
-    let told = line.map(|line| story::render(scenario, &run, &line));
+    let mut run = report.result.clone();
+    let command = command(args, context);
+    let told = story::render(scenario, &run, &command);
+    let trace = std::mem::take(&mut run.trace);
     tally.add(run);
     let verdict = tally.verdict().0;
-    let mut out = Out::default();
     if args.format == Format::Json {
-        for violation in &tally.violations {
-            for anomaly in &violation.anomalies {
-                out.line(&json::violation(
-                    &tally,
-                    violation,
-                    anomaly,
-                    &context.program,
-                ));
+        let trace = if args.trace { &trace[..] } else { &[] };
+        tell_machines(&tally, &report, trace, &command, &mut out);
+    } else {
+        if args.trace {
+            let lines = trace.iter().map(|line| format!("{line}\n"));
+            out.text(&lines.collect::<String>());
+        }
+        tell_people(&tally, &report, &told, &mut out);
+    }
+    match report.left_behind {
+        None => verdict.exit_code(),
+        Some(why) => {
+            out::complain(&why);
+            if verdict == Verdict::Violated {
+                verdict.exit_code()
+            } else {
+                ENVIRONMENT
             }
         }
-        out.line(&json::scenario(&tally));
-        let not_given = serde_json::json!({ "type": "not_given", "faults": report.not_given });
-        out.line(&not_given.to_string());
-        out.line(&json::summary(&[tally], verdict, report.wall, interrupted));
-        return verdict.exit_code();
     }
-    if let Some(told) = told.filter(|_| verdict == Verdict::Violated) {
-        out.line(&told);
+}
+
+fn tell_people(tally: &Tally, report: &LiveReport, told: &str, out: &mut Out) {
+    let verdict = tally.verdict().0;
+    if verdict == Verdict::Violated {
+        out.text(told);
+        out.line("  This sends the same requests and gives the same faults, not the same course:");
+        out.line("  real servers are not seeded.\n");
     }
     let colour = out::is_coloured(&std::io::stdout());
-    out.text(&table::render(&[tally], verdict, report.wall, colour));
+    out.text(&table::render(
+        std::slice::from_ref(tally),
+        verdict,
+        report.wall,
+        colour,
+    ));
+    if report.not_given.is_empty() {
+        return;
+    }
     let words = format!(
         "Real servers were not given: {}.",
         report.not_given.join(", ")
     );
-    if !report.not_given.is_empty() {
-        for line in wrap(words.split(' ').map(str::to_owned), 80) {
-            out.line(&line);
+    for line in wrap(words.split(' ').map(str::to_owned), 80) {
+        out.line(&line);
+    }
+}
+
+fn tell_machines(
+    tally: &Tally,
+    report: &LiveReport,
+    trace: &[TraceLine],
+    command: &str,
+    out: &mut Out,
+) {
+    for line in trace {
+        out.line(&json::trace(line));
+    }
+    for violation in &tally.violations {
+        for anomaly in &violation.anomalies {
+            out.line(&json::real_violation(tally, violation, anomaly, command));
         }
     }
-    verdict.exit_code()
+    out.line(&json::scenario(tally));
+    let real = serde_json::json!({
+        "type": "real_servers", "name": report.name, "not_given": report.not_given, "run": command,
+    });
+    out.line(&real.to_string());
+    let tallies = std::slice::from_ref(tally);
+    let verdict = tally.verdict().0;
+    out.line(&json::summary(
+        tallies,
+        verdict,
+        report.wall,
+        report.stopped,
+    ));
 }

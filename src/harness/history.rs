@@ -169,6 +169,9 @@ pub enum What {
         on: OnBehalf,
         /// Numbers the runs, from 1.
         run: u64,
+        /// How many entries the history had when the inbox row was asked for that the run goes by;
+        /// of a consumer without an inbox when the run began.
+        read: usize,
     },
     /// A handler ended.
     HandlerEnd {
@@ -231,6 +234,11 @@ pub struct History {
 pub struct Recorder(Arc<Mutex<History>>);
 
 impl Recorder {
+    /// Makes room for a run of so many messages: moving a long history as it grows is dear.
+    pub fn expect(&self, messages: usize) {
+        self.lock().entries.reserve(messages.saturating_mul(32));
+    }
+
     /// Adds an entry.
     pub fn add(&self, at: u64, process: &Arc<str>, what: What) {
         self.lock().entries.push(Entry {

@@ -63,8 +63,8 @@ pub fn result<L: Workload>(
         });
     }
     let mechanisms = pickups::mechanisms(view.history);
-    let letters = view.reading.letters.len() as u64;
-    anomalies.extend(scenario.expect.judge(letters, &mechanisms));
+    let dead = view.reading.dead();
+    anomalies.extend(scenario.expect.judge(dead, view.settled, &mechanisms));
     let entries = &view.history.entries;
     let deliveries = entries
         .iter()
@@ -73,6 +73,7 @@ pub fn result<L: Workload>(
     let messages = view.reading.store.outbox.len() as u64;
     let inconclusive = match measured.unrepeatable {
         Some(why) => Some(format!("the run cannot be repeated: {why}")),
+        None if view.stopped => Some("it was stopped before it came to rest".to_owned()),
         None if messages == 0 => Some("no message was accepted".to_owned()),
         None => None,
     };

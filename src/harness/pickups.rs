@@ -2,7 +2,8 @@
 //! ended it, and by which mechanism that came about.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use redeliver_sim::hash::QuickMap;
 
 use crate::harness::history::{Ended, History, What};
 
@@ -21,63 +22,95 @@ struct Open {
     dropped: bool,
 }
 
+/// One consumer and one idempotency key.
+#[derive(Default)]
+struct Work {
+    open: Vec<Open>,
+    /// Whether its last delivery was flagged so.
+    redelivered: bool,
+    /// The last fencing token it was claimed with.
+    claimed: u64,
+}
+
+impl Work {
+    /// By what a run begins beside `first`.
+    fn mechanism(&self, first: &Open) -> &'static str {
+        if first.dropped {
+            CRASH
+        } else if self.claimed > 1 {
+            LEASE
+        } else if self.redelivered {
+            REDELIVERED
+        } else {
+            COPY
+        }
+    }
+}
+
+/// All works, found by consumer and key.
+#[derive(Default)]
+struct Works<'a> {
+    places: QuickMap<(&'a str, &'a str), usize>,
+    works: Vec<Work>,
+}
+
+impl<'a> Works<'a> {
+    fn place(&mut self, consumer: &'a str, key: &'a str) -> usize {
+        let next = self.works.len();
+        let place = *self.places.entry((consumer, key)).or_insert(next);
+        if place == next {
+            self.works.push(Work::default());
+        }
+        place
+    }
+
+    fn of(&mut self, consumer: &'a str, key: &'a str) -> &mut Work {
+        let place = self.place(consumer, key);
+        &mut self.works[place]
+    }
+}
+
 /// Counts second pick-ups by mechanism, in the order of their names.
 pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
-    let mut open: BTreeMap<(Arc<str>, Arc<str>), Vec<Open>> = BTreeMap::new();
-    let mut of_run: BTreeMap<u64, (Arc<str>, Arc<str>)> = BTreeMap::new();
-    let mut redelivered: BTreeMap<(Arc<str>, Arc<str>), bool> = BTreeMap::new();
-    let mut claimed: BTreeMap<(Arc<str>, Arc<str>), u64> = BTreeMap::new();
+    let mut works = Works::default();
+    let mut of_run: QuickMap<u64, usize> = QuickMap::default();
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for entry in &history.entries {
         match &entry.what {
             What::Delivered {
                 consumer,
                 key: Some(key),
-                redelivered: flag,
+                redelivered,
                 ..
-            } => {
-                redelivered.insert((consumer.clone(), key.clone()), *flag);
-            }
+            } => works.of(consumer, key).redelivered = *redelivered,
             What::Commit { effects, .. } => {
-                for saved in effects
-                    .inbox
-                    .iter()
-                    .filter(|saved| saved.state == "claimed")
-                {
-                    claimed.insert((saved.consumer.clone(), saved.key.clone()), saved.token);
+                let saved = effects.inbox.iter();
+                for saved in saved.filter(|saved| saved.state == "claimed") {
+                    works.of(&saved.consumer, &saved.key).claimed = saved.token;
                 }
             }
-            What::HandlerStart { on, run } => {
-                let work = (on.consumer.clone(), on.subject.clone());
-                let before = open.entry(work.clone()).or_default();
-                if let Some(first) = before.last() {
-                    let mechanism = if first.dropped {
-                        CRASH
-                    } else if claimed.get(&work).is_some_and(|token| *token > 1) {
-                        LEASE
-                    } else if redelivered.get(&work) == Some(&true) {
-                        REDELIVERED
-                    } else {
-                        COPY
-                    };
-                    *counts.entry(mechanism).or_default() += 1;
+            What::HandlerStart { on, run, .. } => {
+                let place = works.place(&on.consumer, &on.subject);
+                let work = &mut works.works[place];
+                if let Some(first) = work.open.last() {
+                    *counts.entry(work.mechanism(first)).or_default() += 1;
                 }
-                before.push(Open {
+                work.open.push(Open {
                     run: *run,
                     dropped: false,
                 });
-                of_run.insert(*run, work);
+                of_run.insert(*run, place);
             }
             What::HandlerEnd { run, ended } => {
-                let Some(runs) = of_run.get(run).and_then(|work| open.get_mut(work)) else {
+                let Some(place) = of_run.get(run) else {
                     continue;
                 };
+                let open = &mut works.works[*place].open;
                 if *ended == Ended::Dropped {
-                    runs.iter_mut()
-                        .filter(|o| o.run == *run)
-                        .for_each(|o| o.dropped = true);
+                    let runs = open.iter_mut().filter(|open| open.run == *run);
+                    runs.for_each(|open| open.dropped = true);
                 } else {
-                    runs.retain(|open| open.run != *run);
+                    open.retain(|open| open.run != *run);
                 }
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! The final reading: what stands in tables, queues and services when a run is over.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +29,19 @@ pub struct Letter {
     pub event: Option<Arc<Event>>,
     /// Its story; none where it came here without one (through the broker's own dead lettering).
     pub story: Option<DeadLetter>,
+}
+
+impl FinalReading {
+    /// Messages in the dead letters of a consumer. Copies of one letter count once: whoever dies
+    /// between publishing a letter and noting that publishes it again.
+    pub fn dead(&self) -> u64 {
+        let known = self.letters.iter().filter_map(|letter| {
+            let event = letter.event.as_ref()?;
+            Some((&letter.consumer, &event.idempotency_key))
+        });
+        let unknown = self.letters.iter().filter(|letter| letter.event.is_none());
+        (known.collect::<BTreeSet<_>>().len() + unknown.count()) as u64
+    }
 }
 
 /// One effect in the ledger of an outside service.

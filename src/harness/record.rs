@@ -3,8 +3,9 @@
 //! They wrap the ports of one process, in either world, so that the pipeline itself knows nothing
 //! of being watched. In the seeded world each entry also becomes a line of the trace.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::harness::history::{Effects, InboxSaved, OnBehalf, Recorder, Seen, Settled, What};
@@ -27,6 +28,8 @@ pub struct Log<E> {
     env: E,
     process: Arc<str>,
     channels: Arc<AtomicU64>,
+    /// Where the history stood when the inbox row of a message was last asked for.
+    read: Arc<Mutex<BTreeMap<Arc<str>, usize>>>,
 }
 
 impl<E: Env> Log<E> {
@@ -38,6 +41,7 @@ impl<E: Env> Log<E> {
             env,
             process,
             channels,
+            read: Arc::default(),
         }
     }
 
@@ -46,6 +50,24 @@ impl<E: Env> Log<E> {
         let at = crate::ports::env::nanos(self.env.elapsed());
         super::trace::line(&what);
         self.recorder.add(at, &self.process, what);
+    }
+
+    /// Notes the start of a handler; gives the number of the run.
+    pub fn start(&self, on: OnBehalf) -> u64 {
+        let run = self.recorder.next_run();
+        let read = self.reads().remove(&on.subject);
+        let read = read.unwrap_or_else(|| self.recorder.lock().entries.len());
+        self.add(What::HandlerStart { on, run, read });
+        run
+    }
+
+    fn read(&self, key: &Arc<str>) {
+        let here = self.recorder.lock().entries.len();
+        self.reads().insert(key.clone(), here);
+    }
+
+    fn reads(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The recorder behind it.
@@ -142,6 +164,8 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
     }
 
     async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
+        // When it is asked for, not when the answer is there: that may be long on its way.
+        self.log.read(&self.on.subject);
         self.inner.inbox_open(consumer, key).await
     }
 

@@ -84,6 +84,8 @@ pub struct LiveOptions {
     pub amqp_url: Secret,
     /// URL of the database, with its password.
     pub database_url: Secret,
+    /// Schema in the database, and what all names on the broker begin with; see [`live_name`].
+    pub name: String,
     /// Makes the requests and places the faults.
     pub seed: u64,
     /// In place of the scenario's.
@@ -92,13 +94,25 @@ pub struct LiveOptions {
     pub stop: Arc<AtomicBool>,
 }
 
+/// A name for a real run that no other run has.
+pub fn live_name() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("redeliver_run_{}", &id[..12])
+}
+
 /// What a real run came to.
 #[derive(Clone, Debug)]
 pub struct LiveReport {
+    /// The name under which everything stood on the servers.
+    pub name: String,
     /// As of a simulated run.
     pub result: RunResult,
     /// Faults of the scenario that real servers were not given.
     pub not_given: Vec<String>,
+    /// What could not be removed from the servers, and why.
+    pub left_behind: Option<String>,
+    /// It was ended from outside before it came to rest.
+    pub stopped: bool,
     /// How long it took.
     pub wall: Duration,
 }

@@ -44,8 +44,7 @@ struct Run<E: Env> {
 
 impl<E: Env> Run<E> {
     fn start(log: &Log<E>, on: OnBehalf, alive: &Alive) -> Self {
-        let number = log.recorder().next_run();
-        log.add(What::HandlerStart { on, run: number });
+        let number = log.start(on);
         Self {
             log: log.clone(),
             number,

@@ -73,6 +73,7 @@ pub fn simulate_built<L: Workload, B: Build>(
     };
     let plan = Rc::new(Plan::new(workload, scenario, seed));
     let recorder = Recorder::default();
+    recorder.expect(plan.requests.len());
     let main = {
         let (workload, scenario) = (workload.clone(), scenario.clone());
         let (plan, recorder, build) = (plan.clone(), recorder.clone(), build.clone());
@@ -91,6 +92,7 @@ pub fn simulate_built<L: Workload, B: Build>(
         poison: &plan.poison_keys,
         malformed: plan.malformed_letters(),
         settled,
+        stopped: false,
     };
     let measured = Measured {
         seed,

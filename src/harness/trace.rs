@@ -1,8 +1,11 @@
 //! History entries as lines of the world's trace.
 
+use std::sync::Arc;
+
 use redeliver_sim::try_with;
 
-use crate::harness::history::{Ended, Seen, Settled, What};
+use crate::harness::history::{Ended, Entry, History, Seen, Settled, What};
+use crate::harness::run::TraceLine;
 use crate::ports::PublishOutcome;
 
 /// Adds a line to the trace of the world that runs on this thread, if one does.
@@ -14,6 +17,21 @@ pub fn line(what: &What) {
             if full { detail(what) } else { String::new() }
         });
     });
+}
+
+/// A whole history as lines, for runs outside of the simulated world.
+pub fn lines(history: &History) -> Vec<TraceLine> {
+    let line = |entry: &Entry| {
+        let (what, subject, _) = summary(&entry.what);
+        TraceLine {
+            at: entry.at,
+            actor: entry.process.clone(),
+            what,
+            subject: Arc::from(subject),
+            detail: detail(&entry.what),
+        }
+    };
+    history.entries.iter().map(line).collect()
 }
 
 fn code(seen: &Seen) -> u64 {
@@ -70,7 +88,9 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
                 [receipt.channel << 32 | receipt.tag, code(seen)],
             )
         }
-        What::HandlerStart { on, run } => ("handle", &on.subject, [*run, u64::from(on.attempt)]),
+        What::HandlerStart { on, run, .. } => {
+            ("handle", &on.subject, [*run, u64::from(on.attempt)])
+        }
         What::HandlerEnd { run, ended } => {
             let code = match ended {
                 Ended::Ok => 0,
@@ -159,7 +179,7 @@ fn detail(what: &What) -> String {
             };
             format!("{consumer}, tag {}{how} {}", receipt.tag, told(seen))
         }
-        What::HandlerStart { on, run } => {
+        What::HandlerStart { on, run, .. } => {
             format!("{} starts run {run}, attempt {}", on.consumer, on.attempt)
         }
         What::HandlerEnd { run, ended } => {

@@ -29,7 +29,7 @@ impl Request {
     /// If the message cannot be encoded as JSON.
     pub fn emit<M: Message>(at: Duration, message: &M) -> Self {
         let draft = Draft::of(message).expect("a workload's own message is JSON");
-        let key = Arc::from(format!("{}:{}", M::TYPE, message.key()));
+        let key = Arc::from([M::TYPE, ":", &message.key()].concat());
         Self { at, key, draft }
     }
 }

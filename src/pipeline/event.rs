@@ -119,7 +119,7 @@ pub struct Event {
 impl Event {
     /// The scope within which ordered events are numbered.
     pub fn order_scope(&self) -> String {
-        format!("{}/{}", self.event_type, self.key)
+        [&*self.event_type, "/", &*self.key].concat()
     }
 
     /// Decodes the payload, upcasting an older version.

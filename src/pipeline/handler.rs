@@ -320,7 +320,7 @@ const READABLE_KEY: usize = 240;
 /// The key of an event that follows from other work: the same for every attempt at that work. In
 /// long chains the beginning is replaced by its hash, so that keys stay bounded.
 fn derived_key(cause: &str, event_type: &str, key: &str) -> String {
-    let readable = format!("{cause}>{event_type}:{key}");
+    let readable = [cause, ">", event_type, ":", key].concat();
     if readable.len() <= READABLE_KEY {
         return readable;
     }

@@ -17,6 +17,10 @@ use crate::pipeline::inbox::InboxRow;
 use crate::pipeline::outbox::{ClaimedRow, OutboxRow, RelayClaim};
 use crate::ports::env::{Scope, Timestamp};
 
+/// How long a statement waits for a row that another transaction holds, where nobody says
+/// otherwise. One for all stores: what waits too long must fail in each of them.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What a store could not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -33,6 +37,13 @@ pub enum StoreError {
     /// It would fail again: a constraint, a wrong type, a missing table.
     #[error("the database refused: {0}")]
     Refused(String),
+}
+
+impl StoreError {
+    /// `what` was to be saved by a transaction that has not opened it.
+    pub(crate) fn not_opened(what: &str) -> Self {
+        Self::Refused(format!("{what} was not opened by this transaction"))
+    }
 }
 
 /// A row type of a workload. It is kept as a JSON document under its key.

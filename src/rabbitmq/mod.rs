@@ -8,10 +8,13 @@ pub mod amqp;
 pub mod envelope;
 #[cfg(feature = "rabbitmq")]
 pub mod lapin;
+pub mod probe;
 mod publisher;
 mod receiver;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "sim")]
+mod sim_probe;
 pub mod topology;
 
 use std::future::Future;

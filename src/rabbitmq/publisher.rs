@@ -9,12 +9,20 @@ use super::amqp::{
 };
 use super::envelope::Travel;
 use super::topology::Names;
-use crate::pipeline::event::Outgoing;
+use crate::pipeline::event::{Event, Outgoing};
 use crate::ports::{Env, EnvExt, PublishOutcome, Publisher, TransportError};
 use bytes::Bytes;
 
 type ChannelOf<A> = <<A as Amqp>::Connection as AmqpConnection>::Channel;
 type ConfirmOf<A> = <ChannelOf<A> as AmqpChannel>::Confirm;
+
+/// What is sent again.
+pub(super) enum Copied<'a> {
+    /// An event, with what travels on beside it.
+    Event(&'a Arc<Event>, &'a Travel),
+    /// Anything else.
+    Message((Properties, Bytes)),
+}
 
 /// See the module.
 pub struct AmqpPublisher<A: Amqp, E> {
@@ -64,18 +72,29 @@ impl<A: Amqp, E: Env> AmqpPublisher<A, E> {
         &self,
         exchange: Arc<str>,
         routing_key: Arc<str>,
-        (properties, body): (Properties, Bytes),
+        message: Copied<'_>,
         limit: Duration,
     ) -> Result<(), TransportError> {
-        let publish = Publish {
-            exchange,
-            routing_key,
-            mandatory: true,
-            properties,
-            body,
-        };
+        let channel = &self.channel;
         let confirmed = super::within(&self.env, limit, "confirm of a copy", async {
-            self.channel.publish(publish).await?.await
+            let confirm = match message {
+                Copied::Event(event, travel) => {
+                    channel
+                        .publish_event(exchange, routing_key, event, travel)
+                        .await?
+                }
+                Copied::Message((properties, body)) => {
+                    let publish = Publish {
+                        exchange,
+                        routing_key,
+                        mandatory: true,
+                        properties,
+                        body,
+                    };
+                    channel.publish(publish).await?
+                }
+            };
+            confirm.await
         });
         match confirmed.await? {
             Confirmation::Ack => Ok(()),

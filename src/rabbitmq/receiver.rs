@@ -11,6 +11,7 @@ use super::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, Arrival, Incoming, Properties,
 };
 use super::envelope::{Travel, add_story, decode, encode, travel_of};
+use super::publisher::Copied;
 use super::topology::Names;
 use super::{AmqpPublisher, Options, RabbitMq};
 use crate::pipeline::dead_letter::DeadLetter;
@@ -139,25 +140,20 @@ impl<A: Amqp, E: Env> Shared<A, E> {
         }
     }
 
-    /// The message again, for its next way.
-    fn again(&self, delivery: &Delivery, travel: &Travel) -> (Properties, Bytes) {
-        match &delivery.event {
-            Ok(event) => encode(event, travel),
-            Err(_) => {
-                let raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
-                let raw = raw.get(&delivery.receipt.tag).cloned();
-                let mut raw = raw.map(|d| (d.properties, d.body)).unwrap_or_default();
-                raw.0.delivery_mode = Some(2);
-                raw
-            }
-        }
+    /// The bytes of a message that is no event, as they came.
+    fn as_it_came(&self, delivery: &Delivery) -> (Properties, Bytes) {
+        let raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = raw.get(&delivery.receipt.tag).cloned();
+        let (mut properties, body) = raw.map(|d| (d.properties, d.body)).unwrap_or_default();
+        properties.delivery_mode = Some(2);
+        (properties, body)
     }
 
     async fn copy(
         &self,
         exchange: Arc<str>,
         routing_key: Arc<str>,
-        message: (Properties, Bytes),
+        message: Copied<'_>,
     ) -> Result<(), TransportError> {
         let limit = self.options().confirm_timeout;
         let mut copies = self.copies.lock().await;
@@ -184,7 +180,10 @@ impl<A: Amqp, E: Env> Shared<A, E> {
     ) -> Result<(), TransportError> {
         let rung = rung_for(&self.options().rungs, delay)
             .ok_or_else(|| TransportError::Refused("there is no delay queue".to_owned()))?;
-        let message = self.again(delivery, &travel);
+        let message = match &delivery.event {
+            Ok(event) => Copied::Event(event, &travel),
+            Err(_) => Copied::Message(self.as_it_came(delivery)),
+        };
         self.copy(self.names().delay(rung), self.queue.clone(), message)
             .await
     }
@@ -194,9 +193,13 @@ impl<A: Amqp, E: Env> Shared<A, E> {
         delivery: &Delivery,
         story: &DeadLetter,
     ) -> Result<(), TransportError> {
-        let mut message = self.again(delivery, &travel(delivery));
+        let mut message = match &delivery.event {
+            Ok(event) => encode(event, &travel(delivery)),
+            Err(_) => self.as_it_came(delivery),
+        };
         add_story(&mut message.0, story);
-        self.copy(Arc::from(""), self.names().dead(&self.consumer), message)
+        let queue = self.names().dead(&self.consumer);
+        self.copy(Arc::from(""), queue, Copied::Message(message))
             .await
     }
 }

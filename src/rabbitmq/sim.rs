@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use redeliver_sim::amqp as world;
-use redeliver_sim::broker::{self, Aside, Closed};
+use redeliver_sim::broker::{self, Closed};
 
 use super::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Arrival,
@@ -62,11 +62,33 @@ impl AmqpConnection for SimConnection {
 }
 
 impl SimChannel {
-    async fn call<R: Send>(
+    pub(super) async fn call<R: Send>(
         &self,
         act: impl FnOnce(&mut broker::Broker, broker::ChanId) -> Result<R, Closed> + Send,
     ) -> Result<R, AmqpError> {
         Ok(self.0.call(act).await?)
+    }
+
+    pub(super) async fn settle(
+        &self,
+        act: impl FnOnce(&mut broker::Broker, broker::ChanId) -> Result<(), Closed> + Send,
+    ) -> Result<(), AmqpError> {
+        Ok(self.0.settle(act).await?)
+    }
+
+    pub(super) async fn send(&self, publish: broker::Publish) -> Result<SimConfirm, AmqpError> {
+        Ok(SimConfirm(self.0.publish(publish).await?))
+    }
+
+    pub(super) async fn consume_as(
+        &self,
+        queue: &str,
+        consumer_tag: &str,
+        options: broker::ConsumeOptions,
+    ) -> Result<SimConsumer, AmqpError> {
+        Ok(SimConsumer(
+            self.0.consume(queue, consumer_tag, options).await?,
+        ))
     }
 }
 
@@ -96,16 +118,9 @@ impl AmqpChannel for SimChannel {
     type Consumer = SimConsumer;
 
     async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<(), AmqpError> {
-        let kind = match kind {
-            ExchangeKind::Direct => broker::ExchangeKind::Direct,
-            ExchangeKind::Fanout => broker::ExchangeKind::Fanout,
-            ExchangeKind::Topic => broker::ExchangeKind::Topic,
-            ExchangeKind::Headers => broker::ExchangeKind::Headers,
-        };
-        let name = Arc::from(name);
         let declare = broker::ExchangeDeclare {
-            name,
-            kind,
+            name: Arc::from(name),
+            kind: exchange_kind(kind),
             durable: true,
             ..Default::default()
         };
@@ -168,14 +183,7 @@ impl AmqpChannel for SimChannel {
     }
 
     async fn publish(&self, message: Publish) -> Result<SimConfirm, AmqpError> {
-        let publish = broker::Publish {
-            exchange: message.exchange,
-            routing_key: message.routing_key,
-            mandatory: message.mandatory,
-            properties: to_broker(message.properties),
-            body: message.body,
-        };
-        Ok(SimConfirm(self.0.publish(publish).await?))
+        self.send(to_publish(message)).await
     }
 
     async fn publish_event(
@@ -185,21 +193,29 @@ impl AmqpChannel for SimChannel {
         event: &Arc<Event>,
         travel: &Travel,
     ) -> Result<SimConfirm, AmqpError> {
-        let (properties, body) = encode(event, travel);
-        let mut properties = to_broker(properties);
-        properties.aside = Aside::known(Arc::new(Envelope::of(event, travel)));
+        let envelope = Envelope::of(event, travel);
+        debug_assert_eq!(
+            encode(event, travel),
+            encode(&envelope.event, &envelope.travel),
+            "what is left out is what would be written"
+        );
         let publish = broker::Publish {
             exchange,
             routing_key,
             mandatory: true,
-            properties,
-            body,
+            properties: broker::Properties::unwritten(
+                Arc::new(envelope),
+                written,
+                (&event.idempotency_key, travel.attempt),
+            ),
+            body: event.payload.clone(),
         };
-        Ok(SimConfirm(self.0.publish(publish).await?))
+        self.send(publish).await
     }
 
     async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<SimConsumer, AmqpError> {
-        Ok(SimConsumer(self.0.consume(queue, consumer_tag).await?))
+        self.consume_as(queue, consumer_tag, broker::ConsumeOptions::default())
+            .await
     }
 
     async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
@@ -268,6 +284,31 @@ fn known(delivery: &broker::Delivery, max_payload: usize) -> Option<Arc<Envelope
     Some(envelope)
 }
 
+pub(super) fn exchange_kind(kind: ExchangeKind) -> broker::ExchangeKind {
+    match kind {
+        ExchangeKind::Direct => broker::ExchangeKind::Direct,
+        ExchangeKind::Fanout => broker::ExchangeKind::Fanout,
+        ExchangeKind::Topic => broker::ExchangeKind::Topic,
+        ExchangeKind::Headers => broker::ExchangeKind::Headers,
+    }
+}
+
+pub(super) fn to_publish(from: Publish) -> broker::Publish {
+    broker::Publish {
+        exchange: from.exchange,
+        routing_key: from.routing_key,
+        mandatory: from.mandatory,
+        properties: to_broker(from.properties),
+        body: from.body,
+    }
+}
+
+/// The properties of a message whose [`Envelope`] is known, for whoever reads them.
+fn written(known: &broker::Meaning) -> broker::Properties {
+    let envelope: &Envelope = known.downcast_ref().expect("written of an envelope");
+    to_broker(encode(&envelope.event, &envelope.travel).0)
+}
+
 fn to_broker(from: Properties) -> broker::Properties {
     let short = |text: Option<Arc<str>>| text.map(|text| (&*text).into());
     broker::Properties {
@@ -285,7 +326,7 @@ fn to_broker(from: Properties) -> broker::Properties {
 
 /// A delivery as the port has it.
 pub(crate) fn from_broker(from: broker::Delivery) -> AmqpDelivery {
-    let properties = from.content.properties.clone();
+    let properties = from.content.properties.written();
     let shared = |text: Option<super::amqp::ShortString>| text.map(|text| Arc::from(text.as_str()));
     AmqpDelivery {
         tag: from.tag,

@@ -35,24 +35,29 @@ impl Names {
         }
     }
 
+    /// Every message asks for such a name, so it is put together without formatting.
+    fn within(&self, name: &str, suffix: &str) -> Arc<str> {
+        Arc::from([&*self.namespace, ".", name, suffix].concat())
+    }
+
     /// The exchange of a domain.
     pub fn exchange(&self, domain: &str) -> Arc<str> {
-        Arc::from(format!("{}.{domain}", self.namespace))
+        self.within(domain, "")
     }
 
     /// The work queue of a consumer.
     pub fn queue(&self, consumer: &str) -> Arc<str> {
-        Arc::from(format!("{}.{consumer}", self.namespace))
+        self.within(consumer, "")
     }
 
     /// The dead-letter queue of a consumer.
     pub fn dead(&self, consumer: &str) -> Arc<str> {
-        Arc::from(format!("{}.{consumer}.dead", self.namespace))
+        self.within(consumer, ".dead")
     }
 
     /// The delay exchange and queue of a rung.
     pub fn delay(&self, rung: Duration) -> Arc<str> {
-        Arc::from(format!("{}.delay.{}", self.namespace, rung.as_millis()))
+        self.within("delay.", &rung.as_millis().to_string())
     }
 
     /// A name without the namespace.

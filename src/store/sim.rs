@@ -20,7 +20,8 @@ use crate::pipeline::audit::{AuditEntry, WorkflowHead};
 use crate::pipeline::event::{Event, Outgoing};
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::pipeline::outbox::{ClaimedRow, OutboxRow, RelayClaim};
-use crate::ports::store::Reading;
+use crate::ports::env::nanos;
+use crate::ports::store::{LOCK_TIMEOUT, Reading};
 use crate::ports::{Row, Scope, Store, StoreError, Timestamp, Tx, Versioned};
 
 mod outbox;
@@ -153,6 +154,14 @@ impl SimTx {
         result.map_err(|error| self.poisoned(within(error)))
     }
 
+    /// What is to be saved must be there.
+    fn saved<T>(&mut self, what: &str, updated: Option<T>) -> Result<(), StoreError> {
+        match updated {
+            Some(_) => Ok(()),
+            None => Err(self.poisoned(StoreError::not_opened(what))),
+        }
+    }
+
     fn poisoned(&mut self, error: StoreError) -> StoreError {
         self.poison = Some(error.clone());
         error
@@ -173,11 +182,6 @@ fn at_commit(error: sql::Error) -> StoreError {
         sql::Error::Lost(what) => StoreError::InDoubt(what.to_owned()),
         sql::Error::Sql(error) => StoreError::Transient(error.to_string()),
     }
-}
-
-/// What was to be saved is not there.
-fn not_opened(what: &str) -> StoreError {
-    StoreError::Refused(format!("{what} was not opened by this transaction"))
 }
 
 fn done<T>(value: T) -> Result<Step<T>, SqlError> {
@@ -307,7 +311,7 @@ impl Tx for SimTx {
     async fn inbox_save(&mut self, saved: &InboxRow) -> Result<(), StoreError> {
         let table = self.tables.inbox;
         let index = Key::pair(saved.consumer.clone(), saved.idempotency_key.clone());
-        self.run(|db, s| {
+        let updated = self.run(|db, s| {
             let now = at(db.clock_timestamp());
             let next = row(InboxRow {
                 updated_at: now,
@@ -315,10 +319,9 @@ impl Tx for SimTx {
                 ..saved.clone()
             });
             db.update(s, table, &index, |_| Some(next))
-        })
-        .await?
-        .map(drop)
-        .ok_or_else(|| not_opened("the inbox row"))
+        });
+        let updated = updated.await?;
+        self.saved("the inbox row", updated)
     }
 
     async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
@@ -338,10 +341,10 @@ impl Tx for SimTx {
         next: u64,
     ) -> Result<(), StoreError> {
         let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
-        self.run(|db, s| db.update(s, table, &key, |_| Some(row(next))))
-            .await?
-            .map(drop)
-            .ok_or_else(|| not_opened("the expected number"))
+        let updated = self
+            .run(|db, s| db.update(s, table, &key, |_| Some(row(next))))
+            .await?;
+        self.saved("the expected number", updated)
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -394,7 +397,7 @@ impl Store for SimStore {
     type Tx = SimTx;
 
     async fn begin(&self, scope: Scope<'_>) -> Result<SimTx, StoreError> {
-        let transaction = sql::begin(scope.subject, scope.attempt).await?;
+        let transaction = sql::begin(scope.subject, scope.attempt, nanos(LOCK_TIMEOUT)).await?;
         Ok(SimTx {
             transaction,
             tables: self.tables,
@@ -503,7 +506,7 @@ impl SimStore {
         &self,
         statement: impl FnMut(&mut Db, SessionId) -> Result<Step<T>, SqlError> + Send,
     ) -> Result<T, StoreError> {
-        let mut transaction = sql::begin("", 0).await?;
+        let mut transaction = sql::begin("", 0, nanos(LOCK_TIMEOUT)).await?;
         let result = transaction.run(statement).await?;
         transaction.commit().await.map_err(at_commit)?;
         Ok(result)

@@ -91,24 +91,30 @@ async fn a_double_ack_ends_the_channel_with_406() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_consumer_a_wrong_ack_shows_in_the_next_operation() {
     with_broker(|broker| async move {
-        let (_connection, channel) = broker.channel().await;
-        let queue = broker.queue(&channel, &[]).await;
-        channel.ack(99, false).await.unwrap();
-        let error = bounded("the error", async {
-            loop {
-                if let Err(error) = channel.inspect_queue(&queue).await {
-                    return error;
-                }
-            }
-        });
-        let error = error.await;
-        assert!(
-            is_channel_error(&error, 406) || is_channel_error(&error, 504),
-            "{error:?}"
-        );
+        let (connection, other) = broker.channel().await;
+        let queue = broker.queue(&other, &[]).await;
+        for _ in 0..10 {
+            let channel = connection.open_channel().await.unwrap();
+            channel.ack(99, false).await.unwrap();
+            // Nobody waits for anything when the broker's words come.
+            eventually("the channel's end", async || {
+                format!("{channel:?}").contains("well: false").then_some(())
+            })
+            .await;
+            let error = channel.inspect_queue(&queue).await.unwrap_err();
+            assert!(is_channel_error(&error, 406), "{error:?}");
+            let again = channel.qos(1).await.unwrap_err();
+            assert_eq!(again, error, "the cause is told again");
+        }
+        // A channel that this side closed has no cause, and nobody waits for one.
+        other.close().await.unwrap();
+        let error = bounded("an error", other.inspect_queue(&queue))
+            .await
+            .unwrap_err();
+        assert!(is_channel_error(&error, 504), "{error:?}");
     })
     .await;
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::common::{bounded, eventually, unique};
-use crate::{Broker, put, to_queue, with_broker};
+use crate::{Broker, put, to_queue, with_broker, word};
 
 fn is_lost(error: &AmqpError) -> bool {
     matches!(error, AmqpError::Connection(_))
@@ -59,6 +59,37 @@ async fn proxy(broker: &Broker, mut cut: watch::Receiver<bool>) -> LapinAmqp {
         }
     });
     LapinAmqp::new(&format!("{login}@127.0.0.1:{port}/{vhost}")).unwrap()
+}
+
+/// Publishes without waiting for anything, and gives the number.
+async fn burst(channel: &LapinChannel, queue: &str) -> u32 {
+    for n in 0..600 {
+        let confirm = channel.publish(to_queue(queue, &n.to_string())).await;
+        drop(confirm.unwrap());
+    }
+    600
+}
+
+#[tokio::test]
+async fn what_was_published_before_a_close_is_there_after_it() {
+    with_broker(|broker| async move {
+        let (_connection, look) = broker.channel().await;
+        for kind in ["classic", "quorum"] {
+            for whole in [true, false] {
+                let queue = broker.queue(&look, &[("x-queue-type", word(kind))]).await;
+                let (connection, channel) = broker.confirming().await;
+                let sent = burst(&channel, &queue).await;
+                match whole {
+                    true => bounded("the close", connection.close()).await.unwrap(),
+                    false => bounded("the close", channel.close()).await.unwrap(),
+                }
+                // Whoever waits for the close need not wait for anything else.
+                let there = look.inspect_queue(&queue).await;
+                assert_eq!(there, Ok(sent), "{kind}, the whole connection: {whole}");
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

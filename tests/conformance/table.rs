@@ -19,6 +19,7 @@ static ENDED: Mutex<BTreeMap<(String, Word), BTreeMap<Word, Word>>> = Mutex::new
 
 const SUITES: &[&[&[&str]]] = &[
     crate::store::SUITES,
+    crate::sql::SUITES,
     crate::amqp::SUITES,
     crate::transport::SUITES,
 ];

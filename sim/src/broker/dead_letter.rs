@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Aside, Bent, Broker, Content, LossReason,
+    Bent, Broker, Content, LossReason,
     death::{Death, DeathReason, Deaths},
     publish::{Offer, copies, drop_header},
     queue::{Awaiting, Feeder, Message, NEVER, QueueIx},
@@ -80,9 +80,11 @@ impl Broker {
         message: Message,
         reason: DeathReason,
     ) -> Message {
-        let mut content = Content::clone(&message.content);
+        let mut content = Content {
+            properties: message.content.properties.written(),
+            body: message.content.body.clone(),
+        };
         let properties = &mut content.properties;
-        properties.aside = Aside::default();
         let mut deaths = match message.deaths {
             Some(deaths) => deaths,
             None if self.rules.reads_published_x_death => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol_types::AMQPValue;
 
 use super::{
-    Aside, Bent, Broker, ChanId, Content, Delivery, Output,
+    Bent, Broker, ChanId, Content, Delivery, Output,
     channel::{Consumer, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Message, QueueIx},
@@ -259,8 +259,10 @@ impl Broker {
         if !quorum || (message.delivery_count == 0 && !zero && !acquired) {
             return message.content.clone();
         }
-        let mut content = Content::clone(&message.content);
-        content.properties.aside = Aside::default();
+        let mut content = Content {
+            properties: message.content.properties.written(),
+            body: message.content.body.clone(),
+        };
         let headers = content.properties.headers.get_or_insert_default();
         if message.delivery_count > 0 || zero {
             let count = AMQPValue::LongLongInt(message.delivery_count.into());

@@ -100,7 +100,7 @@ impl Exchange {
                 ExchangeKind::Direct | ExchangeKind::Fanout => true,
                 ExchangeKind::Topic => topic_matches(&binding.key, key),
                 ExchangeKind::Headers => {
-                    headers_match(&binding.arguments, properties.headers.as_ref())
+                    headers_match(&binding.arguments, properties.written().headers.as_ref())
                 }
             };
             if matches {
@@ -112,23 +112,25 @@ impl Exchange {
 
 /// Whether a topic pattern takes a key: `*` is exactly one word, `#` any number of words.
 pub(super) fn topic_matches(pattern: &str, key: &str) -> bool {
-    fn words(text: &str) -> Vec<&str> {
-        if text.is_empty() {
-            Vec::new()
-        } else {
-            text.split('.').collect()
+    /// The first word and the rest; no text is no words.
+    fn split(text: Option<&str>) -> Option<(&str, Option<&str>)> {
+        text.map(|text| match text.split_once('.') {
+            Some((word, rest)) => (word, Some(rest)),
+            None => (text, None),
+        })
+    }
+    fn matches(pattern: Option<&str>, key: Option<&str>) -> bool {
+        match split(pattern) {
+            None => key.is_none(),
+            Some(("#", rest)) => {
+                matches(rest, key) || split(key).is_some_and(|(_, key)| matches(pattern, key))
+            }
+            Some((word, rest)) => split(key)
+                .is_some_and(|(first, key)| (word == "*" || word == first) && matches(rest, key)),
         }
     }
-    fn matches(pattern: &[&str], key: &[&str]) -> bool {
-        match pattern.split_first() {
-            None => key.is_empty(),
-            Some((&"#", rest)) => (0..=key.len()).any(|skip| matches(rest, &key[skip..])),
-            Some((&word, rest)) => key
-                .split_first()
-                .is_some_and(|(&first, key)| (word == "*" || word == first) && matches(rest, key)),
-        }
-    }
-    matches(&words(pattern), &words(key))
+    let words = |text| Some(text).filter(|text: &&str| !text.is_empty());
+    matches(words(pattern), words(key))
 }
 
 /// Whether a headers binding takes a message. Arguments that begin with `x-` count only with

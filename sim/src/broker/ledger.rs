@@ -70,8 +70,8 @@ pub struct Loss {
 
 impl Loss {
     /// The message id its publisher gave it.
-    pub fn message_id(&self) -> Option<&ShortString> {
-        self.content.properties.message_id.as_ref()
+    pub fn message_id(&self) -> Option<ShortString> {
+        self.content.properties.written().message_id
     }
 }
 

@@ -55,8 +55,8 @@ pub use self::{
     rules::{Bent, ConsumerTimeout, Limits, Profile, Rules},
     types::{
         Aside, ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Content, Delivery,
-        ExchangeDeclare, ExchangeKind, Output, Properties, Publish, QueueDeclare, QueueInfo,
-        RestartKind, Scope,
+        ExchangeDeclare, ExchangeKind, Meaning, Output, Properties, Publish, QueueDeclare,
+        QueueInfo, RestartKind, Scope,
     },
 };
 

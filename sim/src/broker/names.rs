@@ -1,51 +1,16 @@
 //! A map from names to slots: fast to look up, and never iterated, so its order cannot leak.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-/// The multiply-and-rotate hash of the Rust compiler. Names come from scenarios, not from
-/// attackers, and a fixed hash keeps runs alike.
-#[derive(Default)]
-pub(super) struct NameHasher(u64);
-
-const SEED: u64 = 0x517c_c1b7_2722_0a95;
-
-impl NameHasher {
-    fn add(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(SEED);
-    }
-}
-
-impl Hasher for NameHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.add(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.add(u64::from_le_bytes(last));
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.add(u64::from(byte));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.rotate_left(26)
-    }
-}
+use crate::hash::QuickMap;
 
 /// Names to values; deliberately without an iterator.
 #[derive(Clone)]
-pub(super) struct Names<V>(HashMap<Arc<str>, V, BuildHasherDefault<NameHasher>>);
+pub(super) struct Names<V>(QuickMap<Arc<str>, V>);
 
 impl<V> Default for Names<V> {
     fn default() -> Self {
-        Names(HashMap::default())
+        Names(QuickMap::default())
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Aside, Bent, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output,
-    Properties, Publish,
+    Bent, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
+    Publish,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
@@ -356,7 +356,6 @@ fn strip_bcc(properties: &mut Properties) -> Option<Arc<[Arc<str>]>> {
 }
 
 pub(super) fn drop_header(properties: &mut Properties, name: &str) {
-    properties.aside = Aside::default();
     if let Some(headers) = &mut properties.headers {
         let mut map = headers.inner().clone();
         map.remove(name);

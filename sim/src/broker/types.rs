@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::{error, fmt, sync::Arc};
 
+use crate::choice::name;
 use amq_protocol_types::{AMQPValue, FieldTable, ShortString};
 use bytes::Bytes;
 
@@ -53,24 +54,20 @@ pub struct Properties {
     pub aside: Aside,
 }
 
+/// What a message means to those who know its type.
+pub type Meaning = dyn Any + Send + Sync;
+
 /// What a publisher in this process says beside the bytes, so that the receiver need not decode
-/// them: a cache of what they mean. A broker that changes the headers drops it.
+/// them: a cache of what they mean. It must not depend on headers that begin with `x-`, which
+/// are the broker's to add.
 #[derive(Clone, Default)]
 pub struct Aside {
     /// What the bytes mean, for whoever knows its type.
-    pub known: Option<Arc<dyn Any + Send + Sync>>,
+    pub known: Option<Arc<Meaning>>,
+    /// Writes the properties of a message whose publisher has left them out.
+    write: Option<fn(&Meaning) -> Properties>,
     /// Subject and attempt, for the keys of choices.
     pub(crate) subject: Option<(u64, u32)>,
-}
-
-impl Aside {
-    /// Of a message that means `known`.
-    pub fn known(known: Arc<dyn Any + Send + Sync>) -> Self {
-        Self {
-            known: Some(known),
-            subject: None,
-        }
-    }
 }
 
 /// A cache is no part of what it caches.
@@ -87,6 +84,42 @@ impl fmt::Debug for Aside {
 }
 
 impl Properties {
+    /// Of a persistent message that means `known`, about `subject` at its attempt. `write` says
+    /// what stands in the properties for whoever reads them; most messages are only carried. It
+    /// must give neither an expiration nor `CC` nor `BCC`.
+    pub fn unwritten(
+        known: Arc<Meaning>,
+        write: fn(&Meaning) -> Self,
+        (subject, attempt): (&str, u32),
+    ) -> Self {
+        Self {
+            delivery_mode: Some(2),
+            aside: Aside {
+                known: Some(known),
+                write: Some(write),
+                subject: Some((name(subject), attempt)),
+            },
+            ..Self::default()
+        }
+    }
+
+    /// With everything in its place, as a client reads it. [`Aside`] stays, but for `known` to be
+    /// written again.
+    #[must_use]
+    pub fn written(&self) -> Self {
+        let aside = Aside {
+            write: None,
+            ..self.aside.clone()
+        };
+        match (&self.aside.known, self.aside.write) {
+            (Some(known), Some(write)) => Self {
+                aside,
+                ..write(&**known)
+            },
+            _ => self.clone(),
+        }
+    }
+
     /// Whether the message asks to survive a restart on a classic queue.
     pub fn is_persistent(&self) -> bool {
         self.delivery_mode == Some(2)
@@ -186,7 +219,7 @@ pub struct Publish {
 /// `basic.consume`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConsumeOptions {
-    /// Refuse every other consumer of the queue.
+    /// Refuse every other consumer of the queue; a quorum queue takes no notice of it.
     pub exclusive: bool,
     /// A delivery counts as acked when it is sent.
     pub no_ack: bool,

@@ -68,10 +68,9 @@ impl Db {
         self.check_waits();
         for table in &self.tables {
             check_slots(table);
-            table
-                .unique
-                .iter()
-                .for_each(|index| check_unique(table, index));
+            for (number, index) in table.unique.iter().enumerate() {
+                check_unique(table, number, index);
+            }
             table
                 .ordered
                 .iter()
@@ -83,10 +82,17 @@ impl Db {
         let mut held = 0;
         for session in &self.sessions {
             let tx = &session.tx;
-            if tx.state == TxState::Idle || session.life != Life::Open {
-                assert_eq!(tx.state, TxState::Idle, "{:?} has ended", session.id);
+            let over = session.life != Life::Open;
+            assert!(
+                !over || tx.state == TxState::Idle,
+                "{:?} has ended",
+                session.id
+            );
+            if matches!(tx.state, TxState::Idle | TxState::Failed) {
                 assert!(tx.held.is_empty() && tx.advisory.is_empty() && tx.xid == 0);
                 assert!(tx.notifies.is_empty() && tx.listens.is_empty());
+            }
+            if tx.state == TxState::Idle {
                 assert!(session.inbox.is_empty(), "nothing holds notifications back");
             }
             assert!(
@@ -102,8 +108,8 @@ impl Db {
             }
             held += tx.held.len() + tx.advisory.len();
         }
-        let rows = self.tables.iter().flat_map(|table| table.all());
-        let owned = rows.filter(|slot| slot.owner.is_some()).count();
+        let rows = self.tables.iter().flat_map(|table| table.unordered());
+        let owned = rows.filter(|(_, slot)| slot.owner.is_some()).count();
         assert_eq!(
             owned + self.advisory.len(),
             held,
@@ -117,7 +123,8 @@ impl Db {
         for wait in &self.waits {
             assert_eq!(self.sessions[wait.place].id, wait.session);
             assert!(self.sessions[wait.place].waiting);
-            if !heads.contains(&&wait.name) {
+            let alone = matches!(wait.name, LockName::Transaction(_));
+            if alone || !heads.contains(&&wait.name) {
                 heads.push(&wait.name);
                 let held = self.holder(&wait.name) == Some(wait.holder);
                 assert!(wait.woken || held, "{wait:?} sleeps beside a free lock");
@@ -150,27 +157,26 @@ impl Db {
 }
 
 fn check_slots(table: &Table) {
-    for (key, at) in &table.rows {
-        let slot = table.slot(*at);
-        assert_eq!(slot.key, *key);
+    let mut rows = 0;
+    for (at, slot) in table.unordered() {
+        let key = &slot.key;
+        assert_eq!(table.rows.get(key), Some(&at), "{key:?} is found");
         assert!(
             !slot.is_changed() || slot.owner.is_some(),
             "{key:?} changed unlocked"
         );
-        assert!(
-            slot.committed.is_some() || slot.is_changed(),
-            "{key:?} is nothing"
-        );
+        rows += 1;
     }
+    assert_eq!(table.rows.len(), rows, "a key of nothing");
 }
 
-fn check_unique(table: &Table, index: &UniqueIndex) {
+fn check_unique(table: &Table, number: usize, index: &UniqueIndex) {
     let mut committed = BTreeMap::new();
     let mut pending = BTreeMap::new();
     for slot in table.all() {
         let (old, new) = (
             index.of(slot, slot.committed.as_ref()),
-            index.of(slot, slot.latest()),
+            index.of(slot, slot.indexed(number)),
         );
         if let Some(value) = old.clone() {
             let twin = committed.insert(value, slot.key.clone());

@@ -13,8 +13,8 @@ pub type Extract = fn(&Key, &Row) -> Option<Key>;
 /// Why a unique index refuses a row.
 #[derive(Debug)]
 pub(super) enum Clash {
-    /// The row under this primary key decides, and another session is changing it.
-    Wait(Key),
+    /// This session's transaction decides: it is changing the row that has the value.
+    Wait(SessionId),
     /// The row under this primary key has the value.
     Duplicate { constraint: Arc<str>, holder: Key },
 }
@@ -69,7 +69,7 @@ impl UniqueIndex {
             return Some(if *owner == session {
                 self.duplicate(rival)
             } else {
-                Clash::Wait(rival.clone())
+                Clash::Wait(*owner)
             });
         }
         let rival = holders.committed.as_ref().filter(|rival| *rival != key)?;
@@ -77,8 +77,8 @@ impl UniqueIndex {
         if !slot.is_changed() {
             return Some(self.duplicate(rival));
         }
-        if slot.is_locked_against(session) {
-            return Some(Clash::Wait(rival.clone()));
+        if let Some(owner) = slot.owner.filter(|owner| *owner != session) {
+            return Some(Clash::Wait(owner));
         }
         let kept = self.of(slot, slot.latest());
         (kept.as_ref() == Some(&value)).then(|| self.duplicate(rival))

@@ -1,6 +1,6 @@
 //! Waiting for locks: queues, waking, deadlocks, advisory locks.
 //!
-//! Every lock here is exclusive and is held until its transaction ends. A statement that meets a
+//! Every lock here is exclusive and is held until its transaction ends or fails. A statement that meets a
 //! lock answers [`Step::Blocked`](super::Step) and joins the queue; when the lock is free the
 //! first of the queue is woken and issues its statement again. It keeps its place until that
 //! statement is done, so whoever slips in between (PostgreSQL allows that too: a free row is
@@ -14,6 +14,9 @@ use super::{Db, Key, SessionId, SqlError, Step, TableId};
 pub(super) enum LockName {
     Row(TableId, Key),
     Advisory(i64),
+    /// The end of a transaction that decides about a unique key. Nobody queues for that: all who
+    /// wait are woken together.
+    Transaction(SessionId),
 }
 
 /// A statement in a queue. All queues share one vector in the order of arrival: there are never
@@ -34,6 +37,11 @@ impl Db {
         match name {
             LockName::Row(table, key) => self.table(*table).find(key)?.1.owner,
             LockName::Advisory(key) => self.advisory.get(key).copied(),
+            LockName::Transaction(session) => {
+                let tx = &self.sessions[self.open(*session).ok()?].tx;
+                let runs = matches!(tx.state, TxState::Open | TxState::Implicit);
+                runs.then_some(*session)
+            }
         }
     }
 
@@ -125,17 +133,25 @@ impl Db {
         }
     }
 
-    /// Wakes the first of every queue behind a session whose locks are free now.
+    /// Wakes the first of every queue behind a session whose locks are free now, and all who wait
+    /// for its transaction.
     pub(super) fn wake_behind(&mut self, session: SessionId) {
         for at in 0..self.waits.len() {
             let (before, rest) = self.waits.split_at_mut(at);
             let wait = &mut rest[0];
             let behind = wait.holder == session && !wait.woken;
-            if behind && !before.iter().any(|earlier| earlier.name == wait.name) {
+            let alone = matches!(wait.name, LockName::Transaction(_));
+            if behind && (alone || !before.iter().any(|earlier| earlier.name == wait.name)) {
                 wait.woken = true;
                 self.woken.push(wait.session);
             }
         }
+    }
+
+    /// Whether [`take_woken`](Self::take_woken) or
+    /// [`take_notifications`](Self::take_notifications) would give anything.
+    pub fn has_news(&self) -> bool {
+        !self.woken.is_empty() || !self.notifications.is_empty()
     }
 
     /// Moves the sessions that may go on into `out`, first come first. Each must issue its

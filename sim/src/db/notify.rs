@@ -61,9 +61,8 @@ impl Db {
         out.append(&mut self.notifications);
     }
 
-    /// At the end of a transaction: what was held back for it, and then what it announced, which
-    /// is the order of commits.
-    pub(super) fn end_notifications(&mut self, place: usize, commit: bool) {
+    /// At the end of a transaction: it listens from now on, or forgets what it wanted to say.
+    pub(super) fn settle_listens(&mut self, place: usize, commit: bool) {
         let session = &mut self.sessions[place];
         let id = session.id;
         if !commit {
@@ -75,9 +74,19 @@ impl Db {
                 self.set_listening(id, channel, on);
             }
         }
+    }
+
+    /// When the session is outside `BEGIN` again: what was held back for it.
+    pub(super) fn hand_over(&mut self, place: usize) {
+        let id = self.sessions[place].id;
         for channel in self.sessions[place].inbox.drain(..) {
             self.notifications.push((id, channel));
         }
+    }
+
+    /// What a committed transaction announced, after what was held back for it: that is the order
+    /// of commits.
+    pub(super) fn publish_all(&mut self, place: usize) {
         if !self.sessions[place].tx.notifies.is_empty() {
             let mut notifies = std::mem::take(&mut self.sessions[place].tx.notifies);
             notifies

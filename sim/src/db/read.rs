@@ -1,9 +1,11 @@
 //! Statements that read, and those that lock what they read.
 
+use std::collections::VecDeque;
 use std::ops::{Bound, RangeBounds};
 
 use super::index::OrderedIndex;
 use super::lock::LockName;
+use super::resume::Resume;
 use super::statement::Stop;
 use super::table::{Slot, SlotNo, Table};
 use super::{Db, IndexId, Key, Row, SessionId, SqlError, Step, TableId};
@@ -82,17 +84,44 @@ impl Db {
         key: &Key,
     ) -> Result<Step<Option<Row>>, SqlError> {
         self.statement(session, |db, place| {
+            let waited = db.waited_for(place, table, key);
             let Some((at, slot)) = db.table(table).find(key) else {
                 return Ok(None);
             };
-            let Some(row) = slot.visible(session).cloned() else {
+            let born = waited.unwrap_or_else(|| slot.born(session));
+            if !slot.is_version_of(session, born) {
                 return Ok(None);
-            };
-            if slot.is_locked_against(session) {
-                return Err(Stop::Wait(LockName::Row(table, key.clone())));
             }
+            if slot.is_locked_against(session) {
+                return Err(db.wait_for_row(place, table, key, born));
+            }
+            let row = slot.visible(session).cloned();
             db.lock(place, table, at);
-            Ok(Some(row))
+            Ok(row)
+        })
+    }
+
+    /// `SELECT … WHERE key = … FOR UPDATE SKIP LOCKED`: whether the row is locked now.
+    ///
+    /// # Errors
+    ///
+    /// 25P02, or the session is gone.
+    pub fn lock_if_free(
+        &mut self,
+        session: SessionId,
+        table: TableId,
+        key: &Key,
+    ) -> Result<bool, SqlError> {
+        self.immediate(session, |db, place| {
+            let found = db.table(table).find(key);
+            let free = found.filter(|(_, slot)| {
+                slot.visible(session).is_some() && !slot.is_locked_against(session)
+            });
+            let Some((at, _)) = free else {
+                return Ok(false);
+            };
+            db.lock(place, table, at);
+            Ok(true)
         })
     }
 
@@ -113,11 +142,9 @@ impl Db {
         let over = over.into();
         self.immediate(session, |db, _| {
             let mut found = Vec::new();
-            let table = db.table(over.table());
-            candidates(table, over, &range, |_, slot, entry| {
-                if found.len() < limit
-                    && let Some(row) = matching(session, slot, entry, filter)
-                {
+            let table = db.table_mut(over.table());
+            candidates(table, session, over, &range, filter, |_, slot, row| {
+                if found.len() < limit {
                     found.push((slot.key.clone(), row.clone()));
                 }
                 found.len() < limit
@@ -143,28 +170,76 @@ impl Db {
     ) -> Result<Step<Vec<(Key, Row)>>, SqlError> {
         let over = over.into();
         self.statement(session, |db, place| {
-            let id = over.table();
-            let (mut found, mut slots, mut locked) = (Vec::new(), Vec::new(), None);
-            candidates(db.table(id), over, &range, |at, slot, entry| {
-                if found.len() < limit
-                    && let Some(row) = matching(session, slot, entry, filter)
-                {
-                    if !slot.is_locked_against(session) {
-                        found.push((slot.key.clone(), row.clone()));
-                        slots.push(at);
-                    } else if wait != LockWait::SkipLocked {
-                        locked = Some(slot.key.clone());
-                    }
+            match db.sessions[place].resume.take() {
+                Some(Resume::Scan {
+                    over: before,
+                    found,
+                    rest,
+                }) if before == over => {
+                    let scan = Scan { found, rest };
+                    return db.go_on(place, over, &range, filter, limit, scan);
                 }
-                found.len() < limit && locked.is_none()
+                _ => {}
+            }
+            let id = over.table();
+            let (mut scan, mut slots, mut locked) = (Scan::default(), Vec::new(), false);
+            let table = db.table_mut(id);
+            candidates(table, session, over, &range, filter, |at, slot, row| {
+                if scan.found.len() >= limit {
+                    return false;
+                }
+                if locked {
+                    // What it saw when it began is all it will ever see.
+                    scan.rest.push_back((slot.key.clone(), slot.born(session)));
+                } else if !slot.is_locked_against(session) {
+                    scan.found.push((slot.key.clone(), row.clone()));
+                    slots.push(at);
+                } else if wait != LockWait::SkipLocked {
+                    locked = true;
+                    scan.rest.push_back((slot.key.clone(), slot.born(session)));
+                }
+                scan.found.len() < limit && !(locked && wait == LockWait::NoWait)
             });
             slots.into_iter().for_each(|at| db.lock(place, id, at));
             match locked {
-                None => Ok(found),
-                Some(key) if wait == LockWait::Block => Err(Stop::Wait(LockName::Row(id, key))),
-                Some(_) => Err(SqlError::lock_not_available(&db.table(id).name).into()),
+                false => Ok(scan.found),
+                true if wait == LockWait::Block => {
+                    db.go_on(place, over, &range, filter, limit, scan)
+                }
+                true => Err(SqlError::lock_not_available(&db.table(id).name).into()),
             }
         })
+    }
+
+    /// Goes on with a locking scan that has met a locked row, up to the next one.
+    fn go_on(
+        &mut self,
+        place: usize,
+        over: Over,
+        range: &impl RangeBounds<Key>,
+        filter: Filter<'_>,
+        limit: usize,
+        mut scan: Scan,
+    ) -> Result<Vec<(Key, Row)>, Stop> {
+        let (id, session) = (over.table(), self.sessions[place].id);
+        while scan.found.len() < limit
+            && let Some((key, born)) = scan.rest.front().cloned()
+        {
+            let found = self.table(id).find(&key);
+            if let Some((at, slot)) = found.filter(|(_, slot)| slot.is_version_of(session, born)) {
+                if slot.is_locked_against(session) {
+                    let Scan { found, rest } = scan;
+                    self.sessions[place].resume = Some(Resume::Scan { over, found, rest });
+                    return Err(Stop::Wait(LockName::Row(id, key)));
+                }
+                self.lock(place, id, at);
+                let table = self.table(id);
+                let fits = still_fits(table, over, range, table.slot(at), session, filter);
+                scan.found.extend(fits.map(|row| (key, row.clone())));
+            }
+            scan.rest.pop_front();
+        }
+        Ok(scan.found)
     }
 
     /// Locks a row that no other session has locked.
@@ -188,37 +263,73 @@ impl Db {
     }
 }
 
-/// The index a slot was found by, and the key it was found under.
-type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
+/// A locking scan: what it has locked, and what it has seen but not reached.
+#[derive(Default)]
+struct Scan {
+    found: Vec<(Key, Row)>,
+    rest: VecDeque<(Key, u64)>,
+}
 
-/// Visits the rows of a range in order until `visit` answers false.
-fn candidates(
+/// The newest version of a row that a scan saw, if the scan still wants it.
+fn still_fits<'a>(
     table: &Table,
     over: Over,
     range: &impl RangeBounds<Key>,
-    mut visit: impl FnMut(SlotNo, &Slot, Entry<'_>) -> bool,
+    slot: &'a Slot,
+    session: SessionId,
+    filter: Filter<'_>,
+) -> Option<&'a Row> {
+    let row = slot.visible(session)?;
+    if let Over::Index(index) = over {
+        let index = &table.ordered[usize::from(index.index)];
+        let value = index.of(slot, Some(row));
+        value.filter(|value| range.contains(value))?;
+    }
+    filter(&slot.key, row).then_some(row)
+}
+
+/// The index a slot was found by, and the key it was found under.
+type Entry<'a> = Option<(&'a OrderedIndex, &'a Key)>;
+
+/// Visits the rows of a range that the scan wants, in order, until `visit` answers false. Each
+/// comes in the version that the session sees.
+fn candidates(
+    table: &mut Table,
+    session: SessionId,
+    over: Over,
+    range: &impl RangeBounds<Key>,
+    filter: Filter<'_>,
+    mut visit: impl FnMut(SlotNo, &Slot, &Row) -> bool,
 ) {
     let (start, end) = (range.start_bound(), range.end_bound());
     if is_empty(start, end) {
         return;
     }
+    let mut visit = |at, slot: &Slot, entry: Entry<'_>| {
+        matching(session, slot, entry, filter).is_none_or(|row| visit(at, slot, row))
+    };
     match over {
+        Over::Table(_) if matches!((start, end), (Bound::Unbounded, Bound::Unbounded)) => {
+            // Whoever reads a whole table looks for a few of its rows: only those are put in
+            // order.
+            let wanted = table.unordered();
+            let wanted = wanted.filter(|(_, slot)| matching(session, slot, None, filter).is_some());
+            let mut wanted: Vec<(SlotNo, &Slot)> = wanted.collect();
+            wanted.sort_unstable_by(|(_, one), (_, two)| one.key.cmp(&two.key));
+            let _ = wanted.into_iter().all(|(at, slot)| visit(at, slot, None));
+        }
         Over::Table(_) => {
-            for at in table.rows.range((start, end)).map(|(_, at)| *at) {
-                if !visit(at, table.slot(at), None) {
-                    return;
-                }
-            }
+            table.sort();
+            let mut rows = table.range((start, end));
+            let _ = rows.all(|(at, slot)| visit(at, slot, None));
         }
         Over::Index(index) => {
             let index = &table.ordered[usize::from(index.index)];
             let from = widen(start, Key::Lowest, Key::Highest);
             let to = widen(end, Key::Highest, Key::Lowest);
-            for ((value, _), at) in index.entries.range((from, to)) {
-                if !visit(*at, table.slot(*at), Some((index, value))) {
-                    return;
-                }
-            }
+            let mut entries = index.entries.range((from, to));
+            let _ =
+                entries.all(|((value, _), at)| visit(*at, table.slot(*at), Some((index, value))));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::resume::Resume;
 use super::table::SlotNo;
 use super::{Db, SqlError, TableId};
 
@@ -71,6 +72,8 @@ pub(super) struct Session {
     pub(super) tx: Tx,
     /// Whether it has an entry among the waits.
     pub(super) waiting: bool,
+    /// How its waiting statement goes on.
+    pub(super) resume: Option<Resume>,
     /// Notifications that arrived inside a transaction, held back until it ends.
     pub(super) inbox: Vec<Arc<str>>,
 }
@@ -85,6 +88,7 @@ impl Db {
                 life: Life::Open,
                 tx: Tx::default(),
                 waiting: false,
+                resume: None,
                 inbox: Vec::new(),
             });
         } else {

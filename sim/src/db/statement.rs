@@ -11,11 +11,9 @@ use super::{Db, SessionId, SqlError};
 /// on the way stay taken, also for a single statement outside `BEGIN`, as PostgreSQL keeps them:
 /// two scans that lock the same rows in different orders do deadlock.
 ///
-/// Issuing again evaluates the statement on what is committed by then. For a statement that names
-/// one row that is what PostgreSQL does after a wait (documentation, 13.2.1: the condition is
-/// evaluated again on the updated row). It differs in two ways. A scan that waited sees rows
-/// committed while it waited, which PostgreSQL's snapshot would hide until the next statement.
-/// And an insert that waits for one unique index has not yet reserved its value in another.
+/// Issuing again goes on as PostgreSQL does after a wait: with the rows that the statement saw
+/// when it began, in their newest versions (documentation, 13.2.1). A row whose new version no
+/// longer fits is left out and stays locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step<T> {
@@ -71,8 +69,10 @@ impl Db {
                 tx.started_at = clock;
             }
         }
+        self.take_back_half(place);
         let stop = match run(self, place) {
             Ok(value) => {
+                self.sessions[place].resume = None;
                 if self.sessions[place].waiting {
                     self.remove_wait(place, false);
                 }
@@ -107,12 +107,12 @@ impl Db {
     }
 
     /// The statement of a session failed: its transaction is poisoned, or, outside `BEGIN`, over.
-    /// A poisoned transaction keeps its locks until the client ends it.
+    /// A poisoned transaction has lost its locks already.
     pub(super) fn fail(&mut self, place: usize) {
         self.remove_wait(place, false);
         match self.sessions[place].tx.state {
             TxState::Implicit => self.end_transaction(place, false),
-            TxState::Open => self.sessions[place].tx.state = TxState::Failed,
+            TxState::Open => self.abort(place),
             TxState::Idle | TxState::Failed => {}
         }
     }

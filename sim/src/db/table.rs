@@ -1,10 +1,12 @@
 //! A table: its rows, the uncommitted version a row may have, and its indexes.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::index::{Clash, Extract, OrderedIndex, UniqueIndex};
 use super::{Key, Row, SessionId};
+use crate::hash::QuickMap;
 
 /// A table of one [`Db`](super::Db).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +61,17 @@ pub(super) enum Pending {
     Deleted,
 }
 
+impl Pending {
+    /// The version there is after this change.
+    fn over<'a>(&'a self, committed: Option<&'a Row>) -> Option<&'a Row> {
+        match self {
+            Self::Unchanged => committed,
+            Self::Row(row) => Some(row),
+            Self::Deleted => None,
+        }
+    }
+}
+
 /// Where a slot is, for as long as its row has a version or a lock.
 pub(super) type SlotNo = u32;
 
@@ -71,10 +84,47 @@ pub(super) struct Slot {
     pub(super) key: Key,
     pub(super) committed: Option<Row>,
     pub(super) pending: Pending,
+    /// Which row the committed version is one of, and which the pending: a row that is deleted
+    /// and inserted again is another one under the same key.
+    born: u64,
+    pending_born: u64,
+    /// The change that a version written to some of the unique indexes only came after.
+    pub(super) half: Option<Half>,
     pub(super) owner: Option<SessionId>,
 }
 
+/// See [`Slot::half`].
+#[derive(Debug)]
+pub(super) struct Half {
+    pub(super) before: Pending,
+    before_born: u64,
+    /// In how many of the unique indexes the version is.
+    pub(super) claims: usize,
+}
+
 impl Slot {
+    /// Which row a statement of this session sees.
+    pub(super) fn born(&self, session: SessionId) -> u64 {
+        if self.is_changed() && self.owner == Some(session) {
+            self.pending_born
+        } else {
+            self.born
+        }
+    }
+
+    /// Whether what the session sees is a version of that row.
+    pub(super) fn is_version_of(&self, session: SessionId, born: u64) -> bool {
+        self.visible(session).is_some() && self.born(session) == born
+    }
+
+    /// The version that counts in the unique index of that number.
+    pub(super) fn indexed(&self, number: usize) -> Option<&Row> {
+        match &self.half {
+            Some(half) if half.claims <= number => half.before.over(self.committed.as_ref()),
+            _ => self.latest(),
+        }
+    }
+
     /// The version a statement of this session sees (PostgreSQL documentation, 13.2.1: rows
     /// committed before the statement began, and the transaction's own changes).
     pub(super) fn visible(&self, session: SessionId) -> Option<&Row> {
@@ -88,11 +138,7 @@ impl Slot {
 
     /// The version there is if the owner commits.
     pub(super) fn latest(&self) -> Option<&Row> {
-        match &self.pending {
-            Pending::Unchanged => self.committed.as_ref(),
-            Pending::Row(row) => Some(row),
-            Pending::Deleted => None,
-        }
+        self.pending.over(self.committed.as_ref())
     }
 
     pub(super) fn is_changed(&self) -> bool {
@@ -109,10 +155,16 @@ impl Slot {
 pub(super) struct Table {
     pub(super) name: Arc<str>,
     pub(super) primary: Arc<str>,
-    pub(super) rows: BTreeMap<Key, SlotNo>,
+    pub(super) rows: QuickMap<Key, SlotNo>,
+    /// The rows in the order of their keys, but for those made since anybody last asked for an
+    /// order: most tables are only ever looked into.
+    sorted: BTreeMap<Key, SlotNo>,
+    /// Slots that are perhaps not in `sorted`.
+    unsorted: Vec<SlotNo>,
     /// The slots of the rows; a transaction finds those it holds without a look-up.
     slots: Vec<Slot>,
     free: Vec<SlotNo>,
+    births: u64,
     pub(super) unique: Vec<UniqueIndex>,
     pub(super) ordered: Vec<OrderedIndex>,
 }
@@ -122,9 +174,12 @@ impl Table {
         Self {
             name: name.into(),
             primary: format!("{name}_pkey").into(),
-            rows: BTreeMap::new(),
+            rows: QuickMap::default(),
+            sorted: BTreeMap::new(),
+            unsorted: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            births: 0,
             unique: def
                 .unique
                 .into_iter()
@@ -140,6 +195,8 @@ impl Table {
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
+        self.sorted.clear();
+        self.unsorted.clear();
         self.slots.clear();
         self.free.clear();
         self.unique.iter_mut().for_each(UniqueIndex::clear);
@@ -156,7 +213,36 @@ impl Table {
 
     /// The slots in the order of their keys.
     pub(super) fn all(&self) -> impl Iterator<Item = &Slot> {
-        self.rows.values().map(|at| self.slot(*at))
+        let mut slots: Vec<&Slot> = self.unordered().map(|(_, slot)| slot).collect();
+        slots.sort_unstable_by(|one, two| one.key.cmp(&two.key));
+        slots.into_iter()
+    }
+
+    /// The slots of rows in no order that means anything.
+    pub(super) fn unordered(&self) -> impl Iterator<Item = (SlotNo, &Slot)> {
+        let numbered = (0..).zip(&self.slots);
+        numbered.filter(|(_, slot)| slot.committed.is_some() || slot.is_changed())
+    }
+
+    /// Makes ready for [`range`](Self::range).
+    pub(super) fn sort(&mut self) {
+        for at in self.unsorted.drain(..) {
+            let slot = &self.slots[at as usize];
+            // The row may be gone, and its slot in use for another.
+            if slot.committed.is_some() || slot.is_changed() {
+                self.sorted.insert(slot.key.clone(), at);
+            }
+        }
+    }
+
+    /// The slots of a range of keys in their order; the table was sorted just now.
+    pub(super) fn range(
+        &self,
+        range: (Bound<&Key>, Bound<&Key>),
+    ) -> impl Iterator<Item = (SlotNo, &Slot)> {
+        debug_assert!(self.unsorted.is_empty(), "sort first");
+        let found = self.sorted.range(range);
+        found.map(|(_, at)| (*at, self.slot(*at)))
     }
 
     /// Takes the lock of a row that no other session holds; true when it is new.
@@ -173,6 +259,9 @@ impl Table {
             key: key.clone(),
             committed: None,
             pending: Pending::Unchanged,
+            born: 0,
+            pending_born: 0,
+            half: None,
             owner: None,
         };
         let at = match self.free.pop() {
@@ -187,28 +276,93 @@ impl Table {
         };
         let twin = self.rows.insert(key, at);
         debug_assert!(twin.is_none());
+        self.unsorted.push(at);
         at
     }
 
-    /// Whether a secondary unique index refuses this version of the row.
-    pub(super) fn clash(&self, session: SessionId, key: &Key, row: &Row) -> Option<Clash> {
-        self.unique
-            .iter()
-            .find_map(|index| index.clash(self, session, key, row))
+    /// Whether a secondary unique index refuses this version of the row, and which.
+    pub(super) fn clash(&self, session: SessionId, key: &Key, row: &Row) -> Option<(usize, Clash)> {
+        let mut indexes = self.unique.iter().enumerate();
+        indexes.find_map(|(number, index)| Some((number, index.clash(self, session, key, row)?)))
     }
 
     /// Writes the session's uncommitted version, taking the lock; true when the lock is new.
     /// The caller has made sure that no other session holds the lock and that nothing clashes.
     pub(super) fn write(&mut self, session: SessionId, at: SlotNo, new: Option<Row>) -> bool {
+        self.write_to(session, at, new, self.unique.len())
+    }
+
+    /// The same, with claims in the first unique indexes only.
+    fn write_to(
+        &mut self,
+        session: SessionId,
+        at: SlotNo,
+        new: Option<Row>,
+        claims: usize,
+    ) -> bool {
         let slot = &mut self.slots[at as usize];
-        for index in &mut self.unique {
+        for index in &mut self.unique[..claims] {
             index.write(session, slot, new.as_ref());
         }
         for index in &mut self.ordered {
             index.write(at, slot, new.as_ref());
         }
+        if slot.latest().is_none() {
+            self.births += 1;
+            slot.pending_born = self.births;
+        } else if !slot.is_changed() {
+            slot.pending_born = slot.born;
+        }
         slot.pending = new.map_or(Pending::Deleted, Pending::Row);
         self.lock(session, at)
+    }
+
+    /// Writes a version that has to wait for one of the unique indexes: it is in those before.
+    pub(super) fn write_half(
+        &mut self,
+        session: SessionId,
+        at: SlotNo,
+        new: Row,
+        claims: usize,
+    ) -> bool {
+        let slot = &mut self.slots[at as usize];
+        let before = match &slot.pending {
+            Pending::Unchanged => Pending::Unchanged,
+            Pending::Row(row) => Pending::Row(row.clone()),
+            Pending::Deleted => Pending::Deleted,
+        };
+        let half = Half {
+            before,
+            before_born: slot.pending_born,
+            claims,
+        };
+        let is_new = self.write_to(session, at, Some(new), claims);
+        self.slots[at as usize].half = Some(half);
+        is_new
+    }
+
+    /// Takes such a version back; true when that leaves nothing in the slot, not even a lock.
+    pub(super) fn take_back_half(&mut self, session: SessionId, at: SlotNo) -> bool {
+        let slot = &mut self.slots[at as usize];
+        let Some(half) = slot.half.take() else {
+            return false;
+        };
+        let before = half.before.over(slot.committed.as_ref());
+        for index in &mut self.unique[..half.claims] {
+            index.write(session, slot, before);
+        }
+        for index in &mut self.ordered {
+            index.write(at, slot, before);
+        }
+        slot.pending = half.before;
+        slot.pending_born = half.before_born;
+        let nothing = slot.committed.is_none() && !slot.is_changed();
+        if nothing {
+            slot.owner = None;
+            self.rows.remove(&slot.key);
+            self.free.push(at);
+        }
+        nothing
     }
 
     /// Ends a lock: the uncommitted version becomes the committed one, or is forgotten. Answers
@@ -225,7 +379,11 @@ impl Table {
         for index in &mut self.ordered {
             index.settle(slot, commit);
         }
+        debug_assert!(slot.half.is_none(), "its statement is over");
         let pending = std::mem::take(&mut slot.pending);
+        if commit {
+            slot.born = slot.pending_born;
+        }
         let before = commit.then(|| {
             let now = match pending {
                 Pending::Row(row) => Some(row),
@@ -235,6 +393,7 @@ impl Table {
         });
         if slot.committed.is_none() {
             self.rows.remove(&slot.key);
+            self.sorted.remove(&slot.key);
             self.free.push(at);
         }
         before

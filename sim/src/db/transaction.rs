@@ -127,17 +127,36 @@ impl Db {
         open.min().unwrap_or(self.next_xid)
     }
 
-    /// Ends the transaction: versions settle, locks go, waiters wake, notifications leave.
+    /// Ends the transaction: versions settle, locks go, waiters wake, notifications leave. One
+    /// that has failed did most of it then.
     pub(super) fn end_transaction(&mut self, place: usize, commit: bool) {
-        let session = &mut self.sessions[place];
-        session.tx.state = TxState::Idle;
-        session.tx.xid = 0;
+        if self.sessions[place].tx.state != TxState::Failed {
+            self.release(place, commit);
+        }
+        self.sessions[place].tx.state = TxState::Idle;
+        self.hand_over(place);
+        if commit {
+            self.publish_all(place);
+        }
+    }
+
+    /// A statement inside `BEGIN` failed. PostgreSQL aborts the transaction there and then
+    /// (`AbortCurrentTransaction`): others see its locks go. What is left is a session that
+    /// refuses everything until its client ends the block.
+    pub(super) fn abort(&mut self, place: usize) {
+        self.release(place, false);
+        self.sessions[place].tx.state = TxState::Failed;
+    }
+
+    fn release(&mut self, place: usize, commit: bool) {
+        self.sessions[place].tx.xid = 0;
         if commit {
             self.stats.commits += 1;
         } else {
             self.stats.rollbacks += 1;
         }
-        if !session.tx.held.is_empty() {
+        self.forget_resume(place);
+        if !self.sessions[place].tx.held.is_empty() {
             self.settle_rows(place, commit);
         }
         let session = &mut self.sessions[place];
@@ -149,7 +168,7 @@ impl Db {
             let id = self.sessions[place].id;
             self.wake_behind(id);
         }
-        self.end_notifications(place, commit);
+        self.settle_listens(place, commit);
     }
 
     fn settle_rows(&mut self, place: usize, commit: bool) {

@@ -2,6 +2,7 @@
 
 use super::index::Clash;
 use super::lock::LockName;
+use super::resume::Resume;
 use super::statement::Stop;
 use super::table::SlotNo;
 use super::{Db, Key, Row, SessionId, SqlError, Step, TableId};
@@ -45,10 +46,10 @@ impl Db {
                     db.write(place, table, at, &key, Some(row));
                     return Ok(Insert::Inserted);
                 }
-                Err(Clash::Wait(rival)) => {
-                    return Err(Stop::Wait(LockName::Row(table, rival)));
+                Err((_, Clash::Wait(rival))) => {
+                    return Err(Stop::Wait(LockName::Transaction(rival)));
                 }
-                Err(Clash::Duplicate { holder, .. }) => holder,
+                Err((_, Clash::Duplicate { holder, .. })) => holder,
             };
             let (_, slot) = db
                 .table(table)
@@ -72,10 +73,17 @@ impl Db {
         row: Row,
     ) -> Result<Step<()>, SqlError> {
         self.statement(session, |db, place| {
-            let at = db.place_for(session, table, &key, &row);
-            let at = at.map_err(|clash| refusal(table, clash))?;
-            db.write(place, table, at, &key, Some(row));
-            Ok(())
+            match db.place_for(session, table, &key, &row) {
+                Ok(at) => {
+                    db.write(place, table, at, &key, Some(row));
+                    Ok(())
+                }
+                Err((None, clash)) => Err(refusal(clash)),
+                Err((Some(_), _)) => {
+                    let at = db.table(table).find(&key).map(|(at, _)| at);
+                    db.write_checked(place, table, at, &key, &row)
+                }
+            }
         })
     }
 
@@ -94,8 +102,16 @@ impl Db {
     ) -> Result<Step<Row>, SqlError> {
         self.statement(session, |db, place| {
             let found = db.table(table).find(&key);
-            if found.is_some_and(|(_, slot)| slot.is_locked_against(session)) {
-                return Err(Stop::Wait(LockName::Row(table, key.clone())));
+            if let Some((_, slot)) = found
+                && let Some(owner) = slot.owner.filter(|owner| *owner != session)
+            {
+                // A row that is changing is waited for by its key, one that is locked in its
+                // queue; either way the statement then begins anew.
+                return Err(Stop::Wait(if slot.is_changed() {
+                    LockName::Transaction(owner)
+                } else {
+                    LockName::Row(table, key.clone())
+                }));
             }
             let row = change(found.and_then(|(_, slot)| slot.visible(session)));
             let at = found.map(|(at, _)| at);
@@ -122,17 +138,13 @@ impl Db {
         change: impl FnOnce(&Row) -> Option<Row>,
     ) -> Result<Step<Option<Row>>, SqlError> {
         self.statement(session, |db, place| {
-            let Some((at, slot)) = db.table(table).find(key) else {
-                return Ok(None);
-            };
-            let Some(row) = slot.visible(session).and_then(change) else {
-                return Ok(None);
-            };
-            if slot.is_locked_against(session) {
-                return Err(Stop::Wait(LockName::Row(table, key.clone())));
+            match db.reach(place, table, key, change)? {
+                Some((at, Some(row))) => {
+                    db.write_checked(place, table, Some(at), key, &row)?;
+                    Ok(Some(row))
+                }
+                _ => Ok(None),
             }
-            db.write_checked(place, table, Some(at), key, &row)?;
-            Ok(Some(row))
         })
     }
 
@@ -150,51 +162,82 @@ impl Db {
         predicate: impl FnOnce(&Row) -> bool,
     ) -> Result<Step<bool>, SqlError> {
         self.statement(session, |db, place| {
-            let Some((at, slot)) = db.table(table).find(key) else {
-                return Ok(false);
-            };
-            if !slot.visible(session).is_some_and(predicate) {
-                return Ok(false);
+            match db.reach(place, table, key, |row| predicate(row).then_some(()))? {
+                Some((at, Some(()))) => {
+                    db.write(place, table, Some(at), key, None);
+                    Ok(true)
+                }
+                _ => Ok(false),
             }
-            if slot.is_locked_against(session) {
-                return Err(Stop::Wait(LockName::Row(table, key.clone())));
-            }
-            db.write(place, table, Some(at), key, None);
-            Ok(true)
         })
     }
 
-    /// The slot a new row may go to, if its key has one, unless a unique key refuses the row. The
-    /// primary key comes first, as it is created first.
+    /// Finds the row that an update or delete is about, free to be written, and what `judge` says
+    /// of it. After a wait the row is locked first and judged then, and stays locked even if it
+    /// no longer fits.
+    fn reach<T>(
+        &mut self,
+        place: usize,
+        table: TableId,
+        key: &Key,
+        judge: impl FnOnce(&Row) -> Option<T>,
+    ) -> Result<Option<(SlotNo, Option<T>)>, Stop> {
+        let session = self.sessions[place].id;
+        let waited = self.waited_for(place, table, key);
+        let Some((at, slot)) = self.table(table).find(key) else {
+            return Ok(None);
+        };
+        let born = waited.unwrap_or_else(|| slot.born(session));
+        if !slot.is_version_of(session, born) {
+            return Ok(None);
+        }
+        let locked = slot.is_locked_against(session);
+        if waited.is_some() {
+            if locked {
+                return Err(self.wait_for_row(place, table, key, born));
+            }
+            let judged = slot.visible(session).and_then(judge);
+            self.lock(place, table, at);
+            return Ok(Some((at, judged)));
+        }
+        let judged = slot.visible(session).and_then(judge);
+        if locked && judged.is_some() {
+            return Err(self.wait_for_row(place, table, key, born));
+        }
+        Ok(Some((at, judged)))
+    }
+
+    /// The slot a new row may go to, if its key has one, unless a unique key refuses the row: the
+    /// primary key, which is the first as it is created first, or the index of that number.
     fn place_for(
         &self,
         session: SessionId,
         table: TableId,
         key: &Key,
         row: &Row,
-    ) -> Result<Option<SlotNo>, Clash> {
+    ) -> Result<Option<SlotNo>, (Option<usize>, Clash)> {
         let table = self.table(table);
         let found = table.find(key);
         if let Some((_, slot)) = found {
-            if slot.is_changed() && slot.is_locked_against(session) {
-                return Err(Clash::Wait(key.clone()));
+            if slot.is_changed()
+                && let Some(owner) = slot.owner.filter(|owner| *owner != session)
+            {
+                return Err((None, Clash::Wait(owner)));
             }
             if slot.latest().is_some() {
                 let constraint = table.primary.clone();
-                return Err(Clash::Duplicate {
-                    constraint,
-                    holder: key.clone(),
-                });
+                let holder = key.clone();
+                return Err((None, Clash::Duplicate { constraint, holder }));
             }
         }
         match table.clash(session, key, row) {
-            Some(clash) => Err(clash),
+            Some((number, clash)) => Err((Some(number), clash)),
             None => Ok(found.map(|(at, _)| at)),
         }
     }
 
-    /// Writes a version unless a secondary unique index refuses it. The row is locked first, and
-    /// stays locked while the statement waits for the other row.
+    /// Writes a version unless a secondary unique index refuses it. Where that has to be waited
+    /// for, the version stands in the table meanwhile.
     fn write_checked(
         &mut self,
         place: usize,
@@ -204,14 +247,19 @@ impl Db {
         row: &Row,
     ) -> Result<(), Stop> {
         let session = self.sessions[place].id;
-        if let Some(clash) = self.table(table).clash(session, key, row) {
-            if let Some(at) = at {
-                self.lock(place, table, at);
+        let Some((number, clash)) = self.table(table).clash(session, key, row) else {
+            self.write(place, table, at, key, Some(row.clone()));
+            return Ok(());
+        };
+        if matches!(clash, Clash::Wait(_)) {
+            let rows = self.table_mut(table);
+            let at = at.unwrap_or_else(|| rows.create(key.clone()));
+            if rows.write_half(session, at, row.clone(), number) {
+                self.hold(place, table, at);
             }
-            return Err(refusal(table, clash));
+            self.sessions[place].resume = Some(Resume::Half { table, at });
         }
-        self.write(place, table, at, key, Some(row.clone()));
-        Ok(())
+        Err(refusal(clash))
     }
 
     /// Writes a version of the row in this slot, or of a row that has none yet.
@@ -232,9 +280,9 @@ impl Db {
     }
 }
 
-fn refusal(table: TableId, clash: Clash) -> Stop {
+fn refusal(clash: Clash) -> Stop {
     match clash {
-        Clash::Wait(rival) => Stop::Wait(LockName::Row(table, rival)),
+        Clash::Wait(rival) => Stop::Wait(LockName::Transaction(rival)),
         Clash::Duplicate { constraint, .. } => Stop::Fail(SqlError::unique_violation(constraint)),
     }
 }

@@ -16,7 +16,7 @@ fn a_failed_transaction_answers_25p02_and_its_commit_rolls_back() {
     );
     assert_eq!(code(w.set(a, 1, 3)), SqlError::IN_FAILED_TRANSACTION);
     assert_eq!(code(w.db.begin(a)), SqlError::IN_FAILED_TRANSACTION);
-    assert_eq!(w.db.held_locks(), 1, "its locks stay until it ends");
+    assert_eq!(w.db.held_locks(), 0, "its locks went when it failed");
     assert_eq!(w.db.commit(a), Ok(Ended::RolledBack));
     assert_eq!(w.committed(), [(1, 0)]);
     assert_eq!(w.set(a, 1, 4), DONE);

@@ -14,8 +14,6 @@
 //! final reading shows two of them in a ledger; whether the two effects agree. Two consumers that
 //! ask a service for the same operation under the same key count as one asking twice.
 
-use std::collections::BTreeMap;
-
 use super::index::{Commit, Index, Truth, Work};
 use super::say::{About, At, Promise, listed};
 use super::{Checker, View};
@@ -89,15 +87,16 @@ fn tell(index: &Index<'_>, commit: &Commit<'_>) -> String {
 }
 
 fn ledger(view: &View<'_>, index: &Index<'_>, found: &mut Vec<Anomaly>) {
-    let mut effects: BTreeMap<(&str, &str, &str), Vec<&LedgerEntry>> = BTreeMap::new();
-    for entry in &view.reading.ledger {
-        let place = (&*entry.key, &*entry.service, &*entry.operation);
-        effects.entry(place).or_default().push(entry);
+    fn place(entry: &LedgerEntry) -> (&str, &str, &str) {
+        (&entry.key, &entry.service, &entry.operation)
     }
-    for ((key, service, operation), entries) in effects {
+    let mut effects: Vec<&LedgerEntry> = view.reading.ledger.iter().collect();
+    effects.sort_by_key(|entry| place(entry));
+    for entries in effects.chunk_by(|one, two| place(one) == place(two)) {
         if entries.len() < 2 {
             continue;
         }
+        let (key, service, operation) = place(entries[0]);
         let told: Vec<String> = entries
             .iter()
             .map(|entry| format!("at {} (token {})", At(entry.at), entry.token))

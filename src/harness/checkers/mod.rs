@@ -55,6 +55,8 @@ pub struct View<'a> {
     pub malformed: u64,
     /// Whether the run came to rest within its bound: nothing was left to do.
     pub settled: bool,
+    /// Whether it was ended from outside before its bound was over.
+    pub stopped: bool,
 }
 
 /// One promise.

@@ -14,7 +14,9 @@
 //! delivery of a message (later ones are counted before they begin), one whose message was parked
 //! since the database did not take the record, one that began while another copy of its message
 //! was still being worked on. All other failed runs of a message together are no more than the
-//! attempts of the policy: that also bounds a pipeline that counts nothing.
+//! attempts of the policy: that also bounds a pipeline that counts nothing. A run goes by what was
+//! on record when its inbox row was read: of a process that stood still since then the session is
+//! gone, and with it the lock on the row, which it learns at its end.
 //!
 //! **What it cannot see.** A retry that begins late because its message had to wait in a queue.
 //! A failure whose settlement nobody saw. A naive pipeline that parks for the full time instead
@@ -77,12 +79,14 @@ struct Record {
     not_before: u64,
 }
 
-/// Walks through runs and settlements in the order of the history.
+/// Walks through what runs read and through settlements in the order of the history.
 fn timeline(policy: &Policy, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<String>) {
     let mut record = Record::default();
     let mut settled = work.settled.iter().copied().peekable();
-    for run in work.runs.iter().map(|run| &index.runs[*run]) {
-        while let Some(place) = settled.next_if(|place| *place < run.start) {
+    let mut runs: Vec<_> = work.runs.iter().map(|run| &index.runs[*run]).collect();
+    runs.sort_by_key(|run| run.read);
+    for run in runs {
+        while let Some(place) = settled.next_if(|place| *place < run.read) {
             settlement(policy, index, work, place, &mut record, seen);
         }
         begun(policy, index.consumer_of(work), run, &record, seen);

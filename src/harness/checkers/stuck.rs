@@ -4,7 +4,7 @@
 //! everything that was accepted: attempts, leases, waits and queues.
 //!
 //! **When it may be judged.** When faults are over, or there were none, and the run has not
-//! settled: its driver waited for as long as the bound.
+//! settled: its driver waited for as long as the bound. Not in a run that was stopped before.
 //!
 //! **What is legal.** To be slow while faults last; to have ended late but within the bound.
 //!
@@ -35,7 +35,7 @@ impl Checker for Stuck {
     }
 
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
-        if view.settled || !index.healed {
+        if view.settled || view.stopped || !index.healed {
             return Vec::new();
         }
         let open = |work: &&Work<'_>| {

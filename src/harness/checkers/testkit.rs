@@ -40,6 +40,7 @@ pub(super) struct Kit {
     pub(super) poison: Vec<Arc<str>>,
     pub(super) malformed: u64,
     pub(super) settled: bool,
+    pub(super) stopped: bool,
     pub(super) now: u64,
     /// The channel of the deliveries to come: another one after a connection was lost.
     pub(super) channel: u64,
@@ -103,6 +104,7 @@ impl Kit {
             poison: Vec::new(),
             malformed: 0,
             settled: true,
+            stopped: false,
             now: 0,
             channel: 1,
             tag: 0,
@@ -121,6 +123,7 @@ impl Kit {
             poison: &self.poison,
             malformed: self.malformed,
             settled: self.settled,
+            stopped: self.stopped,
         }
     }
 
@@ -280,9 +283,15 @@ impl Kit {
     }
 
     pub(super) fn start(&mut self, hand: &Hand) -> u64 {
+        let read = self.history.entries.len();
+        self.start_after(hand, read)
+    }
+
+    /// A run that read its inbox row when the history had so many entries.
+    pub(super) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
         self.history.runs += 1;
-        let run = self.history.runs;
-        self.add(&hand.process, What::HandlerStart { on: hand.on(), run });
+        let (on, run) = (hand.on(), self.history.runs);
+        self.add(&hand.process, What::HandlerStart { on, run, read });
         run
     }
 

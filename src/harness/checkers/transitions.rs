@@ -16,6 +16,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redeliver_sim::hash::{QuickMap, QuickSet};
+
 use super::index::{Index, Truth};
 use super::say::{About, At, Promise};
 use super::{Checker, View};
@@ -46,8 +48,10 @@ impl Checker for Transitions {
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
         let mut found = Vec::new();
         let mut chains: BTreeMap<&str, Vec<&AuditEntry>> = BTreeMap::new();
-        for entry in &view.reading.store.audit {
-            chains.entry(&entry.workflow).or_default().push(entry);
+        let together = |one: &AuditEntry, two: &AuditEntry| one.workflow == two.workflow;
+        for entries in view.reading.store.audit.chunk_by(together) {
+            let chain = chains.entry(&entries[0].workflow).or_default();
+            chain.extend(entries);
         }
         for chain in chains.values() {
             steps(view, chain, &mut found);
@@ -99,7 +103,7 @@ fn steps(view: &View<'_>, chain: &[&AuditEntry], found: &mut Vec<Anomaly>) {
 }
 
 fn heads(view: &View<'_>, chains: &BTreeMap<&str, Vec<&AuditEntry>>, found: &mut Vec<Anomaly>) {
-    let mut headed = BTreeSet::new();
+    let mut headed = QuickSet::default();
     for head in &view.reading.store.workflows {
         headed.insert(&*head.workflow);
         let last = chains.get(&*head.workflow).and_then(|chain| chain.last());
@@ -141,7 +145,7 @@ fn committed(
         let there = chain.get(guess).filter(|entry| entry.sequence == number);
         there.or_else(|| chain.iter().find(|entry| entry.sequence == number))
     };
-    let mut made: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    let mut made: QuickMap<(&str, u64), u64> = QuickMap::default();
     for commit in index
         .commits
         .iter()

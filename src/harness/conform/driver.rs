@@ -126,6 +126,11 @@ pub fn run<A: Arm>(
     Ok(report)
 }
 
+/// The program of a seed.
+pub fn program<A: Arm>(seed: u64) -> A::Program {
+    tree::<A>(seed).current()
+}
+
 /// The program of a seed, and all smaller ones.
 pub(super) fn tree<A: Arm>(seed: u64) -> Box<dyn ValueTree<Value = A::Program>> {
     let mut bytes = [0; 32];

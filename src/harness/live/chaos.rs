@@ -4,26 +4,27 @@
 //! They strike by the same keyed choices as in the seeded world, at the same seams, but a real
 //! run is not repeatable: its threads and servers are not seeded.
 
+mod ports;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redeliver_sim::choice::{Choices, Key, Site, below, name, strikes};
-use redeliver_sim::fault::{Kind, Rule, Seam};
+use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::env::live::LiveEnv;
+use crate::harness::run::TraceLine;
 use crate::harness::scenario::Scenario;
 use crate::harness::swarm;
-use crate::pipeline::event::Outgoing;
-use crate::pipeline::topology::Topology;
-use crate::ports::{
-    Delivery, Env, PublishOutcome, Publisher, Receiver, Service, ServiceCall, ServiceError,
-    ServiceReply, Settlement, Transport, TransportError,
-};
+use crate::pipeline::policy::Policy;
+use crate::ports::Env;
+
+pub(super) use ports::Chaotic;
 
 /// Kinds that strike calls.
-const RULES: [Kind; 7] = [
+const RULES: [Kind; 8] = [
     Kind::DuplicatePublish,
     Kind::LatePublish,
     Kind::LateDelivery,
@@ -31,28 +32,44 @@ const RULES: [Kind; 7] = [
     Kind::ServiceFails,
     Kind::ServiceInDoubt,
     Kind::SlowService,
+    Kind::SlowStart,
 ];
 /// Kinds that happen at a time.
 const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
 
 const DRAW: Site = Site::new("live.chaos");
 
-/// The faults of a scenario that real servers are not given.
+/// Seams at which calls are struck.
+const SEAMS: [Seam; 5] = [
+    Seam::Publish,
+    Seam::Deliver,
+    Seam::Ack,
+    Seam::Service,
+    Seam::Start,
+];
+
+/// Whether calls can be struck as this rule wants it.
+fn can_strike(rule: &Rule) -> bool {
+    RULES.contains(&rule.kind) && rule.seam.is_none_or(|seam| SEAMS.contains(&seam))
+}
+
+/// What a scenario asks for that real servers are not given.
 pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
-    let rules = scenario
-        .rules
-        .iter()
-        .map(|rule| rule.kind)
-        .filter(|kind| !RULES.contains(kind));
-    let events = scenario
-        .events
-        .iter()
-        .map(|e| e.kind)
-        .filter(|kind| !EVENTS.contains(kind));
-    let mut names: Vec<_> = rules
-        .chain(events)
-        .map(|kind| kind.as_str().to_owned())
-        .collect();
+    let rules = scenario.rules.iter().filter(|rule| !can_strike(rule));
+    let rules = rules.map(|rule| match rule.seam {
+        Some(seam) if RULES.contains(&rule.kind) => {
+            format!("{} at {}", rule.kind.as_str(), seam.as_str())
+        }
+        _ => rule.kind.as_str().to_owned(),
+    });
+    let events = scenario.events.iter().map(|event| event.kind);
+    let events = events.filter(|kind| !EVENTS.contains(kind));
+    let events = events.map(|kind| kind.as_str().to_owned());
+    // The broker has a time-out of its own, which is nobody's to change for a test.
+    let usual = Policy::default().consumer_timeout;
+    let timeout =
+        (scenario.policy.consumer_timeout != usual).then(|| "consumer-timeout".to_owned());
+    let mut names: Vec<_> = rules.chain(events).chain(timeout).collect();
     names.sort();
     names.dedup();
     names
@@ -63,7 +80,7 @@ pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
 pub(super) struct Chaos {
     rules: Vec<Rule>,
     /// Timed faults, for the crew.
-    pub(super) events: Vec<redeliver_sim::fault::Event>,
+    pub(super) events: Vec<Event>,
     healed: AtomicBool,
     started: Instant,
     state: Mutex<State>,
@@ -74,16 +91,28 @@ struct State {
     choices: Choices,
     struck: BTreeMap<&'static str, u64>,
     limits: Vec<u32>,
+    /// What faults did, and what processes did about them.
+    told: Vec<TraceLine>,
 }
 
 impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
-    pub(super) fn new(scenario: &Scenario, seed: u64) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
         let swarm = swarm::draw(scenario, seed);
+        let heal = crate::ports::env::nanos(scenario.faults_until);
         let rules: Vec<Rule> = swarm
             .rules
             .into_iter()
-            .filter(|rule| RULES.contains(&rule.kind))
+            .filter(can_strike)
+            .map(|rule| Rule {
+                // Until the heal, which waits for something to strike.
+                until: if rule.until < heal {
+                    rule.until
+                } else {
+                    u64::MAX
+                },
+                ..rule
+            })
             .collect();
         let events = swarm
             .events
@@ -95,14 +124,26 @@ impl Chaos {
             choices: Choices::new(seed),
             struck: BTreeMap::new(),
             limits,
+            told: Vec::new(),
         };
         Self {
             rules,
             events,
             healed: AtomicBool::new(false),
-            started: Instant::now(),
+            started,
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether faults strike calls by chance.
+    pub(super) fn strikes_calls(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// How much longer than usual a process takes to start.
+    pub(super) fn slow_start(self: &Arc<Self>, env: &LiveEnv) -> Duration {
+        let hit = self.of(env).strike(Seam::Start, env.process(), 0);
+        hit.map_or(Duration::ZERO, |hit| hit.lasts)
     }
 
     /// The faults of one process.
@@ -116,6 +157,24 @@ impl Chaos {
     /// Ends all faults.
     pub(super) fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
+        self.tell("world", "heal", "", String::new());
+    }
+
+    /// Notes for the story what happened to a process.
+    pub(super) fn tell(&self, actor: &str, what: &'static str, subject: &str, detail: String) {
+        let line = TraceLine {
+            at: crate::ports::env::nanos(self.started.elapsed()),
+            actor: Arc::from(actor),
+            what,
+            subject: Arc::from(subject),
+            detail,
+        };
+        self.lock().told.push(line);
+    }
+
+    /// All that was noted so far.
+    pub(super) fn told(&self) -> Vec<TraceLine> {
+        self.lock().told.clone()
     }
 
     /// Whether faults are over.
@@ -123,9 +182,16 @@ impl Chaos {
         self.healed.load(Ordering::Relaxed)
     }
 
-    /// Counts a fault that struck.
-    pub(super) fn count(&self, kind: Kind) {
-        *self.lock().struck.entry(kind.as_str()).or_default() += 1;
+    /// Counts a timed fault that struck.
+    pub(super) fn count(&self, event: &Event) {
+        *self.lock().struck.entry(event.kind.as_str()).or_default() += 1;
+        let whom = event.target.as_deref().unwrap_or("all");
+        self.tell(
+            "world",
+            "fault",
+            "",
+            format!("{} of {whom}", event.kind.as_str()),
+        );
     }
 
     /// Faults that struck, by name.
@@ -192,7 +258,9 @@ impl Striker {
             if !applies {
                 continue;
             }
-            let component = name(self.env.process()) ^ name(rule.kind.as_str()) ^ seam as u64;
+            // Not by process: which of them gets a message is the servers' chance, and the same
+            // seed should give the same faults as far as it can.
+            let component = name(rule.kind.as_str()) ^ seam as u64;
             let key = Key {
                 site: DRAW,
                 component,
@@ -206,6 +274,10 @@ impl Striker {
                 state.limits[i] += 1;
                 *state.struck.entry(rule.kind.as_str()).or_default() += 1;
                 let lasts = Duration::from_nanos(lasts);
+                drop(state);
+                let detail = format!("{} at {}", rule.kind.as_str(), seam.as_str());
+                self.chaos
+                    .tell(self.env.process(), "fault", subject, detail);
                 return Some(Hit {
                     kind: rule.kind,
                     lasts,
@@ -244,159 +316,5 @@ impl Striker {
         {
             self.die().await;
         }
-    }
-}
-
-/// A port whose calls are struck.
-#[derive(Clone, Debug)]
-pub(super) struct Chaotic<P> {
-    inner: P,
-    striker: Striker,
-}
-
-impl<P> Chaotic<P> {
-    /// Puts faults in front of a port.
-    pub(super) fn new(inner: P, striker: Striker) -> Self {
-        Self { inner, striker }
-    }
-
-    fn around<Q>(&self, inner: Q) -> Chaotic<Q> {
-        Chaotic {
-            inner,
-            striker: self.striker.clone(),
-        }
-    }
-}
-
-impl<T: Transport> Transport for Chaotic<T> {
-    type Publisher = Chaotic<T::Publisher>;
-    type Receiver = Chaotic<T::Receiver>;
-
-    async fn declare(&self, topology: &Topology) -> Result<(), TransportError> {
-        self.inner.declare(topology).await
-    }
-
-    async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {
-        Ok(self.around(self.inner.publisher(name).await?))
-    }
-
-    async fn receiver(
-        &self,
-        name: &str,
-        queue: &str,
-        prefetch: u16,
-    ) -> Result<Self::Receiver, TransportError> {
-        Ok(self.around(self.inner.receiver(name, queue, prefetch).await?))
-    }
-}
-
-impl<P: Publisher> Publisher for Chaotic<P> {
-    async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
-        let hits: Vec<_> = batch
-            .iter()
-            .map(|out| {
-                self.striker
-                    .strike(Seam::Publish, &out.event.idempotency_key, 1)
-            })
-            .collect();
-        let crash = hits
-            .iter()
-            .flatten()
-            .find(|hit| hit.kind == Kind::Crash)
-            .copied();
-        self.striker.before(crash).await;
-        // Late ones go out after all others of the batch, in a wave of their own.
-        let is = |i: usize, kind| hits[i].is_some_and(|hit| hit.kind == kind);
-        let late: Vec<_> = (0..batch.len())
-            .filter(|i| is(*i, Kind::LatePublish))
-            .collect();
-        let early: Vec<_> = (0..batch.len())
-            .filter(|i| !is(*i, Kind::LatePublish))
-            .collect();
-        let mut outcomes = vec![PublishOutcome::Rejected; batch.len()];
-        for wave in [&early, &late] {
-            if wave.is_empty() {
-                continue;
-            }
-            if let Some(hit) = hits[wave[0]].filter(|hit| hit.kind == Kind::LatePublish) {
-                self.striker.env.sleep(hit.lasts.min(within / 4)).await;
-            }
-            let messages: Vec<_> = wave.iter().map(|i| batch[*i].clone()).collect();
-            let answers = self.inner.publish(&messages, within / 2).await;
-            for (i, answer) in wave.iter().zip(answers) {
-                outcomes[*i] = answer;
-            }
-        }
-        let again: Vec<_> = (0..batch.len())
-            .filter(|i| is(*i, Kind::DuplicatePublish))
-            .collect();
-        if !again.is_empty() {
-            let messages: Vec<_> = again.iter().map(|i| batch[*i].clone()).collect();
-            self.inner.publish(&messages, within / 2).await;
-        }
-        self.striker.after(crash).await;
-        outcomes
-    }
-}
-
-impl<R: Receiver> Receiver for Chaotic<R> {
-    async fn receive(&self) -> Result<Delivery, TransportError> {
-        let delivery = self.inner.receive().await?;
-        let key = delivery
-            .event
-            .as_ref()
-            .map_or("", |event| &event.idempotency_key);
-        if let Some(hit) = self.striker.strike(Seam::Deliver, key, delivery.attempt) {
-            self.striker.env.sleep(hit.lasts).await;
-        }
-        Ok(delivery)
-    }
-
-    async fn settle(&self, delivery: &Delivery, how: Settlement) -> Result<(), TransportError> {
-        let key = delivery
-            .event
-            .as_ref()
-            .map_or("", |event| &event.idempotency_key);
-        let hit = self.striker.strike(Seam::Ack, key, delivery.attempt);
-        self.striker.before(hit).await;
-        let settled = self.inner.settle(delivery, how).await;
-        self.striker.after(hit).await;
-        settled
-    }
-
-    async fn cancel(&self) -> Result<(), TransportError> {
-        self.inner.cancel().await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
-
-impl<V: Service> Service for Chaotic<V> {
-    async fn call(&self, call: ServiceCall) -> Result<ServiceReply, ServiceError> {
-        let service = call.service;
-        let hit = self.striker.strike(Seam::Service, &call.idempotency_key, 0);
-        self.striker.before(hit).await;
-        let kind = hit.map(|hit| hit.kind);
-        if self.striker.chaos.is_down(service) || kind == Some(Kind::ServiceFails) {
-            let reason = "503 service unavailable".to_owned();
-            return Err(ServiceError::Unavailable { service, reason });
-        }
-        if let Some(Hit {
-            kind: Kind::SlowService,
-            lasts,
-            ..
-        }) = hit
-        {
-            self.striker.env.sleep(lasts).await;
-        }
-        let answer = self.inner.call(call).await;
-        self.striker.after(hit).await;
-        if kind == Some(Kind::ServiceInDoubt) {
-            let reason = "connection reset after the request was sent".to_owned();
-            return Err(ServiceError::InDoubt { service, reason });
-        }
-        answer
     }
 }

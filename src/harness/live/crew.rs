@@ -86,10 +86,15 @@ impl Crew {
             if !process.env.has_crashed() {
                 continue;
             }
-            let at = *process.restart_at.get_or_insert(now + self.restart_after);
+            let next = || self.kit.env(&process.name, process.env.incarnation() + 1);
+            let at = *process.restart_at.get_or_insert_with(|| {
+                self.tell(&process.name, "crashed");
+                now + self.restart_after + self.kit.chaos.slow_start(&next())
+            });
             if now >= at {
+                self.tell(&process.name, "started");
+                process.env = next();
                 process.restart_at = None;
-                process.env = self.kit.env(&process.name, process.env.incarnation() + 1);
                 (process.start)(process.env.clone());
             }
         }
@@ -101,15 +106,21 @@ impl Crew {
         let due: Vec<_> = events.extract_if(.., |event| event.at <= elapsed).collect();
         drop(events);
         for event in due {
-            self.kit.chaos.count(event.kind);
+            self.kit.chaos.count(&event);
             let target = event.target.as_deref().unwrap_or("");
             match event.kind {
                 Kind::Crash => self.crash(target).await,
-                Kind::RollingDeploy => self.deploy(target).await,
+                Kind::RollingDeploy => {
+                    self.deploy(target, Duration::from_nanos(event.lasts)).await;
+                }
                 // Services look at the clock themselves.
                 _ => {}
             }
         }
+    }
+
+    fn tell(&self, process: &str, what: &'static str) {
+        self.kit.chaos.tell(process, what, "", String::new());
     }
 
     async fn crash(&self, prefix: &str) {
@@ -120,7 +131,8 @@ impl Crew {
         }
     }
 
-    async fn deploy(&self, prefix: &str) {
+    /// Each gets `drain` to stop; clients never stop before they have sent everything.
+    async fn deploy(&self, prefix: &str, drain: Duration) {
         let envs: Vec<_> = self
             .processes
             .lock()
@@ -129,17 +141,24 @@ impl Crew {
             .filter(|p| p.name.starts_with(prefix))
             .map(|p| p.env.clone())
             .collect();
-        for env in envs {
-            env.request_stop();
-            wait_until(Duration::from_secs(10), || env.is_idle()).await;
-            env.crash().await;
-        }
+        // On its own: it may last longer than the time until the next fault.
+        tokio::spawn(async move {
+            for env in envs {
+                env.request_stop();
+                wait_until(drain, || env.is_idle()).await;
+                env.crash().await;
+            }
+        });
     }
 
-    /// Stops all politely, then for good.
+    /// Stops all politely, then for good. Clients have nothing in hand that they could end: one
+    /// that still waits to send is told no more.
     pub(super) async fn stop(&self, drain: Duration) {
         let processes = self.processes.lock().await;
         for process in processes.iter() {
+            if process.name.starts_with("client-") {
+                process.env.crash().await;
+            }
             process.env.request_stop();
         }
         let idle = || processes.iter().all(|process| process.env.is_idle());

@@ -23,6 +23,7 @@ use crate::harness::reading::FinalReading;
 use crate::harness::record::{Log, Watched};
 use crate::harness::run::{LiveError, LiveOptions, LiveReport};
 use crate::harness::scenario::Scenario;
+use crate::harness::trace;
 use crate::harness::workload::Workload;
 use crate::ports::{StoreError, Transport, TransportError};
 use crate::rabbitmq::lapin::LapinAmqp;
@@ -67,35 +68,123 @@ pub fn run_live<L: Workload>(
         .enable_all()
         .build()
         .map_err(|error| LiveError::Other(format!("no runtime: {error}")))?;
+    let not_given = chaos::not_given(scenario);
     let mut scenario = plan::with_explicit_services(workload, scenario).in_real_time();
     scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
     let report = runtime.block_on(run(workload, &scenario, options));
     // Tasks that hang in a driver must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
-    report
+    Ok(LiveReport {
+        not_given,
+        ..report?
+    })
 }
 
-/// What all processes of a run share.
+/// The servers of a run, and its names on them.
+#[derive(Clone)]
+struct Servers {
+    amqp: LapinAmqp,
+    transport: Options,
+    store: PgStore,
+}
+
+impl Servers {
+    fn connect(scenario: &Scenario, options: &LiveOptions, plan: &Plan) -> Result<Self, LiveError> {
+        let name = options.name.clone();
+        let amqp = LapinAmqp::new(options.amqp_url.expose())
+            .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
+        let store = PgStore::connect(options.database_url.expose(), PgOptions::in_schema(&name))?;
+        let transport = Options {
+            namespace: name,
+            rungs: plan.topology.rungs.clone(),
+            confirm_timeout: scenario.policy.relay.confirm_timeout,
+            max_payload: scenario.policy.max_payload,
+        };
+        Ok(Self {
+            amqp,
+            transport,
+            store,
+        })
+    }
+
+    fn rabbit(&self) -> RabbitMq<LapinAmqp, LiveEnv> {
+        RabbitMq::new(
+            self.amqp.clone(),
+            LiveEnv::process("harness", 0),
+            self.transport.clone(),
+        )
+    }
+
+    /// Makes the tables. After an error there are none, but where it is in doubt.
+    async fn make_tables(&self) -> Result<(), StoreError> {
+        let made = self.store.migrate().await;
+        if made.is_err() {
+            if matches!(made, Err(StoreError::InDoubt(_))) {
+                // The first error tells more than this one could.
+                let _ = self.store.drop_schema().await;
+            }
+            self.store.close().await;
+        }
+        made
+    }
+
+    /// Removes all that the run made; says what it could not remove.
+    async fn clean_up(&self, plan: &Plan) -> Option<String> {
+        let name = &self.transport.namespace;
+        let removed = self.rabbit().delete(&plan.topology).await;
+        let removed = removed
+            .map_err(|error| format!("RabbitMQ: {error}. Queues and exchanges {name}.* stay."));
+        let dropped = self.store.drop_schema().await;
+        let dropped = dropped.map_err(|error| format!("PostgreSQL: {error}. Schema {name} stays."));
+        self.store.close().await;
+        let left: Vec<_> = removed.err().into_iter().chain(dropped.err()).collect();
+        (!left.is_empty()).then(|| left.join(" "))
+    }
+}
+
+/// What all processes of a run share. Its clock starts when it is made: with everything set up,
+/// so that the faults of the first seconds find somebody to strike.
 #[derive(Clone)]
 struct Kit {
     started: Instant,
     recorder: Recorder,
     channels: Arc<AtomicU64>,
-    amqp: LapinAmqp,
-    transport: Options,
-    store: PgStore,
+    servers: Servers,
     services: FakeServices,
     chaos: Arc<Chaos>,
 }
 
 impl Kit {
+    fn start<L: Workload>(
+        workload: &L,
+        scenario: &Scenario,
+        options: &LiveOptions,
+        servers: &Servers,
+    ) -> Self {
+        let started = Instant::now();
+        let services = plan::services(workload, scenario);
+        Self {
+            started,
+            recorder: Recorder::default(),
+            channels: Arc::default(),
+            servers: servers.clone(),
+            services: FakeServices::new(services, options.seed, started),
+            chaos: Arc::new(Chaos::new(scenario, options.seed, started)),
+        }
+    }
+
     fn world(&self, env: LiveEnv) -> (LiveWorld, Log<LiveEnv>) {
         let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
-        let transport = RabbitMq::new(self.amqp.clone(), env.clone(), self.transport.clone());
+        let Servers {
+            amqp,
+            transport,
+            store,
+        } = self.servers.clone();
+        let transport = RabbitMq::new(amqp, env.clone(), transport);
         let chaos = self.chaos.of(&env);
         let ports = crate::ports::Ports {
             transport: Chaotic::new(transport, chaos.clone()),
-            store: self.store.clone(),
+            store,
             service: Chaotic::new(self.services.clone(), chaos),
             env,
         };
@@ -104,14 +193,6 @@ impl Kit {
 
     fn env(&self, name: &str, incarnation: u32) -> LiveEnv {
         LiveEnv::process_since(name, incarnation, self.started)
-    }
-
-    fn rabbit(&self) -> RabbitMq<LapinAmqp, LiveEnv> {
-        RabbitMq::new(
-            self.amqp.clone(),
-            self.env("harness", 0),
-            self.transport.clone(),
-        )
     }
 }
 
@@ -124,51 +205,31 @@ async fn run<L: Workload>(
     plan.topology
         .check()
         .map_err(|error| LiveError::Other(error.to_string()))?;
-    let kit = connect(workload, scenario, options, &plan)?;
-    kit.store.migrate().await?;
-    let declared = kit.rabbit().declare(&plan.topology).await;
-    let played = match declared {
-        Ok(()) => Ok(play(workload, scenario, options, &plan, &kit).await),
-        Err(error) => Err(LiveError::from(error)),
+    let servers = Servers::connect(scenario, options, &plan)?;
+    servers.make_tables().await?;
+    let played = match servers.rabbit().declare(&plan.topology).await {
+        Ok(()) => {
+            let kit = Kit::start(workload, scenario, options, &servers);
+            let played = play(workload, scenario, options, &plan, &kit).await;
+            played.map(|played| (kit, played))
+        }
+        Err(error) => Err(error.into()),
     };
     // Always: nothing of this run may stay behind.
-    let removed = kit.rabbit().delete(&plan.topology).await;
-    let dropped = kit.store.drop_schema().await;
-    kit.store.close().await;
-    let (reading, settled) = played?;
-    removed?;
-    dropped?;
-    Ok(report(
-        workload, scenario, options, &plan, &kit, &reading, settled,
-    ))
+    let left_behind = servers.clean_up(&plan).await;
+    let (kit, played) = played?;
+    let mut report = report(workload, scenario, options, &plan, &kit, &played);
+    report.left_behind = left_behind;
+    Ok(report)
 }
 
-fn connect<L: Workload>(
-    workload: &L,
-    scenario: &Scenario,
-    options: &LiveOptions,
-    plan: &Plan,
-) -> Result<Kit, LiveError> {
-    let id = uuid::Uuid::new_v4().simple().to_string();
-    let name = format!("redeliver_run_{}", &id[..12]);
-    let amqp = LapinAmqp::new(options.amqp_url.expose())
-        .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
-    let store = PgStore::connect(options.database_url.expose(), PgOptions::in_schema(&name))?;
-    Ok(Kit {
-        started: Instant::now(),
-        recorder: Recorder::default(),
-        channels: Arc::default(),
-        amqp,
-        transport: Options {
-            namespace: name,
-            rungs: plan.topology.rungs.clone(),
-            confirm_timeout: scenario.policy.relay.confirm_timeout,
-            max_payload: scenario.policy.max_payload,
-        },
-        store,
-        services: FakeServices::new(plan::services(workload, scenario), options.seed),
-        chaos: Arc::new(Chaos::new(scenario, options.seed)),
-    })
+/// What came of a run before it is judged.
+struct Played {
+    reading: FinalReading,
+    settled: bool,
+    /// Ended from outside before it could settle.
+    stopped: bool,
+    wall: Duration,
 }
 
 async fn play<L: Workload>(
@@ -177,31 +238,46 @@ async fn play<L: Workload>(
     options: &LiveOptions,
     plan: &Arc<Plan>,
     kit: &Kit,
-) -> (FinalReading, bool) {
+) -> Result<Played, LiveError> {
     let crew = Crew::start(workload, scenario, plan, kit);
     send_strangers(scenario, plan, kit);
     let stopped = || options.stop.load(Ordering::Relaxed);
-    let heals_at = kit.started + scenario.faults_until;
-    while Instant::now() < heals_at && !stopped() {
-        let left = heals_at.saturating_duration_since(Instant::now());
-        tokio::time::sleep(left.min(Duration::from_millis(50))).await;
+    while !stopped() && !heals(scenario, plan, kit).await {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         crew.tend().await;
     }
     kit.chaos.heal();
-    let bound = scenario
-        .settle
-        .unwrap_or_else(|| plan.settle_bound(scenario));
-    let settled = reading::settle(kit, plan, &crew, bound, &stopped).await;
+    let settled = reading::settle(kit, scenario, plan, &crew, &stopped).await;
     crew.stop(scenario.policy.consumer.drain).await;
-    (reading::read(kit, plan).await, settled)
+    let settled = settled?;
+    Ok(Played {
+        reading: reading::read(kit, plan).await?,
+        settled,
+        stopped: !settled && stopped(),
+        wall: kit.started.elapsed(),
+    })
+}
+
+/// Faults that strike calls by chance may do so for this long, if there is something to strike:
+/// a second of a scaled scenario may be over before a real connection is open.
+const STRIKES: Duration = Duration::from_secs(10);
+
+async fn heals(scenario: &Scenario, plan: &Plan, kit: &Kit) -> bool {
+    let elapsed = kit.started.elapsed();
+    if elapsed < scenario.faults_until {
+        return false;
+    }
+    let over = elapsed >= STRIKES || !kit.chaos.strikes_calls();
+    // A server that does not answer has something to do.
+    over || reading::at_rest(kit, plan, false).await.unwrap_or(false)
 }
 
 fn send_strangers(scenario: &Scenario, plan: &Arc<Plan>, kit: &Kit) {
     let (plan, kit, over) = (plan.clone(), kit.clone(), scenario.over);
     tokio::spawn(async move {
         let env = kit.env("stranger", 0);
-        let names = kit.rabbit().names().clone();
-        crate::harness::stranger::run(&kit.amqp, &env, &names, &plan, over).await;
+        let names = kit.servers.rabbit().names().clone();
+        crate::harness::stranger::run(&kit.servers.amqp, &env, &names, &plan, over).await;
     });
 }
 
@@ -211,33 +287,37 @@ fn report<L: Workload>(
     options: &LiveOptions,
     plan: &Plan,
     kit: &Kit,
-    reading: &FinalReading,
-    settled: bool,
+    played: &Played,
 ) -> LiveReport {
-    let wall = kit.started.elapsed();
     let history = kit.recorder.take();
     let view = View {
         history: &history,
-        reading,
+        reading: &played.reading,
         topology: &plan.topology,
         policy: &scenario.policy,
         transitions: workload.transitions(),
         final_states: workload.final_states(),
         poison: &plan.poison_keys,
         malformed: plan.malformed_letters(),
-        settled,
+        settled: played.settled,
+        stopped: played.stopped,
     };
     let measured = Measured {
         seed: options.seed,
-        virtual_ns: crate::ports::env::nanos(wall),
+        virtual_ns: crate::ports::env::nanos(played.wall),
         faults: kit.chaos.struck(),
-        unrepeatable: None,
         ..Measured::default()
     };
-    let result = judge::result(workload, scenario, plan, &view, measured);
+    let mut result = judge::result(workload, scenario, plan, &view, measured);
+    result.trace = kit.chaos.told();
+    result.trace.extend(trace::lines(&history));
+    result.trace.sort_by_key(|line| line.at);
     LiveReport {
+        name: options.name.clone(),
         result,
-        not_given: chaos::not_given(scenario),
-        wall,
+        not_given: Vec::new(),
+        left_behind: None,
+        stopped: played.stopped,
+        wall: played.wall,
     }
 }

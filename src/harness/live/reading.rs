@@ -8,47 +8,103 @@ use super::Kit;
 use super::crew::Crew;
 use crate::harness::plan::Plan;
 use crate::harness::reading::{FinalReading, Letter, Queued};
+use crate::harness::run::LiveError;
+use crate::harness::scenario::Scenario;
 use crate::pipeline::event::Event;
 use crate::pipeline::inbox::InboxState;
-use crate::ports::Store;
 use crate::ports::store::Reading;
+use crate::ports::{Store, TransportError};
 use crate::rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError};
 use crate::rabbitmq::envelope::{decode, story_of};
 use crate::rabbitmq::topology;
 
+/// So long a server may be silent at a stretch before a run is given up: judged without it, all
+/// that it holds would look lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Waits until every event has ended at each of its consumers and no queue holds anything; false
-/// if that takes longer than `bound` or is stopped from outside.
+/// if that takes longer than it may or is stopped from outside.
+///
+/// # Errors
+/// [`LiveError::Environment`] when a server has not answered for [`PATIENCE`].
 pub(super) async fn settle(
     kit: &Kit,
+    scenario: &Scenario,
     plan: &Plan,
     crew: &Crew,
-    bound: Duration,
     stopped: &impl Fn() -> bool,
-) -> bool {
-    let until = Instant::now() + bound;
+) -> Result<bool, LiveError> {
+    let bound = scenario.settle;
+    let until = Instant::now() + bound.unwrap_or_else(|| plan.settle_bound(scenario));
     let mut quiet = 0;
+    let mut answered = Instant::now();
+    let mut calm = Calm::new(scenario);
     while Instant::now() < until && !stopped() {
         crew.tend().await;
-        let rests = plan.all_sent() && at_rest(kit, plan).await;
+        let nothing_moves = calm.look(kit);
+        let rests = match at_rest(kit, plan, nothing_moves).await {
+            Ok(rests) => {
+                answered = Instant::now();
+                rests
+            }
+            Err(error) if answered.elapsed() > PATIENCE => return Err(error),
+            Err(_) => false,
+        };
         quiet = if rests { quiet + 1 } else { 0 };
         if quiet == 2 {
-            return true;
+            return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    false
+    Ok(false)
 }
 
-async fn at_rest(kit: &Kit, plan: &Plan) -> bool {
-    let Ok(reading) = kit.store.read_all().await else {
-        return false;
-    };
-    if !everything_ended(&reading, plan) {
-        return false;
+/// Whether nothing has been seen for longer than anybody may keep a message in hand. The broker
+/// tells us how many messages wait, and not how many are with a worker.
+struct Calm {
+    limit: Duration,
+    entries: usize,
+    since: Instant,
+}
+
+impl Calm {
+    fn new(scenario: &Scenario) -> Self {
+        let consumer = &scenario.policy.consumer;
+        Self {
+            limit: consumer.handler_limit + consumer.lease + Duration::from_secs(2),
+            entries: 0,
+            since: Instant::now(),
+        }
+    }
+
+    fn look(&mut self, kit: &Kit) -> bool {
+        let entries = kit.recorder.lock().entries.len();
+        if entries != self.entries {
+            (self.entries, self.since) = (entries, Instant::now());
+        }
+        self.since.elapsed() > self.limit
+    }
+}
+
+/// Whether no message waits, and every event has ended everywhere, or would have by now: one that
+/// is lost never ends, and a letter whose worker died before it could note it stays unnoted.
+pub(super) async fn at_rest(
+    kit: &Kit,
+    plan: &Plan,
+    nothing_moves: bool,
+) -> Result<bool, LiveError> {
+    if !plan.all_sent() {
+        return Ok(false);
+    }
+    let reading = kit.servers.store.read_all().await?;
+    let published = reading.outbox.iter().all(|row| row.published_at.is_some());
+    if !published || !(nothing_moves || everything_ended(&reading, plan)) {
+        return Ok(false);
     }
     // Late copies may still be on their way; ready ones can be counted, unacked ones are with a
     // worker and are seen in the second look.
-    matches!(ready(kit, plan).await, Ok((0, letters)) if letters >= plan.malformed_letters())
+    let (work, letters) = ready(kit, plan).await.map_err(TransportError::from)?;
+    Ok(work == 0 && (nothing_moves || letters >= plan.malformed_letters()))
 }
 
 fn everything_ended(reading: &Reading, plan: &Plan) -> bool {
@@ -76,17 +132,16 @@ fn everything_ended(reading: &Reading, plan: &Plan) -> bool {
                 .iter()
                 .any(|(event_type, _)| *event_type == event.event_type)
         });
-        row.published_at.is_some()
-            && takes
-                .map(|s| (&*s.consumer, &*event.idempotency_key))
-                .all(|e| ended.contains(&e))
+        takes
+            .map(|s| (&*s.consumer, &*event.idempotency_key))
+            .all(|e| ended.contains(&e))
     })
 }
 
 /// Ready messages in work and delay queues, and in dead-letter queues.
 async fn ready(kit: &Kit, plan: &Plan) -> Result<(u64, u64), AmqpError> {
-    let rabbit = kit.rabbit();
-    let connection = kit.amqp.connect("redeliver look").await?;
+    let rabbit = kit.servers.rabbit();
+    let connection = kit.servers.amqp.connect("redeliver look").await?;
     let channel = connection.open_channel().await?;
     let (mut work, mut letters) = (0, 0);
     for spec in topology::queues(rabbit.names(), &plan.topology) {
@@ -101,34 +156,28 @@ async fn ready(kit: &Kit, plan: &Plan) -> Result<(u64, u64), AmqpError> {
     Ok((work, letters))
 }
 
-/// Reads tables, queues and ledgers. What cannot be read stays empty: the checkers then miss it.
-pub(super) async fn read(kit: &Kit, plan: &Plan) -> FinalReading {
-    let store = kit.store.read_all().await.unwrap_or_else(|error| {
-        tracing::error!(%error, "the tables could not be read at the end");
-        Reading::default()
-    });
-    let (queued, letters) = match queues(kit, plan).await {
-        Ok(read) => read,
-        Err(error) => {
-            tracing::error!(%error, "the queues could not be read at the end");
-            (Vec::new(), Vec::new())
-        }
-    };
+/// Reads tables, queues and ledgers.
+///
+/// # Errors
+/// [`LiveError::Environment`] when a server does not answer: half a reading proves nothing.
+pub(super) async fn read(kit: &Kit, plan: &Plan) -> Result<FinalReading, LiveError> {
+    let store = kit.servers.store.read_all().await?;
+    let (queued, letters) = queues(kit, plan).await.map_err(TransportError::from)?;
     let ledger = kit.services.ledger();
-    FinalReading {
+    Ok(FinalReading {
         store,
         queued,
         letters,
         ledger,
         open_transactions: 0,
         held_locks: 0,
-    }
+    })
 }
 
 async fn queues(kit: &Kit, plan: &Plan) -> Result<(Vec<Queued>, Vec<Letter>), AmqpError> {
-    let rabbit = kit.rabbit();
+    let rabbit = kit.servers.rabbit();
     let names = rabbit.names();
-    let connection = kit.amqp.connect("redeliver reading").await?;
+    let connection = kit.servers.amqp.connect("redeliver reading").await?;
     let channel = connection.open_channel().await?;
     let (mut queued, mut letters) = (Vec::new(), Vec::new());
     for spec in topology::queues(names, &plan.topology) {

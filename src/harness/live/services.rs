@@ -34,7 +34,7 @@ struct State {
 
 impl FakeServices {
     /// Services that behave like these models.
-    pub(super) fn new(models: Vec<Model>, seed: u64) -> Self {
+    pub(super) fn new(models: Vec<Model>, seed: u64, started: Instant) -> Self {
         let models = models
             .into_iter()
             .map(|model| (model.name.clone(), model))
@@ -48,7 +48,7 @@ impl FakeServices {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
-            started: Instant::now(),
+            started,
         }
     }
 

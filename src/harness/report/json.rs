@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Tally, Violation, story};
+use crate::harness::run::TraceLine;
 use crate::harness::verdict::{Anomaly, Verdict};
 
 type Counts = BTreeMap<&'static str, u64>;
@@ -50,8 +51,16 @@ struct ViolationLine<'a> {
     consumer: &'a str,
     promise: &'static str,
     seen: &'a str,
-    trace_hash: String,
-    replay: String,
+    #[serde(flatten)]
+    again: Again,
+}
+
+/// How to have it again. Only a run in the seeded world can be replayed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Again {
+    Replay { trace_hash: String, replay: String },
+    Run { run: String },
 }
 
 #[derive(Serialize)]
@@ -129,10 +138,24 @@ pub fn scenario(tally: &Tally) -> String {
 /// The line of one anomaly of a violated seed.
 pub fn violation(tally: &Tally, of: &Violation, anomaly: &Anomaly, program: &str) -> String {
     let path = &tally.scenario.path;
+    let again = Again::Replay {
+        trace_hash: format!("{:016x}", of.hash),
+        replay: story::replay_line(program, path, of.seed, anomaly, of.hash),
+    };
+    violation_line(tally, of, anomaly, again)
+}
+
+/// The line of one anomaly of a run on real servers; `run` is the command that makes such a run.
+pub fn real_violation(tally: &Tally, of: &Violation, anomaly: &Anomaly, run: &str) -> String {
+    let run = run.to_owned();
+    violation_line(tally, of, anomaly, Again::Run { run })
+}
+
+fn violation_line(tally: &Tally, of: &Violation, anomaly: &Anomaly, again: Again) -> String {
     line(&ViolationLine {
         r#type: "violation",
         scenario: &tally.scenario.name,
-        path: path.display().to_string(),
+        path: tally.scenario.path.display().to_string(),
         seed: of.seed,
         anomaly: anomaly.kind.as_str(),
         expected: tally.is_expected(anomaly.kind),
@@ -142,9 +165,17 @@ pub fn violation(tally: &Tally, of: &Violation, anomaly: &Anomaly, program: &str
         consumer: &anomaly.consumer,
         promise: anomaly.promise,
         seen: &anomaly.seen,
-        trace_hash: format!("{:016x}", of.hash),
-        replay: story::replay_line(program, path, of.seed, anomaly, of.hash),
+        again,
     })
+}
+
+/// A line of a trace.
+pub fn trace(of: &TraceLine) -> String {
+    let line = serde_json::json!({
+        "type": "trace", "at_ns": of.at, "actor": &*of.actor, "what": of.what,
+        "subject": &*of.subject, "detail": of.detail,
+    });
+    line.to_string()
 }
 
 /// The last line.

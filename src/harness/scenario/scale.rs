@@ -5,10 +5,17 @@ use std::time::Duration;
 use super::Scenario;
 use crate::pipeline::policy::Policy;
 
+/// A busy broker may take so long to confirm. A shorter patience would only fill a run with
+/// publishes in doubt that no fault of the scenario has caused.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// Outlasts two confirms.
+const LEASE: Duration = Duration::from_secs(5);
+
 impl Scenario {
     /// This scenario with all durations divided by its `time-scale`, down to a millisecond, and
     /// a scale of 1.
     ///
+    /// What real servers need for themselves is not shortened below `CONFIRM` and `LEASE`.
     /// Retention of old rows and the horizon of redrives are left as they are: nothing waits for
     /// them, and shortening them would only make duplicates unknown again.
     #[must_use]
@@ -52,6 +59,8 @@ fn divide(duration: Duration, by: u32) -> Duration {
 }
 
 fn scale_policy(policy: &mut Policy, by: u32) {
+    let confirm = CONFIRM.min(policy.relay.confirm_timeout);
+    let lease = LEASE.min(policy.relay.lease);
     let relay = &mut policy.relay;
     let consumer = &mut policy.consumer;
     let retry = &mut policy.retry;
@@ -71,6 +80,8 @@ fn scale_policy(policy: &mut Policy, by: u32) {
     ] {
         *duration = divide(*duration, by);
     }
+    relay.confirm_timeout = relay.confirm_timeout.max(confirm);
+    relay.lease = relay.lease.max(lease);
     for duration in [&mut consumer.renew_every, &mut policy.consumer_timeout] {
         *duration = duration.map(|duration| divide(duration, by));
     }

@@ -141,10 +141,14 @@ impl<W: World> Work<'_, W> {
             }
             InboxState::Open | InboxState::Claimed { .. } => {}
         }
-        if let Some(left) = row.live_claim().or_else(|| row.backoff()) {
-            // A claim that is over and a backoff that is over are seen at once: the delay queue
-            // gives the message back after `left`, not before.
-            return Gate::Settle(Settlement::Park { delay: left });
+        // A claim that is over and a backoff that is over are seen at once: the delay queue gives
+        // the message back after this wait, not before.
+        if let Some(left) = row.live_claim() {
+            let delay = left + self.distance();
+            return Gate::Settle(Settlement::Park { delay });
+        }
+        if let Some(delay) = row.backoff() {
+            return Gate::Settle(Settlement::Park { delay });
         }
         let attempt = row.next_attempt(self.delivery.attempt);
         if attempt > self.shared.policy.retry.attempts {
@@ -155,6 +159,21 @@ impl<W: World> Work<'_, W> {
             return Gate::GiveUp(Reason::KilledWorker, what);
         }
         Gate::Attempt(attempt)
+    }
+
+    /// How much longer than the claim a message waits that came back from a worker. If that one
+    /// died, one of its messages may have killed it. Their claims end together; handed out together
+    /// again, the killer would take the others along, until all are given up. So they are spread
+    /// over another lease: delay queues are few, and less would leave too many in the same one.
+    fn distance(&self) -> Duration {
+        if !self.delivery.redelivered {
+            return Duration::ZERO;
+        }
+        let env = self.shared.world.env();
+        let chance = env.random("claim.distance", self.scope(self.delivery.attempt));
+        let most = u64::try_from(self.shared.policy.consumer.lease.as_nanos());
+        let most = most.unwrap_or(u64::MAX);
+        Duration::from_nanos(((u128::from(most) * u128::from(chance)) >> 64) as u64)
     }
 
     /// Whether an ordered event is the next of its key. `Err` holds what to do if not.

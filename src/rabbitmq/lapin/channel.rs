@@ -11,7 +11,7 @@ use lapin::options::{
     BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
     ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, PublisherConfirm};
 
 use super::codec::{self, short};
@@ -42,8 +42,11 @@ impl LapinChannel {
     }
 
     /// The result in the port's words.
-    fn tell<T>(&self, result: lapin::Result<T>) -> Result<T, AmqpError> {
-        result.map_err(|e| self.health.failed(&e))
+    pub(super) async fn tell<T>(&self, result: lapin::Result<T>) -> Result<T, AmqpError> {
+        match result {
+            Ok(out) => Ok(out),
+            Err(error) => Err(self.health.explained(&error).await),
+        }
     }
 
     /// Runs lapin's publish. Its first poll takes the next delivery tag and queues the frames,
@@ -64,6 +67,61 @@ impl LapinChannel {
         }
     }
 
+    pub(super) fn lapin(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Dropping this future while the message is being written leaves the message in doubt and
+    /// makes the channel unable to confirm mandatory messages: open another.
+    pub(super) async fn publish_as(
+        &self,
+        message: Publish,
+        expiration: Option<ShortString>,
+    ) -> Result<LapinConfirm, AmqpError> {
+        let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
+        let mut properties = codec::to_lapin(message.properties)?;
+        if let Some(expiration) = expiration {
+            properties = properties.with_expiration(expiration);
+        }
+        let options = BasicPublishOptions {
+            mandatory: message.mandatory,
+            immediate: false,
+        };
+        let body = &message.body[..];
+        let Some(confirms) = self.confirms.get() else {
+            let sent = self
+                .channel
+                .basic_publish(exchange, key, options, body, properties);
+            self.tell(self.send(sent).await).await?;
+            return Ok(confirms::none(self.health.clone()));
+        };
+        let begun = confirms.begin();
+        properties = properties.with_cluster_id(begun.mark());
+        let sent = self
+            .channel
+            .basic_publish(exchange, key, options, body, properties);
+        match self.send(sent).await {
+            Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
+            Err(error) => {
+                begun.not_sent();
+                Err(self.health.explained(&error).await)
+            }
+        }
+    }
+
+    pub(super) async fn consume_as(
+        &self,
+        queue: &str,
+        consumer_tag: &str,
+        options: BasicConsumeOptions,
+        arguments: FieldTable,
+    ) -> Result<LapinConsumer, AmqpError> {
+        let (queue, tag) = (short(queue)?, short(consumer_tag)?);
+        let consumer = self.channel.basic_consume(queue, tag, options, arguments);
+        let consumer = self.tell(consumer.await).await?;
+        Ok(LapinConsumer::new(consumer, self.health.clone()))
+    }
+
     async fn queue(&self, spec: &QueueSpec, passive: bool) -> Result<u32, AmqpError> {
         let options = QueueDeclareOptions {
             passive,
@@ -74,7 +132,7 @@ impl LapinChannel {
         let queue = self
             .channel
             .queue_declare(short(&spec.name)?, options, arguments);
-        Ok(self.tell(queue.await)?.message_count())
+        Ok(self.tell(queue.await).await?.message_count())
     }
 }
 
@@ -93,6 +151,7 @@ impl Drop for LapinChannel {
         if !self.health.well() {
             return;
         }
+        self.health.closing();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let channel = self.channel.clone();
             runtime.spawn(async move {
@@ -117,7 +176,7 @@ impl AmqpChannel for LapinChannel {
         let declared = self
             .channel
             .exchange_declare(name, kind, options, FieldTable::default());
-        self.tell(declared.await)
+        self.tell(declared.await).await
     }
 
     async fn declare_queue(&self, spec: &QueueSpec) -> Result<u32, AmqpError> {
@@ -145,7 +204,7 @@ impl AmqpChannel for LapinChannel {
             QueueBindOptions::default(),
             FieldTable::default(),
         );
-        self.tell(bound.await)
+        self.tell(bound.await).await
     }
 
     async fn unbind_queue(
@@ -160,21 +219,21 @@ impl AmqpChannel for LapinChannel {
             short(routing_key)?,
             FieldTable::default(),
         );
-        self.tell(unbound.await)
+        self.tell(unbound.await).await
     }
 
     async fn delete_queue(&self, name: &str) -> Result<(), AmqpError> {
         let deleted = self
             .channel
             .queue_delete(short(name)?, QueueDeleteOptions::default());
-        self.tell(deleted.await).map(drop)
+        self.tell(deleted.await).await.map(drop)
     }
 
     async fn delete_exchange(&self, name: &str) -> Result<(), AmqpError> {
         let deleted = self
             .channel
             .exchange_delete(short(name)?, ExchangeDeleteOptions::default());
-        self.tell(deleted.await)
+        self.tell(deleted.await).await
     }
 
     async fn confirm_select(&self) -> Result<(), AmqpError> {
@@ -182,7 +241,8 @@ impl AmqpChannel for LapinChannel {
             self.channel
                 .confirm_select(ConfirmSelectOptions::default())
                 .await,
-        )?;
+        )
+        .await?;
         self.confirms
             .get_or_init(|| Confirms::start(self.health.clone()));
         Ok(())
@@ -194,48 +254,17 @@ impl AmqpChannel for LapinChannel {
                 .basic_qos(prefetch, BasicQosOptions::default())
                 .await,
         )
+        .await
     }
 
-    /// Dropping this future while the message is being written leaves the message in doubt and
-    /// makes the channel unable to confirm mandatory messages: open another.
     async fn publish(&self, message: Publish) -> Result<LapinConfirm, AmqpError> {
-        let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
-        let mut properties = codec::to_lapin(message.properties)?;
-        let options = BasicPublishOptions {
-            mandatory: message.mandatory,
-            immediate: false,
-        };
-        let body = &message.body[..];
-        let Some(confirms) = self.confirms.get() else {
-            let sent = self
-                .channel
-                .basic_publish(exchange, key, options, body, properties);
-            self.tell(self.send(sent).await)?;
-            return Ok(confirms::none(self.health.clone()));
-        };
-        let begun = confirms.begin();
-        properties = properties.with_cluster_id(begun.mark());
-        let sent = self
-            .channel
-            .basic_publish(exchange, key, options, body, properties);
-        match self.send(sent).await {
-            Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
-            Err(error) => {
-                begun.not_sent();
-                Err(self.health.failed(&error))
-            }
-        }
+        self.publish_as(message, None).await
     }
 
     async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<LapinConsumer, AmqpError> {
-        let consumer = self.channel.basic_consume(
-            short(queue)?,
-            short(consumer_tag)?,
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        let consumer = self.tell(consumer.await)?;
-        Ok(LapinConsumer::new(consumer, self.health.clone()))
+        let options = BasicConsumeOptions::default();
+        self.consume_as(queue, consumer_tag, options, FieldTable::default())
+            .await
     }
 
     async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
@@ -245,6 +274,7 @@ impl AmqpChannel for LapinChannel {
                 .basic_cancel(short(consumer_tag)?, options)
                 .await,
         )
+        .await
     }
 
     async fn get(&self, queue: &str) -> Result<Option<AmqpDelivery>, AmqpError> {
@@ -252,7 +282,8 @@ impl AmqpChannel for LapinChannel {
             .channel
             .basic_get(short(queue)?, BasicGetOptions::default());
         Ok(self
-            .tell(got.await)?
+            .tell(got.await)
+            .await?
             .map(|message| codec::delivery(message.delivery)))
     }
 
@@ -262,14 +293,21 @@ impl AmqpChannel for LapinChannel {
                 .basic_ack(tag, BasicAckOptions { multiple })
                 .await,
         )
+        .await
     }
 
     async fn nack(&self, tag: u64, multiple: bool, requeue: bool) -> Result<(), AmqpError> {
         let options = BasicNackOptions { multiple, requeue };
-        self.tell(self.channel.basic_nack(tag, options).await)
+        self.tell(self.channel.basic_nack(tag, options).await).await
     }
 
+    /// Waits for the confirms that are still open: a broker that is asked to close a channel
+    /// drops what it has read of it and not looked at yet.
     async fn close(&self) -> Result<(), AmqpError> {
-        self.tell(self.channel.close(200, "bye".into()).await)
+        self.health.flushed().await;
+        if self.health.well() {
+            self.health.closing();
+        }
+        self.tell(self.channel.close(200, "bye".into()).await).await
     }
 }

@@ -89,6 +89,7 @@ impl Confirms {
 
     /// Begins a publish. What it gives must be told how the publish went.
     pub(super) fn begin(&self) -> Begun<'_> {
+        self.health.begun();
         Begun {
             number: self.begun.fetch_add(1, Ordering::AcqRel),
             confirms: self,
@@ -153,13 +154,20 @@ async fn keep(mut book: Book, health: Health, mut news: mpsc::UnboundedReceiver<
                 Some(News::Sent { number, mandatory, confirm, answer }) => {
                     open.push(async move { (number, mandatory, answer, confirm.await) });
                 }
-                Some(News::NotSent(number)) => book.finished(number),
-                Some(News::Abandoned(number)) => book.abandoned(number),
+                Some(News::NotSent(number)) => {
+                    book.finished(number);
+                    health.answered();
+                }
+                Some(News::Abandoned(number)) => {
+                    book.abandoned(number);
+                    health.answered();
+                }
                 None => more = false,
             },
             Some((number, mandatory, answer, resolved)) = open.next(), if !open.is_empty() => {
                 let resolved = resolved.map_err(|e| health.failed(&e));
                 book.resolved(number, mandatory, answer, resolved);
+                health.answered();
             }
         }
     }

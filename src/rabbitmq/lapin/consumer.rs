@@ -46,7 +46,7 @@ impl AmqpConsumer for LapinConsumer {
             Some(Err(error)) => Err(self.health.failed(&error)),
             // lapin ends the stream without an error when our own side closes, too.
             None if self.health.well() => Ok(Incoming::Cancelled),
-            None => Err(self.health.cause()),
+            None => Err(self.health.ended().await),
         };
         self.ended = Some(end.clone());
         end

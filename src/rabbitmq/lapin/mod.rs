@@ -15,6 +15,7 @@ mod codec;
 mod confirms;
 mod consumer;
 mod health;
+mod probe;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::amqp::{Amqp, AmqpConnection, AmqpError};
 pub use channel::LapinChannel;
 pub use confirms::LapinConfirm;
 pub use consumer::LapinConsumer;
-use health::{Health, broker_words};
+use health::{Channels, Health, broker_words};
 
 /// A broker's address.
 #[derive(Clone)]
@@ -80,12 +81,17 @@ impl Amqp for LapinAmqp {
 /// A connection.
 pub struct LapinConnection {
     connection: Arc<Connection>,
+    channels: Channels,
 }
 
 impl LapinConnection {
     fn new(connection: Connection) -> Self {
+        let channels = Channels::default();
+        // Ends with lapin's connection, which holds the other end.
+        tokio::spawn(channels.clone().listen(connection.events_listener()));
         Self {
             connection: Arc::new(connection),
+            channels,
         }
     }
 
@@ -111,10 +117,14 @@ impl AmqpConnection for LapinConnection {
         let failed = |e: lapin::Error| AmqpError::Connection(e.to_string());
         let channel = self.connection.create_channel().await.map_err(failed)?;
         let health = Health::new(self.connection.status().clone(), channel.status().clone());
+        self.channels.add(&health);
         Ok(LapinChannel::new(channel, health))
     }
 
+    /// Waits for the confirms that are still open on any of its channels.
     async fn close(&self) -> Result<(), AmqpError> {
+        self.channels.flushed().await;
+        self.channels.closing();
         let closed = self.connection.close(200, "bye".into()).await;
         closed.map_err(|e| AmqpError::Connection(e.to_string()))
     }
@@ -126,6 +136,7 @@ impl Drop for LapinConnection {
         if !self.connection.status().connected() {
             return;
         }
+        self.channels.closing();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let connection = self.connection.clone();
             runtime.spawn(async move {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ports::store::StoreError;
+use crate::ports::store::{LOCK_TIMEOUT, StoreError};
 
 /// How a [`PgStore`](super::PgStore) uses its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct PgOptions {
     pub connect_within: Duration,
     /// `statement_timeout`. Default 30 s.
     pub statement_timeout: Duration,
-    /// `lock_timeout`: a wait for a row that another transaction holds. Default 10 s.
+    /// `lock_timeout`: a wait for a row that another transaction holds. Default [`LOCK_TIMEOUT`].
     pub lock_timeout: Duration,
     /// `idle_in_transaction_session_timeout`: how long a process that stands still may keep its
     /// row locks. Default 60 s.
@@ -36,7 +36,7 @@ impl Default for PgOptions {
             connections: 10,
             connect_within: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
-            lock_timeout: Duration::from_secs(10),
+            lock_timeout: LOCK_TIMEOUT,
             idle_in_transaction_timeout: Duration::from_secs(60),
             answer_within: Duration::from_secs(35),
             notify: true,

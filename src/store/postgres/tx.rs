@@ -86,6 +86,17 @@ impl PgTx {
         row.ok_or_else(|| error::corrupt("no row where there must be one"))
     }
 
+    /// Runs a statement that saves `what`, and poisons the transaction where it is not there: a
+    /// transaction that saves what it has not opened is mistaken as a whole.
+    async fn saved(&mut self, what: &str, query: Query<'_>) -> Result<(), StoreError> {
+        if self.rows(query).await?.is_empty() {
+            let e = StoreError::not_opened(what);
+            self.poison = Some(e.clone());
+            return Err(e);
+        }
+        Ok(())
+    }
+
     async fn read<R: Row>(
         &mut self,
         text: &'static str,
@@ -277,7 +288,7 @@ impl Tx for PgTx {
         .bind(signed(row.token)?)
         .bind(row.first_failure.map(micros_of))
         .bind(row.not_before.map(micros_of));
-        self.row(query).await.map(drop)
+        self.saved("the inbox row", query).await
     }
 
     async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
@@ -303,7 +314,7 @@ impl Tx for PgTx {
         .bind(consumer)
         .bind(scope)
         .bind(signed(next)?);
-        self.row(query).await.map(drop)
+        self.saved("the expected number", query).await
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {

@@ -78,7 +78,8 @@ pub(super) fn claim(
         let passes = scope
             .as_ref()
             .is_none_or(|scope| *open.get(scope).unwrap_or(&true));
-        let taken = passes && stored.claimable(now) && take(db, session, tables, &key)?;
+        let taken =
+            passes && stored.claimable(now) && db.lock_if_free(session, tables.outbox, &key)?;
         if let Some(scope) = scope {
             open.insert(scope, taken);
         }
@@ -130,20 +131,6 @@ impl Waiting {
         }
         Ok(self.rows.next())
     }
-}
-
-/// Locks one row unless somebody else has.
-fn take(db: &mut Db, s: SessionId, tables: Tables, key: &Key) -> Result<bool, SqlError> {
-    let range = key.clone()..=key.clone();
-    let locked = db.scan_for_update(
-        s,
-        tables.outbox,
-        range,
-        &|_, _| true,
-        1,
-        LockWait::SkipLocked,
-    );
-    Ok(matches!(locked?, Step::Done(rows) if !rows.is_empty()))
 }
 
 /// How far a statement over several rows came before it had to wait for a lock.

@@ -1,11 +1,15 @@
 //! The `amqp` port.
 
 mod confirms;
+mod consumers;
 mod dead_letters;
 mod death;
 mod delivery;
 mod endings;
+mod exchanges;
+mod expiry;
 mod found;
+mod lengths;
 mod requeue;
 mod routing;
 mod tags;
@@ -36,6 +40,10 @@ pub(crate) const SUITES: &[&[&str]] = &[
     delivery::CASES,
     tags::CASES,
     requeue::CASES,
+    consumers::CASES,
+    exchanges::CASES,
+    expiry::CASES,
+    lengths::CASES,
     endings::CASES,
     found::CASES,
     dead_letters::CASES,

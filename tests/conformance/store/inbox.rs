@@ -8,7 +8,7 @@ use redeliver::pipeline::inbox::{InboxRow, InboxState};
 use redeliver::ports::store::Tx;
 use redeliver::ports::{Env, Scope, Timestamp};
 
-use super::{Database, LONG, Lab, SHORT, is_refused};
+use super::{Account, Database, LONG, Lab, SHORT, account, is_refused};
 use crate::lab::{eventually, spawn};
 
 crate::cases!(store:
@@ -16,7 +16,7 @@ crate::cases!(store:
     every_state_comes_back_as_it_was_saved,
     opening_waits_for_who_holds_the_row,
     a_rolled_back_opening_leaves_nothing,
-    saving_what_was_never_opened_is_refused,
+    saving_what_was_never_opened_is_refused_for_good,
     consumers_do_not_meet,
     a_claim_is_renewed_by_its_token_only,
     nothing_but_a_claim_is_renewed,
@@ -147,16 +147,25 @@ async fn a_rolled_back_opening_leaves_nothing<S: Database, E: Env>(lab: Lab<S, E
     assert!(lab.store.read_all().await.unwrap().inbox.is_empty());
 }
 
-async fn saving_what_was_never_opened_is_refused<S: Database, E: Env>(lab: Lab<S, E>) {
-    let mut tx = lab.begin().await;
-    let row = InboxRow::fresh("pay".into(), "a".into(), Timestamp(0));
-    let saved = tx.inbox_save(&row).await;
-    assert!(is_refused(&saved), "{saved:?}");
-    tx.rollback().await;
-    let mut tx = lab.begin().await;
-    let saved = tx.order_save("pay", "order.paid/a", 2).await;
-    assert!(is_refused(&saved), "{saved:?}");
-    tx.rollback().await;
+async fn saving_what_was_never_opened_is_refused_for_good<S: Database, E: Env>(lab: Lab<S, E>) {
+    for ordered in [false, true] {
+        let mut tx = lab.begin().await;
+        tx.insert(&account("a", 1)).await.unwrap();
+        let saved = match ordered {
+            false => {
+                let row = InboxRow::fresh("pay".into(), "a".into(), Timestamp(0));
+                tx.inbox_save(&row).await
+            }
+            true => tx.order_save("pay", "order.paid/a", 2).await,
+        };
+        assert!(is_refused(&saved), "{saved:?}");
+        // The transaction is mistaken as a whole.
+        let why = saved.unwrap_err();
+        assert_eq!(tx.get::<Account>("a").await, Err(why.clone()));
+        assert_eq!(tx.commit().await, Err(why));
+        let reading = lab.store.read_all().await.unwrap();
+        assert!(reading.rows.is_empty() && reading.inbox.is_empty());
+    }
 }
 
 async fn consumers_do_not_meet<S: Database, E: Env>(lab: Lab<S, E>) {

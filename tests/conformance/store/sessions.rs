@@ -1,6 +1,8 @@
 //! Two sessions at once: locks, deadlocks, transactions that fail.
 
-use redeliver::ports::store::{StoreError, Tx};
+use std::time::Duration;
+
+use redeliver::ports::store::{LOCK_TIMEOUT, StoreError, Tx};
 use redeliver::ports::{Env, Scope};
 
 use super::{Account, Database, Lab, account, is_refused, outgoing};
@@ -13,6 +15,7 @@ crate::cases!(store:
     a_read_without_a_lock_waits_for_nobody,
     an_update_waits_and_then_finds_another_version,
     an_update_waits_and_then_finds_its_version,
+    a_wait_for_a_lock_ends_in_time_and_may_be_tried_again,
     a_deadlock_ends_one_of_the_two,
     a_failed_statement_poisons_its_transaction,
     the_commit_of_a_failed_transaction_is_an_error,
@@ -122,6 +125,28 @@ async fn an_update_waits_and_then_finds_its_version<S: Database, E: Env>(lab: La
     lab.until_waiting(1).await;
     tx.rollback().await;
     assert!(rival.end(&lab.env).await);
+}
+
+async fn a_wait_for_a_lock_ends_in_time_and_may_be_tried_again<S: Database, E: Env>(
+    lab: Lab<S, E>,
+) {
+    lab.committed(async |tx| tx.insert(&account("a", 1)).await.unwrap())
+        .await;
+    let mut tx = lab.begin().await;
+    tx.get_for_update::<Account>("a").await.unwrap();
+    let mut rival = lab.begin().await;
+    let begun = lab.env.elapsed();
+    let found = rival.get_for_update::<Account>("a").await;
+    assert!(matches!(found, Err(StoreError::Transient(_))), "{found:?}");
+    let waited = lab.env.elapsed() - begun;
+    // Servers count from when the statement has reached them, and may be busy.
+    let most = LOCK_TIMEOUT + Duration::from_secs(4);
+    assert!((LOCK_TIMEOUT..most).contains(&waited), "{waited:?}");
+    rival.rollback().await;
+    tx.commit().await.unwrap();
+    let mut rival = lab.begin().await;
+    assert!(rival.get_for_update::<Account>("a").await.is_ok());
+    rival.rollback().await;
 }
 
 async fn a_deadlock_ends_one_of_the_two<S: Database, E: Env>(lab: Lab<S, E>) {

@@ -119,7 +119,7 @@ fn a_single_active_consumer_hands_over_when_cut_with_the_oldest_first() {
 }
 
 #[test]
-fn a_quorum_single_active_consumer_hands_over_out_of_order_when_closed_in_order() {
+fn a_quorum_single_active_consumer_whose_channel_is_closed_gives_back_first() {
     let mut rig = Rig::new();
     rig.quorum(
         "q",
@@ -131,5 +131,5 @@ fn a_quorum_single_active_consumer_hands_over_out_of_order_when_closed_in_order(
     rig.send("q", &["1", "2", "3", "4"]);
     rig.outputs();
     rig.broker.close_channel(a).unwrap();
-    assert_eq!(rig.bodies(), ["3", "4", "1", "2"]);
+    assert_eq!(rig.bodies(), ["1", "2", "3", "4"]);
 }

@@ -32,7 +32,7 @@ fn an_unroutable_publish_is_acked_and_noted_as_lost() {
     assert_eq!(rig.confirms(), [(1, true)]);
     assert_eq!(rig.lost(LossReason::Unroutable), 1);
     let loss = &rig.broker.losses()[0];
-    assert_eq!(loss.message_id().map(|id| id.as_str()), Some("m1"));
+    assert_eq!(loss.message_id(), Some("m1".into()));
 }
 
 #[test]

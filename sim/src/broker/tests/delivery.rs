@@ -34,9 +34,9 @@ fn prefetch_is_for_each_consumer() {
 fn global_prefetch_is_for_the_channel_and_get_ignores_both() {
     let mut rig = Rig::new();
     rig.queue("q", &[]);
+    rig.consume(rig.chan, "q", 0);
+    rig.consume(rig.chan, "q", 0);
     rig.broker.basic_qos(rig.chan, 3, true).unwrap();
-    rig.consume(rig.chan, "q", 0);
-    rig.consume(rig.chan, "q", 0);
     rig.send("q", &["m"; 10]);
     assert_eq!(rig.depth("q"), (7, 3));
     rig.get("q").unwrap();

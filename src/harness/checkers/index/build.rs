@@ -132,7 +132,9 @@ impl<'a> Index<'a> {
                     self.works[work].settled.push(place);
                 }
             }
-            What::HandlerStart { on, run } => self.add_run(place, entry, (on, *run), open),
+            What::HandlerStart { on, run, read } => {
+                self.add_run((place, *read), entry, (on, *run), open);
+            }
             What::HandlerEnd { run, ended } => self.end_run(place, entry, (*run, ended), open),
             What::Process { what } => self.process(entry, what, open),
             What::Fault { .. } => self.healed = false,
@@ -190,7 +192,7 @@ impl<'a> Index<'a> {
 
     fn add_run(
         &mut self,
-        place: usize,
+        (place, read): (usize, usize),
         entry: &'a Entry,
         (on, number): (&'a OnBehalf, u64),
         open: &mut Open,
@@ -210,6 +212,7 @@ impl<'a> Index<'a> {
             on,
             process: &entry.process,
             start: place,
+            read,
             started_at: entry.at,
             end: None,
             died: false,

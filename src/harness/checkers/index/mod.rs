@@ -11,11 +11,9 @@
 //! Building is one pass over the history with a look-up or two an entry; everything is ordered by
 //! first appearance, so that the same run gives the same anomalies in the same order.
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use redeliver_sim::hash::QuickMap;
 use uuid::Uuid;
 
 use crate::harness::history::{Effects, Ended, Entry, OnBehalf, Seen};
@@ -30,8 +28,8 @@ mod truth;
 
 pub(super) use end::{End, Place};
 
-/// For look-ups only: nothing ever goes through it in its order. Without random keys.
-type Lookup<K> = HashMap<K, usize, BuildHasherDefault<DefaultHasher>>;
+/// For look-ups only: nothing ever goes through it in its order.
+type Lookup<K> = QuickMap<K, usize>;
 
 /// No work.
 const NONE: usize = usize::MAX;
@@ -68,6 +66,8 @@ pub(super) struct Run<'a> {
     pub(super) process: &'a Arc<str>,
     /// Place in the history.
     pub(super) start: usize,
+    /// How many entries the history had when its inbox row was read.
+    pub(super) read: usize,
     pub(super) started_at: u64,
     pub(super) end: Option<RunEnd<'a>>,
     /// Its process crashed or stopped under it, as far as the history says.

@@ -28,6 +28,7 @@ fn a_true_story_is_silent_and_so_are_its_copies() {
     kit.letter(&hand, Kit::story(&hand, Reason::Poison));
     kit.poison = vec![Arc::from("order-1")];
     kit.silent();
+    assert_eq!((kit.reading.letters.len(), kit.reading.dead()), (2, 1));
 }
 
 #[test]

@@ -59,6 +59,33 @@ fn an_attempt_that_does_not_wait_is_too_early() {
     );
 }
 
+/// Its process stood still with the row in its hands; the database gave the row to another.
+#[test]
+fn a_run_goes_by_what_was_on_record_when_it_read() {
+    let stale = |asleep: bool| {
+        let mut kit = Kit::new();
+        let event = kit.accepted("order-1");
+        let zombie = kit.deliver(&event, "worker-1");
+        let mut read = kit.history.entries.len();
+        let first = kit.deliver_as(&event, "worker-2", CHARGE, (1, true));
+        kit.fail(&first);
+        let second = next(&mut kit, &first, "worker-2");
+        kit.succeed(&second);
+        if !asleep {
+            read = kit.history.entries.len();
+        }
+        let run = kit.start_after(&zombie, read);
+        kit.end(&zombie, run, transient());
+        kit
+    };
+    let over_retried = |kit: &Kit| {
+        let found = kit.check();
+        found.iter().any(|found| found.kind == OverRetried)
+    };
+    assert!(!over_retried(&stale(true)));
+    assert!(over_retried(&stale(false)));
+}
+
 #[test]
 fn a_wait_shorter_than_the_jitter_allows_is_too_short() {
     let mut kit = Kit::new();

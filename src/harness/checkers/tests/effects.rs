@@ -343,6 +343,17 @@ fn stuck_is_judged_only_after_the_heal() {
 }
 
 #[test]
+fn a_run_that_was_stopped_did_not_wait_for_its_bound() {
+    let mut kit = Kit::new();
+    kit.settled = false;
+    kit.stopped = true;
+    kit.accepted("order-1");
+    kit.silent();
+    kit.stopped = false;
+    kit.red("stuck", Stuck, "order-1 came to no end");
+}
+
+#[test]
 fn many_stuck_messages_are_counted_and_unrest_is_told() {
     let mut kit = Kit::new();
     kit.settled = false;

@@ -38,6 +38,10 @@ pub(super) struct Real {
 }
 
 /// An answer to a synchronous method.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are methods, moved once"
+)]
 pub(super) enum Answer {
     Method(Heard),
     /// The channel or the connection was closed instead.

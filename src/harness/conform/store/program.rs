@@ -1,0 +1,194 @@
+//! Random programs over the store port: clients that take turns, each with a transaction.
+
+use std::fmt;
+
+use proptest::prelude::*;
+
+/// What an inbox row is saved as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Save {
+    /// Waiting for its next attempt.
+    Open,
+    /// Claimed, with a lease that lasts, or is over.
+    Claimed {
+        /// Whether it lasts.
+        lasts: bool,
+    },
+    /// Done.
+    Done,
+    /// Given up.
+    Dead {
+        /// Whether its letter is known to be published.
+        published: bool,
+    },
+}
+
+/// An operation of the port. Those on rows, events, inbox, order and workflows run in the client's
+/// transaction, and begin one where there is none; those from `Claim` on are each a transaction
+/// of their own, and are left out while the client has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Begin,
+    Commit,
+    Rollback,
+    Emit { key: usize, ordered: bool },
+    Insert { id: usize },
+    Get { id: usize },
+    GetForUpdate { id: usize },
+    Update { id: usize, version: i64 },
+    Scan { prefix: usize, limit: u32 },
+    InboxOpen { key: usize },
+    InboxSave { key: usize, save: Save },
+    OrderOpen { scope: usize },
+    OrderSave { scope: usize },
+    WorkflowOpen { flow: usize },
+    WorkflowAppend { flow: usize, spoilt: bool },
+    Claim { limit: u32, lasts: bool },
+    Mark { spoilt: bool },
+    Release { delay: bool },
+    Purge { young: bool, limit: u32 },
+    Renew { key: usize },
+    InboxPurge { young: bool, limit: u32 },
+    ReadAll,
+}
+
+impl Op {
+    /// Its name among the operations counted.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::Commit => "commit",
+            Self::Rollback => "rollback",
+            Self::Emit { ordered: false, .. } => "emit",
+            Self::Emit { .. } => "emit ordered",
+            Self::Insert { .. } => "insert",
+            Self::Get { .. } => "get",
+            Self::GetForUpdate { .. } => "get for update",
+            Self::Update { .. } => "update",
+            Self::Scan { .. } => "scan",
+            Self::InboxOpen { .. } => "inbox open",
+            Self::InboxSave { .. } => "inbox save",
+            Self::OrderOpen { .. } => "order open",
+            Self::OrderSave { .. } => "order save",
+            Self::WorkflowOpen { .. } => "workflow open",
+            Self::WorkflowAppend { .. } => "workflow append",
+            Self::Claim { .. } => "claim",
+            Self::Mark { .. } => "mark",
+            Self::Release { .. } => "release",
+            Self::Purge { .. } => "purge",
+            Self::Renew { .. } => "renew",
+            Self::InboxPurge { .. } => "inbox purge",
+            Self::ReadAll => "read all",
+        }
+    }
+
+    /// Whether it is a transaction of its own.
+    pub(super) fn is_alone(self) -> bool {
+        matches!(
+            self,
+            Self::Claim { .. }
+                | Self::Mark { .. }
+                | Self::Release { .. }
+                | Self::Purge { .. }
+                | Self::Renew { .. }
+                | Self::InboxPurge { .. }
+                | Self::ReadAll
+        )
+    }
+}
+
+/// A program.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Program {
+    /// How many clients.
+    pub clients: usize,
+    /// Which client does what. What a client that still waits should do is left out.
+    pub steps: Vec<(usize, Op)>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (client, op)) in self.steps.iter().enumerate() {
+            writeln!(f, "  {n:>2}  client {client}: {op:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Program {
+    /// The steps, and those that end and compare everything.
+    pub(super) fn all_steps(&self) -> Vec<(usize, Op)> {
+        let mut steps = self.steps.clone();
+        // Each round lets at least one more client go on.
+        for _ in 0..self.clients {
+            steps.extend((0..self.clients).map(|client| (client, Op::Rollback)));
+        }
+        steps.push((0, Op::ReadAll));
+        steps
+    }
+}
+
+pub(super) const CLIENTS: usize = 4;
+
+fn few() -> impl Strategy<Value = usize> + Clone {
+    prop_oneof![3 => Just(0_usize), 1 => Just(1)]
+}
+
+fn within() -> impl Strategy<Value = Op> {
+    let save = prop_oneof![
+        Just(Save::Open),
+        any::<bool>().prop_map(|lasts| Save::Claimed { lasts }),
+        Just(Save::Done),
+        any::<bool>().prop_map(|published| Save::Dead { published }),
+    ];
+    prop_oneof![
+        3 => few().prop_map(|key| Op::Emit { key, ordered: false }),
+        5 => few().prop_map(|key| Op::Emit { key, ordered: true }),
+        3 => few().prop_map(|id| Op::Insert { id }),
+        1 => few().prop_map(|id| Op::Get { id }),
+        2 => few().prop_map(|id| Op::GetForUpdate { id }),
+        3 => (few(), 1..4_i64).prop_map(|(id, version)| Op::Update { id, version }),
+        1 => (few(), 1..3_u32).prop_map(|(prefix, limit)| Op::Scan { prefix, limit }),
+        3 => few().prop_map(|key| Op::InboxOpen { key }),
+        4 => (few(), save).prop_map(|(key, save)| Op::InboxSave { key, save }),
+        2 => few().prop_map(|scope| Op::OrderOpen { scope }),
+        2 => few().prop_map(|scope| Op::OrderSave { scope }),
+        2 => few().prop_map(|flow| Op::WorkflowOpen { flow }),
+        2 => (few(), prop::bool::weighted(0.1))
+            .prop_map(|(flow, spoilt)| Op::WorkflowAppend { flow, spoilt }),
+    ]
+}
+
+fn alone() -> impl Strategy<Value = Op> {
+    let young = || any::<bool>();
+    prop_oneof![
+        4 => (1..4_u32, any::<bool>()).prop_map(|(limit, lasts)| Op::Claim { limit, lasts }),
+        3 => prop::bool::weighted(0.2).prop_map(|spoilt| Op::Mark { spoilt }),
+        2 => any::<bool>().prop_map(|delay| Op::Release { delay }),
+        1 => (young(), 1..3_u32).prop_map(|(young, limit)| Op::Purge { young, limit }),
+        2 => few().prop_map(|key| Op::Renew { key }),
+        1 => (young(), 1..3_u32).prop_map(|(young, limit)| Op::InboxPurge { young, limit }),
+        1 => Just(Op::ReadAll),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        1 => Just(Op::Begin),
+        8 => Just(Op::Commit),
+        2 => Just(Op::Rollback),
+        16 => within(),
+        9 => alone(),
+    ]
+}
+
+/// All programs.
+pub(super) fn programs() -> BoxedStrategy<Program> {
+    let steps = prop::collection::vec((0..CLIENTS, op()), 1..30);
+    (2..=CLIENTS, steps)
+        .prop_map(|(clients, steps)| Program {
+            clients,
+            steps: steps.into_iter().map(|(n, op)| (n % clients, op)).collect(),
+        })
+        .boxed()
+}
