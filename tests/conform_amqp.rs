@@ -14,7 +14,7 @@ use redeliver::harness::run::Secret;
 use redeliver_sim::broker::Bent;
 
 /// A wrong behaviour has to be noticed within so many programs.
-const LIMIT: u64 = 400;
+const LIMIT: u64 = 300;
 
 fn urls(amqp: &str) -> Urls {
     Urls {

@@ -11,6 +11,7 @@ mod amqp;
 #[path = "../common/mod.rs"]
 mod common;
 mod lab;
+mod operator;
 mod sql;
 mod store;
 mod table;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Bent, Broker, ChanId, Closed, ConsumeOptions, Delivery, Output,
+    access::Right,
     channel::{Consumer, Settle},
     queue::{ConsumerIx, GiveBack, QueueIx},
 };
@@ -33,6 +34,8 @@ impl Broker {
         consumer_tag: &str,
         options: ConsumeOptions,
     ) -> Result<Arc<str>, Closed> {
+        self.channel_mut(chan)?;
+        self.check_access(chan, Right::Read, ("queue", queue))?;
         let ix = self.usable_queue(chan, queue)?;
         self.check_consume(chan, ix, consumer_tag, options)?;
         let tag: Arc<str> = if consumer_tag.is_empty() {
@@ -190,6 +193,8 @@ impl Broker {
         queue: &str,
         no_ack: bool,
     ) -> Result<Option<Delivery>, Closed> {
+        self.channel_mut(chan)?;
+        self.check_access(chan, Right::Read, ("queue", queue))?;
         let ix = self.usable_queue(chan, queue)?;
         let now = self.now;
         if self

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Bent, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
     Publish,
+    access::Right,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
@@ -108,7 +109,9 @@ impl Broker {
             mut properties,
             body,
         } = publish;
+        self.check_access(chan, Right::Write, ("exchange", &exchange))?;
         let slot = self.check_exchange(chan, &exchange)?;
+        self.check_topic(chan, Right::Write, slot, &routing_key)?;
         let size = body.len();
         if size > self.rules.max_message_size {
             let max = self.rules.max_message_size;

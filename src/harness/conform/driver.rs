@@ -132,7 +132,7 @@ pub fn program<A: Arm>(seed: u64) -> A::Program {
 }
 
 /// The program of a seed, and all smaller ones.
-pub(super) fn tree<A: Arm>(seed: u64) -> Box<dyn ValueTree<Value = A::Program>> {
+fn tree<A: Arm>(seed: u64) -> Box<dyn ValueTree<Value = A::Program>> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);

@@ -14,6 +14,8 @@
 //! - **Messages from two sides**: a queue that is fed by two processes in one step, say by a
 //!   publish and by dead letters, may get them in any order. Where the model is not explained
 //!   and says that this has happened, the program is not judged from there on.
+//! - **Time to live 0**: a quorum queue lets such a message die by a timer, which the next one may
+//!   outrun and push it out first. They are sent one in a step.
 //! - **Time**: what expires does so in waits of its own, which are longer than the time a step
 //!   may take. A program whose steps were slower than that is not judged.
 

@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 
 use lapin::uri::AMQPUri;
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
 use redeliver_sim::broker::Bent;
 
 use self::compare::{Seen, Verdict, judge, tell};
@@ -125,7 +124,7 @@ pub async fn programs_until_caught(
     arm.bent = Some(bent);
     let mut caught = None;
     for number in 0..limit {
-        let program = driver::tree::<AmqpArm>(seed + number).current();
+        let program = driver::program::<AmqpArm>(seed + number);
         if arm.run(&program).await?.divergence.is_some() {
             caught = Some(number + 1);
             break;

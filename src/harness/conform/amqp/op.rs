@@ -2,8 +2,8 @@
 
 use super::names::{Names, redeclared};
 use super::program::{
-    Again, Binding, ExchangeShape, ExchangeType, Kind, Message, Program, QueueShape, SLOTS, Step,
-    Verb, Which,
+    Again, Binding, ExchangeShape, ExchangeType, Expiration, Kind, Message, Program, QueueShape,
+    SLOTS, Step, Verb, Which,
 };
 use super::saw::{Clients, Held, siblings};
 use lapin::types::FieldTable;
@@ -131,7 +131,11 @@ pub(super) fn concrete(
     Some(match *step {
         Step::Publish {
             ref message, times, ..
-        } => Op::Publish((0..times).map(|_| counter.number(message)).collect()),
+        } => {
+            let alone = message.expiration == Expiration::Zero;
+            let times = if alone { 1 } else { times };
+            Op::Publish((0..times).map(|_| counter.number(message)).collect())
+        }
         Step::Get { queue, no_ack, .. } => Op::Get {
             queue: names.queue(queue),
             no_ack,
