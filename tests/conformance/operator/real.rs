@@ -74,6 +74,8 @@ impl super::Operator for Operator {
     }
 
     fn kill(&self) {
+        // Else the aged queue would not come back.
+        std::thread::sleep(self.node.until_aged());
         self.node.kill();
     }
 
@@ -85,7 +87,7 @@ impl super::Operator for Operator {
             (Resource::Memory, false) => {
                 "vm_memory_monitor:set_vm_memory_high_watermark({absolute, \"1GB\"})."
             }
-            (Resource::Disk, true) => "rabbit_disk_monitor:set_disk_free_limit(\"900TB\").",
+            (Resource::Disk, true) => "rabbit_disk_monitor:set_disk_free_limit(\"900000GB\").",
             (Resource::Disk, false) => "rabbit_disk_monitor:set_disk_free_limit(\"50MB\").",
         };
         self.node.tell(limit);
