@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ pub(super) const AGED: &str = "aged";
 const AGE: Duration = Duration::from_secs(45);
 
 pub(super) struct Node {
-    /// The system closes it when this process ends, however it ends; then the script ends the
-    /// node.
-    _alive: ChildStdin,
+    /// The system closes its standard input when this process ends, however it ends; then the
+    /// script ends the node.
+    _script: Child,
     values: BTreeMap<String, String>,
     started: Instant,
     running: Mutex<Running>,
@@ -49,24 +49,27 @@ impl Node {
     fn start() -> Option<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
         let say = "env | grep -E '^(AMQP_URL|REDELIVER_)'; echo; exec cat >/dev/null";
-        let mut child = Command::new("bash")
+        let mut script = Command::new("bash")
             .args([script, "run", "--only", "rabbitmq", "--no-management"])
             .args(["--", "sh", "-c", say])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("bash");
-        let alive = child.stdin.take().expect("it is piped");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let lines = BufReader::new(script.stdout.take().expect("it is piped")).lines();
         let lines = lines.map(|line| line.expect("text"));
         let values: BTreeMap<String, String> = lines
             .take_while(|line| !line.is_empty())
             .filter_map(|line| line.split_once('=').map(|(k, v)| (k.into(), v.into())))
             .collect();
         // Another backend cannot be killed and controlled in this way.
-        let group = values.get("REDELIVER_RABBITMQ_PID")?.parse().ok()?;
+        let Some(group) = values.get("REDELIVER_RABBITMQ_PID") else {
+            script.wait().expect("it is ours");
+            return None;
+        };
+        let group = group.parse().expect("an id");
         let node = Self {
-            _alive: alive,
+            _script: script,
             values,
             started: Instant::now(),
             running: Mutex::new(Running { group, child: None }),
