@@ -135,6 +135,11 @@ impl Queue {
         self.args.kind == QueueKind::Quorum
     }
 
+    /// It was to go with its last consumer, which has gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.auto_delete && self.consumers.is_empty()
+    }
+
     pub(super) fn ready_len(&self) -> usize {
         self.returns.len() + self.ready.len()
     }

@@ -88,6 +88,9 @@ pub struct Rules {
     /// `basic.nack` with requeue raises the delivery count. Not from 4.3 (source of 4.3.5), where
     /// only `basic.reject` and losses do.
     pub nack_raises_count: bool,
+    /// A consumer of a quorum queue that gives a message back once too often may hold one more from
+    /// then on: the queue counts its room twice (seen on 3.10.8).
+    pub over_limit_widens_prefetch: bool,
     /// Deliveries that came back show `x-acquired-count` (source of 4.3.5).
     pub acquired_count: bool,
     /// An `x-death` header that a client published is counted on (seen on 3.10.8). 4.x ignores it
@@ -121,6 +124,7 @@ impl Profile {
             default_delivery_limit: if four { Some(20) } else { None },
             get_shows_zero_count: old,
             nack_raises_count: !newest,
+            over_limit_widens_prefetch: old,
             acquired_count: newest,
             reads_published_x_death: !four,
             last_death_headers: !old,

@@ -389,8 +389,7 @@ impl Broker {
 
     /// Deletes an auto-delete queue whose last consumer has gone.
     pub(super) fn delete_if_abandoned(&mut self, ix: QueueIx) {
-        let abandoned = |queue: &Queue| queue.auto_delete && queue.consumers.is_empty();
-        if self.queue(ix).is_some_and(abandoned) {
+        if self.queue(ix).is_some_and(Queue::is_abandoned) {
             self.delete_queue(ix);
             self.run();
         }

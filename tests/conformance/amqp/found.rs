@@ -17,6 +17,7 @@ crate::cases!(amqp:
     a_dead_letter_key_takes_the_place_of_hidden_keys,
     a_lost_channel_gives_back_to_a_quorum_queue_consumer_by_consumer,
     what_is_nacked_together_comes_back_consumer_by_consumer,
+    giving_back_once_too_often_makes_room_for_one_more,
 );
 
 async fn a_message_that_is_delivered_at_once_never_fills_a_quorum_queue<A: Amqp, E: Env>(
@@ -226,4 +227,19 @@ async fn what_is_nacked_together_comes_back_consumer_by_consumer<A: Amqp, E: Env
         let order: Vec<&str> = again.iter().map(body).collect();
         assert_eq!(order, ["1", "3", "2"], "{kind}");
     }
+}
+
+async fn giving_back_once_too_often_makes_room_for_one_more<A: Amqp, E: Env>(lab: Lab<A, E>) {
+    let (_connection, channel) = lab.confirming().await;
+    let limit = [("x-delivery-limit", number(0))];
+    let queue = lab.queue(&channel, "quorum", &limit).await;
+    channel.qos(1).await.unwrap();
+    let mut consumer = channel.consume(&queue, "c").await.unwrap();
+    lab.put(&channel, &queue, &["1", "2", "3", "4"]).await;
+    let first = lab.next(&mut consumer).await;
+    channel.nack(first.tag, false, true).await.unwrap();
+    // Neither of these two is acked.
+    assert_eq!(body(&lab.next(&mut consumer).await), "2");
+    assert_eq!(body(&lab.next(&mut consumer).await), "3");
+    lab.until_ready(&channel, &queue, 1).await;
 }
