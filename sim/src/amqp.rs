@@ -42,6 +42,8 @@ pub enum Error {
     Connection(String),
     /// The broker closed the channel.
     Channel(u16, String),
+    /// There is no such account.
+    Access(String),
 }
 
 impl From<Closed> for Error {
@@ -266,7 +268,11 @@ impl World {
                     w.lose_at_client(conn, format!("{code} {text}"))
                 });
             }
-            Output::Blocked { .. } | Output::Unblocked { .. } => {}
+            Output::Unblocked { conn } => {
+                let waiters = std::mem::take(&mut self.net.connection(conn).waiters);
+                waiters.into_iter().for_each(Waker::wake);
+            }
+            Output::Blocked { .. } => {}
         }
     }
 
@@ -470,6 +476,20 @@ impl World {
 /// # Errors
 /// [`Error::Connection`] when the broker is down or cannot be reached.
 pub async fn connect() -> Result<Connection, Error> {
+    connect_with(|broker| Some(broker.connect())).await
+}
+
+/// Opens a connection of an account for the calling process.
+///
+/// # Errors
+/// As [`connect`], and [`Error::Access`] when there is no such account.
+pub async fn connect_as(account: &str) -> Result<Connection, Error> {
+    connect_with(|broker| broker.connect_as(account)).await
+}
+
+async fn connect_with(
+    open: impl FnOnce(&mut Broker) -> Option<ConnId>,
+) -> Result<Connection, Error> {
     let (process, after) = with(|w| {
         let process = w
             .current_process()
@@ -485,8 +505,11 @@ pub async fn connect() -> Result<Connection, Error> {
     if refused {
         return Err(Error::Connection("connection refused".to_owned()));
     }
-    Ok(with(|w| {
-        let conn = w.broker(Broker::connect);
+    with(|w| {
+        let Some(conn) = w.broker(open) else {
+            let text = "ACCESS_REFUSED - Login was refused".to_owned();
+            return Err(Error::Access(text));
+        };
         debug_assert_eq!(
             conn.0 as usize,
             w.net.connections.len(),
@@ -503,8 +526,8 @@ pub async fn connect() -> Result<Connection, Error> {
             waiters: Vec::new(),
             calls: 0,
         });
-        Connection { conn }
-    }))
+        Ok(Connection { conn })
+    })
 }
 
 /// A connection. Dropping it closes it.
@@ -520,6 +543,7 @@ async fn call<R>(
     chan: Option<ChanId>,
     act: impl FnOnce(&mut World) -> Result<R, Error>,
 ) -> Result<R, Error> {
+    while_blocked(conn).await;
     let started = with(|w| {
         let connection = w.net.connection(conn);
         if let Some(why) = &connection.lost {
@@ -563,6 +587,22 @@ async fn call<R>(
             .await
         }
     }
+}
+
+/// During an alarm the broker reads nothing from a connection that has published, so there every
+/// call waits.
+async fn while_blocked(conn: ConnId) {
+    std::future::poll_fn(|cx| {
+        with(|w| {
+            let open = w.net.connection(conn).lost.is_none();
+            if !open || !w.net.broker.is_blocked(conn) {
+                return Poll::Ready(());
+            }
+            note_waker(&mut w.net.connection(conn).waiters, cx.waker());
+            Poll::Pending
+        })
+    })
+    .await;
 }
 
 impl Connection {

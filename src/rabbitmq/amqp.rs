@@ -114,6 +114,9 @@ pub enum ExchangeKind {
     Topic,
     /// Header arguments.
     Headers,
+    /// A hash of the routing key, the binding key being the queue's weight. The broker's plugin
+    /// `rabbitmq_consistent_hash_exchange` has to be enabled.
+    ConsistentHash,
 }
 
 /// A queue to declare; always durable and shared.

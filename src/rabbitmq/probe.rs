@@ -57,6 +57,9 @@ pub trait Probe: AmqpChannel {
     /// Declares a queue for this connection only, which goes with it.
     fn declare_exclusive(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send;
 
+    /// Declares a queue that does not survive its node.
+    fn declare_transient(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send;
+
     /// Binds a queue with arguments, which a headers exchange looks at.
     fn bind_with(
         &self,

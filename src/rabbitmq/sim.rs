@@ -19,6 +19,27 @@ use crate::pipeline::event::Event;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SimAmqp;
 
+/// Connects to that broker as an account.
+#[derive(Clone, Debug)]
+pub struct SimAccount {
+    name: Arc<str>,
+}
+
+impl SimAccount {
+    /// The account of that name.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into() }
+    }
+}
+
+impl Amqp for SimAccount {
+    type Connection = SimConnection;
+
+    async fn connect(&self, _: &str) -> Result<SimConnection, AmqpError> {
+        Ok(SimConnection(world::connect_as(&self.name).await?))
+    }
+}
+
 /// See [`AmqpConnection`].
 #[derive(Debug)]
 pub struct SimConnection(world::Connection);
@@ -36,6 +57,7 @@ impl From<world::Error> for AmqpError {
         match error {
             world::Error::Connection(text) => Self::Connection(text),
             world::Error::Channel(code, text) => Self::Channel { code, text },
+            world::Error::Access(text) => Self::Access(text),
         }
     }
 }
@@ -290,6 +312,7 @@ pub(super) fn exchange_kind(kind: ExchangeKind) -> broker::ExchangeKind {
         ExchangeKind::Fanout => broker::ExchangeKind::Fanout,
         ExchangeKind::Topic => broker::ExchangeKind::Topic,
         ExchangeKind::Headers => broker::ExchangeKind::Headers,
+        ExchangeKind::ConsistentHash => broker::ExchangeKind::ConsistentHash,
     }
 }
 

@@ -40,6 +40,15 @@ impl Probe for SimChannel {
         declared.await.map(drop)
     }
 
+    async fn declare_transient(&self, name: &str) -> Result<(), AmqpError> {
+        let declare = broker::QueueDeclare {
+            name: Arc::from(name),
+            ..Default::default()
+        };
+        let declared = self.call(|b, chan| b.queue_declare(chan, declare));
+        declared.await.map(drop)
+    }
+
     async fn bind_with(
         &self,
         queue: &str,

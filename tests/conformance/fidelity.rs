@@ -83,10 +83,11 @@ fn plain(page: &mut String, suites: &[&Suite], verified: &str) -> std::fmt::Resu
 
 fn page() -> Result<String, std::fmt::Error> {
     let mut page = HEAD.to_owned();
-    let amqp = crate::amqp::SUITES;
-    let n = count(amqp);
+    let (amqp, operator) = (crate::amqp::SUITES, crate::operator::SUITES);
+    let n = count(amqp) + count(operator);
     writeln!(page, "\n## RabbitMQ: {n} behaviours of the AMQP port")?;
     by_kind(&mut page, amqp)?;
+    by_kind(&mut page, operator)?;
 
     writeln!(page, "\n## RabbitMQ: what differs between versions")?;
     versions::table(&mut page)?;

@@ -12,6 +12,7 @@ mod amqp;
 mod common;
 mod fidelity;
 mod lab;
+mod operator;
 mod sql;
 mod store;
 mod table;

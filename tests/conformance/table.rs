@@ -37,6 +37,7 @@ const SUITES: &[&[&Suite]] = &[
     crate::store::SUITES,
     crate::sql::SUITES,
     crate::amqp::SUITES,
+    crate::operator::SUITES,
     crate::transport::SUITES,
 ];
 
@@ -75,6 +76,10 @@ fn table(ended: &BTreeMap<(String, Word), BTreeMap<Word, Word>>) -> String {
         let case = case.replace('_', " ");
         let (simulated, real) = (on("simulated"), on("real"));
         writeln!(text, "{suite:<24}{case:<72}{simulated:<12}{real}").expect("a string takes all");
+    }
+    text += "\nnot shown by any case\n";
+    for (what, why) in crate::amqp::NOT_CASES {
+        writeln!(text, "{what}: {why}").expect("a string takes all");
     }
     text
 }

@@ -145,6 +145,8 @@ pub(super) enum Held {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
+    /// Its account; `None` may do everything.
+    pub(super) user: Option<Arc<str>>,
     pub(super) channels: Vec<Option<Channel>>,
     /// It published during an alarm: nothing it sends is read.
     pub(super) blocked: bool,

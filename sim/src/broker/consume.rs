@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, ChanId, Closed, ConsumeOptions, Delivery, Output,
-    channel::Consumer,
-    queue::{ConsumerIx, QueueIx},
+    Bent, Broker, ChanId, Closed, ConsumeOptions, Delivery, Output,
+    access::Right,
+    channel::{Consumer, Settle},
+    queue::{ConsumerIx, GiveBack, QueueIx},
 };
 
 impl Broker {
@@ -33,6 +34,8 @@ impl Broker {
         consumer_tag: &str,
         options: ConsumeOptions,
     ) -> Result<Arc<str>, Closed> {
+        self.channel_mut(chan)?;
+        self.check_access(chan, Right::Read, ("queue", queue))?;
         let ix = self.usable_queue(chan, queue)?;
         self.check_consume(chan, ix, consumer_tag, options)?;
         let tag: Arc<str> = if consumer_tag.is_empty() {
@@ -44,7 +47,12 @@ impl Broker {
         let at = ConsumerIx(self.consumers.len() as u32);
         let channel = self.channel_mut(chan)?;
         channel.consumers.push(at);
-        let prefetch = channel.consumer_prefetch;
+        let more = u32::from(self.rules.is_bent(Bent::PrefetchesOneMore));
+        let channel = self.channel_mut(chan)?;
+        let prefetch = match channel.consumer_prefetch {
+            0 => 0,
+            limit => limit + more,
+        };
         self.consumer_tags.push(tag.clone());
         self.consumers.push(Some(Consumer {
             chan,
@@ -118,10 +126,26 @@ impl Broker {
         if let Some(at) = mine.into_iter().find(named)
             && let Some(ix) = self.remove_consumer(at)
         {
+            if self.rules.is_bent(Bent::CancelGivesBack) {
+                self.give_back_of(chan, at);
+            }
             self.run();
             self.delete_if_abandoned(ix);
         }
         Ok(())
+    }
+
+    fn give_back_of(&mut self, chan: ChanId, at: ConsumerIx) {
+        let Some(channel) = self.channel_ref(chan) else {
+            return;
+        };
+        let held = channel.outstanding.iter();
+        let held = held.filter(|(_, unacked)| unacked.consumer == Some(at));
+        let tags: Vec<u64> = held.map(|(tag, _)| tag).collect();
+        for tag in tags {
+            // It was just there.
+            let _ = self.settle_now(chan, tag, false, Settle::Requeue(GiveBack::Nack));
+        }
     }
 
     /// Takes a consumer off its channel and queue. On a single-active queue the next one in line
@@ -169,6 +193,8 @@ impl Broker {
         queue: &str,
         no_ack: bool,
     ) -> Result<Option<Delivery>, Closed> {
+        self.channel_mut(chan)?;
+        self.check_access(chan, Right::Read, ("queue", queue))?;
         let ix = self.usable_queue(chan, queue)?;
         let now = self.now;
         if self

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, Content, LossReason,
+    Bent, Broker, Content, LossReason,
     death::{Death, DeathReason, Deaths},
     publish::{Offer, copies, drop_header},
     queue::{Awaiting, Feeder, Message, NEVER, QueueIx},
@@ -94,15 +94,20 @@ impl Broker {
         };
         let mut routing_keys = vec![message.routing_key.clone()];
         routing_keys.extend(copies(properties, "CC"));
-        deaths.add(Death {
+        let death = Death {
             queue: queue.clone(),
             reason,
             count: 1,
             time: self.limits.epoch_s + self.now / 1_000_000_000,
             exchange: message.exchange,
             routing_keys,
-            original_expiration: properties.expiration.take(),
-        });
+            original_expiration: if self.rules.is_bent(Bent::KeepsTheExpiration) {
+                properties.expiration.clone()
+            } else {
+                properties.expiration.take()
+            },
+        };
+        deaths.add(death, &self.rules);
         if key.is_some() && properties.header("CC").is_some() {
             drop_header(properties, "CC");
         }

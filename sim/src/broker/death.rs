@@ -6,7 +6,7 @@ use amq_protocol_types::{AMQPValue, FieldArray, FieldTable, ShortString};
 
 use super::{
     arguments::{as_int, as_text},
-    rules::Rules,
+    rules::{Bent, Rules},
     types::Properties,
 };
 
@@ -143,7 +143,7 @@ impl Deaths {
 
     /// Adds a death. Seen on 3.10.8: one entry for each queue and reason, moved to the front with
     /// its count raised; everything else in it stays as it was the first time.
-    pub(super) fn add(&mut self, death: Death) {
+    pub(super) fn add(&mut self, death: Death, rules: &Rules) {
         if self.first.is_none() {
             self.first = Some(First {
                 queue: death.queue.clone(),
@@ -155,7 +155,7 @@ impl Deaths {
         let entry = match self.list.iter().position(same) {
             Some(at) => {
                 let mut old = self.list.remove(at);
-                old.count += 1;
+                old.count += i64::from(!rules.is_bent(Bent::CountsEveryDeathAsTheFirst));
                 old
             }
             None => death,

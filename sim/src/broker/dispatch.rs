@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol_types::AMQPValue;
 
 use super::{
-    Broker, ChanId, Content, Delivery, Output,
+    Bent, Broker, ChanId, Content, Delivery, Output,
     channel::{Consumer, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Message, QueueIx},
@@ -73,13 +73,18 @@ impl Broker {
 
     /// Applies the length limit.
     fn drop_heads(&mut self, ix: QueueIx) {
-        let now = self.now;
+        let (now, rules) = (self.now, self.rules);
         while let Some(queue) = self.queue_mut(ix) {
             queue.note_fullness(now);
-            if !queue.drops_head() {
+            if !queue.drops_head(&rules) {
                 break;
             }
-            let Some(head) = queue.pop() else { break };
+            let dropped = if rules.is_bent(Bent::DropsTheNewest) {
+                queue.pop_newest()
+            } else {
+                queue.pop()
+            };
+            let Some(head) = dropped else { break };
             self.die(ix, head, DeathReason::MaxLen);
         }
     }
@@ -96,6 +101,7 @@ impl Broker {
     /// and among these in turn (seen on 3.10.8, both queue types).
     pub(super) fn next_consumer(&self, ix: QueueIx) -> Option<ConsumerIx> {
         let queue = self.queue(ix)?;
+        let forgets = self.rules.is_bent(Bent::ForgetsPriority);
         let mut best: Option<(i32, u64, ConsumerIx)> = None;
         for &at in &queue.consumers {
             if queue.args.single_active && queue.active != Some(at) {
@@ -110,12 +116,12 @@ impl Broker {
             {
                 continue;
             }
+            let own = if forgets { 0 } else { consumer.priority };
             let better = best.is_none_or(|(priority, turn, _)| {
-                consumer.priority > priority
-                    || (consumer.priority == priority && consumer.turn < turn)
+                own > priority || (own == priority && consumer.turn < turn)
             });
             if better {
-                best = Some((consumer.priority, consumer.turn, at));
+                best = Some((own, consumer.turn, at));
             }
         }
         best.map(|(_, _, at)| at)

@@ -10,6 +10,7 @@ use super::{
     queue::QueueIx,
     types::{ExchangeKind, Properties},
 };
+use crate::choice::name;
 
 #[derive(Clone, Debug)]
 pub(super) struct Binding {
@@ -87,6 +88,19 @@ impl Exchange {
         }
     }
 
+    /// The queue of that key: each has as many buckets as its binding key says.
+    fn by_hash(&self, key: &str) -> Option<QueueIx> {
+        let weight = |binding: &Binding| binding.key.parse::<u32>().unwrap_or(0);
+        let buckets = self.bindings.iter().map(weight).sum();
+        let mut bucket = jump(name(key), buckets)?;
+        let found = self.bindings.iter().find(|binding| {
+            let before = bucket;
+            bucket = bucket.saturating_sub(weight(binding));
+            before < weight(binding)
+        });
+        found.map(|binding| binding.queue)
+    }
+
     /// Adds the queues that this key and these headers reach, each once, in binding order.
     pub(super) fn route(&self, key: &str, properties: &Properties, to: &mut Vec<QueueIx>) {
         if self.kind == ExchangeKind::Direct {
@@ -95,9 +109,13 @@ impl Exchange {
             }
             return;
         }
+        if self.kind == ExchangeKind::ConsistentHash {
+            to.extend(self.by_hash(key).filter(|queue| !to.contains(queue)));
+            return;
+        }
         for binding in &self.bindings {
             let matches = match self.kind {
-                ExchangeKind::Direct | ExchangeKind::Fanout => true,
+                ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::ConsistentHash => true,
                 ExchangeKind::Topic => topic_matches(&binding.key, key),
                 ExchangeKind::Headers => {
                     headers_match(&binding.arguments, properties.written().headers.as_ref())
@@ -108,6 +126,19 @@ impl Exchange {
             }
         }
     }
+}
+
+/// The bucket of a hash (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm"):
+/// a further bucket takes its share of the keys and moves no others.
+fn jump(mut hash: u64, buckets: u32) -> Option<u32> {
+    let (mut bucket, mut next) = (None, 0);
+    while next < buckets {
+        bucket = Some(next);
+        hash = hash.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        let draw = (hash >> 33) + 1;
+        next = u32::try_from((u64::from(next) + 1) * (1 << 31) / draw).unwrap_or(u32::MAX);
+    }
+    bucket
 }
 
 /// Whether a topic pattern takes a key: `*` is exactly one word, `#` any number of words.

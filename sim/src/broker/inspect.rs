@@ -224,7 +224,7 @@ impl Broker {
             queue.is_quorum() || queue.returns.is_empty(),
             "{name} has no returns"
         );
-        assert!(!queue.drops_head(), "{name} is over its length");
+        assert!(!queue.drops_head(&self.rules), "{name} is over its length");
         let head = queue.head().map(|message| message.expires_at);
         assert!(
             head.is_none_or(|at| at > self.now),

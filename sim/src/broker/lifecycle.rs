@@ -159,6 +159,12 @@ impl Broker {
             .into_iter()
             .filter_map(|at| self.remove_consumer(at))
             .collect();
+        // Seen on 3.10.8: a queue that goes with its last consumer takes along what that one held.
+        for &ix in &abandoned {
+            if self.queue(ix).is_some_and(Queue::is_abandoned) {
+                self.delete_queue(ix);
+            }
+        }
         let outstanding = match self.channel_mut(chan) {
             Ok(channel) => std::mem::take(&mut channel.outstanding),
             Err(_) => return,
@@ -169,9 +175,6 @@ impl Broker {
             .expect("its channel was found")
             .channels[usize::from(chan.number) - 1] = None;
         self.run();
-        for ix in abandoned {
-            self.delete_if_abandoned(ix);
-        }
     }
 
     /// Seen on 3.10.8: a quorum queue takes back what one consumer held after the other, in the

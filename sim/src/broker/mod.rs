@@ -23,9 +23,10 @@
 //! draws a random number or iterates over a hash map. [`Broker::check_invariants`] checks.
 //!
 //! Not modelled: message priorities, streams, exchange-to-exchange bindings, transactions,
-//! `basic.recover`, permissions, policies, delayed retry of 4.3, leaders of quorum queues, and
+//! `basic.recover`, policies, delayed retry of 4.3, leaders of quorum queues, and
 //! the crash of a classic single-active-consumer queue (rabbitmq-server#5460).
 
+mod access;
 mod arguments;
 mod channel;
 mod consume;
@@ -49,10 +50,11 @@ mod types;
 mod tests;
 
 pub use self::{
+    access::{Account, Pattern},
     death::DeathReason,
     inspect::{MessageState, MessageView},
     ledger::{Loss, LossReason, Stats},
-    rules::{ConsumerTimeout, Limits, Profile, Rules},
+    rules::{Bent, ConsumerTimeout, Limits, Profile, Rules},
     types::{
         Aside, ChanId, Closed, ConfirmPath, ConnId, ConsumeOptions, Content, Delivery,
         ExchangeDeclare, ExchangeKind, Meaning, Output, Properties, Publish, QueueDeclare,
@@ -60,7 +62,10 @@ pub use self::{
     },
 };
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use self::{
     channel::{Connection, Consumer},
@@ -88,6 +93,7 @@ pub struct Broker {
     /// Tags of all consumers there ever were: what a cancelled one holds is still sorted by it.
     consumer_tags: Vec<Arc<str>>,
     connections: Vec<Option<Connection>>,
+    accounts: BTreeMap<Arc<str>, Account>,
     /// Copies that left their queue and whose dead-lettering is still to do in this call.
     dying: VecDeque<Dying>,
     /// Queues to serve before this call ends.
@@ -120,6 +126,7 @@ impl Broker {
             consumers: Vec::new(),
             consumer_tags: Vec::new(),
             connections: Vec::new(),
+            accounts: BTreeMap::new(),
             dying: VecDeque::new(),
             dirty: VecDeque::new(),
             timers: Timers::default(),

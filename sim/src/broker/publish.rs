@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties, Publish,
+    Bent, Broker, ChanId, Closed, ConfirmPath, ConnId, Content, LossReason, Output, Properties,
+    Publish,
+    access::Right,
     arguments::{MILLISECOND, Overflow, as_text},
     channel::Held,
     death::DeathReason,
@@ -107,7 +109,9 @@ impl Broker {
             mut properties,
             body,
         } = publish;
+        self.check_access(chan, Right::Write, ("exchange", &exchange))?;
         let slot = self.check_exchange(chan, &exchange)?;
+        self.check_topic(chan, Right::Write, slot, &routing_key)?;
         let size = body.len();
         if size > self.rules.max_message_size {
             let max = self.rules.max_message_size;
@@ -179,7 +183,7 @@ impl Broker {
         routing_key: Arc<str>,
         content: Arc<Content>,
     ) {
-        if mandatory {
+        if mandatory && !self.rules.is_bent(Bent::ForgetsToReturn) {
             self.ledger.stats.returned += 1;
             let (code, text) = (312, "NO_ROUTE");
             self.outputs.push(Output::Return {
@@ -256,7 +260,7 @@ impl Broker {
         if tag == 0 {
             return;
         }
-        let ack = path.is_some();
+        let ack = path.is_some() || self.rules.is_bent(Bent::ConfirmsWhatIsRefused);
         let stats = &mut self.ledger.stats;
         *(if ack {
             &mut stats.confirmed
@@ -284,8 +288,8 @@ impl Broker {
         to: &mut Vec<QueueIx>,
     ) {
         let cc = match properties.headers {
-            Some(_) => copies(properties, "CC"),
-            None => Vec::new(),
+            Some(_) if !self.rules.is_bent(Bent::ForgetsCopies) => copies(properties, "CC"),
+            _ => Vec::new(),
         };
         let mut tried = Vec::new();
         let mut at = exchange;

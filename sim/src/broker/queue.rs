@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     arguments::{DeliveryLimit, Overflow, QueueArgs, QueueKind},
     death::Deaths,
-    rules::Rules,
+    rules::{Bent, Rules},
     types::{ChanId, ConnId, Content},
 };
 
@@ -135,6 +135,11 @@ impl Queue {
         self.args.kind == QueueKind::Quorum
     }
 
+    /// It was to go with its last consumer, which has gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.auto_delete && self.consumers.is_empty()
+    }
+
     pub(super) fn ready_len(&self) -> usize {
         self.returns.len() + self.ready.len()
     }
@@ -201,8 +206,13 @@ impl Queue {
         how: GiveBack,
         rules: &Rules,
     ) -> Result<(), Message> {
-        message.redelivered = true;
+        message.redelivered = !rules.is_bent(Bent::ForgetsRedelivery);
         self.got_back = true;
+        let other_end = rules.is_bent(Bent::RequeuesAtTheOtherEnd);
+        if !self.is_quorum() && other_end {
+            self.append(message);
+            return Ok(());
+        }
         if !self.is_quorum() {
             self.ready_bytes += message.content.body.len() as u64;
             let at = self
@@ -219,10 +229,12 @@ impl Queue {
             GiveBack::Timeout => false,
         };
         message.delivery_count += u32::from(counts);
-        if limit.is_some_and(|limit| counts && message.delivery_count > limit) {
+        let more = u32::from(rules.is_bent(Bent::DeliversOnceTooOften));
+        if limit.is_some_and(|limit| counts && message.delivery_count > limit + more) {
             return Err(message);
         }
-        if limit.is_some() || matches!(how, GiveBack::Loss | GiveBack::Timeout) {
+        let first = limit.is_some() || matches!(how, GiveBack::Loss | GiveBack::Timeout);
+        if first != other_end {
             self.ready_bytes += message.content.body.len() as u64;
             self.returns.push_back(message);
         } else {
@@ -250,8 +262,14 @@ impl Queue {
         self.exceeds(self.ready_len() as u64, self.ready_bytes)
     }
 
-    pub(super) fn drops_head(&self) -> bool {
-        self.args.overflow == Overflow::DropHead && self.is_over()
+    pub(super) fn drops_head(&self, rules: &Rules) -> bool {
+        let unacked = if rules.is_bent(Bent::CountsUnackedAsReady) && self.ready_len() > 0 {
+            self.unacked
+        } else {
+            0
+        };
+        let counted = (self.ready_len() + unacked) as u64;
+        self.args.overflow == Overflow::DropHead && self.exceeds(counted, self.ready_bytes)
     }
 
     /// Whether a publish of that size is refused.

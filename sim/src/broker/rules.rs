@@ -24,6 +24,59 @@ pub enum ConsumerTimeout {
     CancelsConsumer,
 }
 
+/// A wrong behaviour, to prove that a comparison with the real broker would notice it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bent {
+    /// A message that comes back goes to the other end of its queue.
+    RequeuesAtTheOtherEnd,
+    /// A message that comes back is not flagged as redelivered.
+    ForgetsRedelivery,
+    /// One delivery more than the limit allows.
+    DeliversOnceTooOften,
+    /// `multiple` is not looked at when something is settled.
+    SettlesOnlyOne,
+    /// One unacked delivery more than the prefetch allows.
+    PrefetchesOneMore,
+    /// The count in `x-death` does not rise.
+    CountsEveryDeathAsTheFirst,
+    /// A message keeps its expiration when it is dead-lettered.
+    KeepsTheExpiration,
+    /// What a full queue refuses is confirmed all the same.
+    ConfirmsWhatIsRefused,
+    /// What is mandatory and routed nowhere does not come back.
+    ForgetsToReturn,
+    /// A full queue drops its newest message instead of its oldest.
+    DropsTheNewest,
+    /// The priority of consumers is not looked at.
+    ForgetsPriority,
+    /// `CC` is not looked at.
+    ForgetsCopies,
+    /// What a cancelled consumer holds goes back at once.
+    CancelGivesBack,
+    /// Unacked messages count towards the length limit.
+    CountsUnackedAsReady,
+}
+
+impl Bent {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::RequeuesAtTheOtherEnd,
+        Self::ForgetsRedelivery,
+        Self::DeliversOnceTooOften,
+        Self::SettlesOnlyOne,
+        Self::PrefetchesOneMore,
+        Self::CountsEveryDeathAsTheFirst,
+        Self::KeepsTheExpiration,
+        Self::ConfirmsWhatIsRefused,
+        Self::ForgetsToReturn,
+        Self::DropsTheNewest,
+        Self::ForgetsPriority,
+        Self::ForgetsCopies,
+        Self::CancelGivesBack,
+        Self::CountsUnackedAsReady,
+    ];
+}
+
 /// The differences between profiles.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -35,6 +88,9 @@ pub struct Rules {
     /// `basic.nack` with requeue raises the delivery count. Not from 4.3 (source of 4.3.5), where
     /// only `basic.reject` and losses do.
     pub nack_raises_count: bool,
+    /// A consumer of a quorum queue that gives a message back once too often may hold one more from
+    /// then on: the queue counts its room twice (seen on 3.10.8).
+    pub over_limit_widens_prefetch: bool,
     /// Deliveries that came back show `x-acquired-count` (source of 4.3.5).
     pub acquired_count: bool,
     /// An `x-death` header that a client published is counted on (seen on 3.10.8). 4.x ignores it
@@ -48,6 +104,14 @@ pub struct Rules {
     pub consumer_timeout: ConsumerTimeout,
     /// Largest body in bytes (128 MiB seen on 3.10.8; 16 MiB documented for 4.0).
     pub max_message_size: usize,
+    /// No version does this: `None` in every profile.
+    pub bent: Option<Bent>,
+}
+
+impl Rules {
+    pub(super) fn is_bent(&self, how: Bent) -> bool {
+        self.bent == Some(how)
+    }
 }
 
 impl Profile {
@@ -60,6 +124,7 @@ impl Profile {
             default_delivery_limit: if four { Some(20) } else { None },
             get_shows_zero_count: old,
             nack_raises_count: !newest,
+            over_limit_widens_prefetch: old,
             acquired_count: newest,
             reads_published_x_death: !four,
             last_death_headers: !old,
@@ -70,6 +135,7 @@ impl Profile {
                 ConsumerTimeout::ClosesChannel
             },
             max_message_size: if four { 16 << 20 } else { 128 << 20 },
+            bent: None,
         }
     }
 }

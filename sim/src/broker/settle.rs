@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, ChanId, Closed,
+    Bent, Broker, ChanId, Closed,
     channel::{Held, Settle, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, GiveBack, Message, QueueIx},
@@ -73,6 +73,7 @@ impl Broker {
         multiple: bool,
         how: Settle,
     ) -> Result<(), Closed> {
+        let multiple = multiple && (tag == 0 || !self.rules.is_bent(Bent::SettlesOnlyOne));
         let outstanding = &mut self.channel_mut(chan)?.outstanding;
         if !multiple {
             let Some(unacked) = outstanding.take(tag) else {
@@ -141,7 +142,10 @@ impl Broker {
     fn settle_one(&mut self, chan: ChanId, unacked: Unacked, how: Settle) {
         self.release(chan, &unacked);
         let Unacked {
-            queue: ix, message, ..
+            queue: ix,
+            message,
+            consumer,
+            ..
         } = unacked;
         if self.queue(ix).is_none() {
             // Its queue was deleted; the loss was noted then.
@@ -149,7 +153,16 @@ impl Broker {
         }
         match how {
             Settle::Ack => self.ledger.stats.acked += 1,
-            Settle::Requeue(how) => self.give_back(ix, message, how),
+            Settle::Requeue(how) => {
+                let died = self.give_back(ix, message, how);
+                if died
+                    && self.rules.over_limit_widens_prefetch
+                    && let Some(consumer) = consumer.and_then(|at| self.consumer_mut(at))
+                    && consumer.prefetch > 0
+                {
+                    consumer.prefetch += 1;
+                }
+            }
             Settle::Discard => self.die(ix, message, DeathReason::Rejected),
         }
     }
@@ -195,14 +208,18 @@ impl Broker {
         }
     }
 
-    pub(super) fn give_back(&mut self, ix: QueueIx, message: Message, how: GiveBack) {
+    /// Whether it has used up its deliveries.
+    pub(super) fn give_back(&mut self, ix: QueueIx, message: Message, how: GiveBack) -> bool {
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
-            return;
+            return false;
         };
         self.ledger.stats.requeued += 1;
-        if let Err(message) = queue.give_back(message, how, &self.rules) {
+        let over = queue.give_back(message, how, &self.rules).err();
+        let died = over.is_some();
+        if let Some(message) = over {
             self.die(ix, message, DeathReason::DeliveryLimit);
         }
         self.touch(ix);
+        died
     }
 }

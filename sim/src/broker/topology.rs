@@ -5,7 +5,8 @@ use std::sync::Arc;
 use amq_protocol_types::FieldTable;
 
 use super::{
-    Broker, ChanId, Closed, ExchangeDeclare, LossReason, QueueDeclare, QueueInfo,
+    Broker, ChanId, Closed, ExchangeDeclare, ExchangeKind, LossReason, QueueDeclare, QueueInfo,
+    access::Right,
     arguments::{QueueArgs, QueueKind},
     exchange::{Binding, Exchange},
     queue::{Message, Queue, QueueIx},
@@ -42,6 +43,9 @@ impl Broker {
     ) -> Result<(), Closed> {
         self.channel_mut(chan)?;
         let name = declare.name;
+        if !declare.passive {
+            self.check_access(chan, Right::Configure, ("exchange", &name))?;
+        }
         if let Some(old) = self.exchange(&name) {
             let difference = [
                 (old.kind == declare.kind, "type"),
@@ -61,6 +65,10 @@ impl Broker {
             return Err(self.no_such("exchange", chan, &name));
         }
         self.check_reserved(chan, "exchange", &name)?;
+        if let Some(alternate) = &declare.alternate {
+            self.check_access(chan, Right::Read, ("exchange", &name))?;
+            self.check_access(chan, Right::Write, ("exchange", alternate))?;
+        }
         let mut exchange = Exchange::new(name, declare.kind);
         exchange.durable = declare.durable;
         exchange.internal = declare.internal;
@@ -82,6 +90,7 @@ impl Broker {
     pub fn exchange_delete(&mut self, chan: ChanId, name: &str) -> Result<(), Closed> {
         self.channel_mut(chan)?;
         self.check_reserved(chan, "exchange", name)?;
+        self.check_access(chan, Right::Configure, ("exchange", name))?;
         if let Some(slot) = self.exchange_names.remove(name) {
             self.exchanges[slot] = None;
         }
@@ -98,6 +107,9 @@ impl Broker {
         // Seen on 3.10.8: what is exclusive is not durable, whatever is asked for.
         declare.durable &= !declare.exclusive;
         let mut name = declare.name.clone();
+        if !declare.passive {
+            self.check_access(chan, Right::Configure, ("queue", &name))?;
+        }
         if name.is_empty() {
             self.generated_names += 1;
             name = format!("amq.gen-{}", self.generated_names).into();
@@ -107,6 +119,10 @@ impl Broker {
             self.check_reserved(chan, "queue", &name)?;
         }
         let args = self.check_arguments(chan, &name, &declare)?;
+        if let Some(exchange) = &args.dead_letter_exchange {
+            self.check_access(chan, Right::Read, ("queue", &name))?;
+            self.check_access(chan, Right::Write, ("exchange", exchange))?;
+        }
         self.own_timeouts |= args.consumer_timeout_ns.is_some();
         let mut queue = Queue::new(name.clone(), args, self.now);
         queue.durable = declare.durable;
@@ -215,6 +231,29 @@ impl Broker {
         Ok(self.exchange_names.get(name).copied())
     }
 
+    /// The queue is written to, the exchange is read.
+    fn check_binding_access(
+        &mut self,
+        chan: ChanId,
+        slot: Option<usize>,
+        (queue, exchange, key): (&str, &str, &str),
+    ) -> Result<(), Closed> {
+        self.check_access(chan, Right::Write, ("queue", queue))?;
+        self.check_access(chan, Right::Read, ("exchange", exchange))?;
+        self.check_topic(chan, Right::Read, slot, key)
+    }
+
+    /// A consistent-hash exchange takes the binding key for the weight of its queue.
+    fn check_weight(&mut self, chan: ChanId, slot: Option<usize>, key: &str) -> Result<(), Closed> {
+        let exchange = slot.and_then(|slot| self.exchanges[slot].as_ref());
+        let hashes = exchange.is_some_and(|e| e.kind == ExchangeKind::ConsistentHash);
+        if hashes && key.parse::<u32>().is_err() {
+            let text = "PRECONDITION_FAILED - The binding key must be an integer";
+            return Err(self.fail_channel(chan, 406, format!("{text}: '{key}'")));
+        }
+        Ok(())
+    }
+
     /// `queue.bind`. What is missing (404) comes before what may not be used (405).
     pub fn queue_bind(
         &mut self,
@@ -226,10 +265,12 @@ impl Broker {
     ) -> Result<(), Closed> {
         self.channel_mut(chan)?;
         let slot = self.exchange_to_bind(chan, exchange)?;
+        self.check_binding_access(chan, slot, (queue, exchange, routing_key))?;
         if slot.is_none() {
             return Err(self.no_such("exchange", chan, exchange));
         }
         let queue = self.usable_queue(chan, queue)?;
+        self.check_weight(chan, slot, routing_key)?;
         if let Some(exchange) = slot.and_then(|slot| self.exchanges[slot].as_mut()) {
             exchange.bind(Binding {
                 queue,
@@ -253,6 +294,7 @@ impl Broker {
     ) -> Result<(), Closed> {
         self.channel_mut(chan)?;
         let slot = self.exchange_to_bind(chan, exchange)?;
+        self.check_binding_access(chan, slot, (queue, exchange, routing_key))?;
         let meant = |binding: &Binding, queue: QueueIx| {
             binding.queue == queue && &*binding.key == routing_key && binding.arguments == arguments
         };
@@ -273,6 +315,7 @@ impl Broker {
     /// `queue.delete`. Returns how many ready messages went with it; a missing queue is no error.
     pub fn queue_delete(&mut self, chan: ChanId, name: &str) -> Result<u32, Closed> {
         self.channel_mut(chan)?;
+        self.check_access(chan, Right::Configure, ("queue", name))?;
         if self.queue_names.get(name).is_none() {
             return Ok(0);
         }
@@ -285,6 +328,8 @@ impl Broker {
 
     /// `queue.purge`: drops the ready messages without dead-lettering them.
     pub fn queue_purge(&mut self, chan: ChanId, name: &str) -> Result<u32, Closed> {
+        self.channel_mut(chan)?;
+        self.check_access(chan, Right::Read, ("queue", name))?;
         let ix = self.usable_queue(chan, name)?;
         let mut purged = 0;
         while let Some(message) = self.queue_mut(ix).and_then(|queue| queue.pop()) {
@@ -344,8 +389,7 @@ impl Broker {
 
     /// Deletes an auto-delete queue whose last consumer has gone.
     pub(super) fn delete_if_abandoned(&mut self, ix: QueueIx) {
-        let abandoned = |queue: &Queue| queue.auto_delete && queue.consumers.is_empty();
-        if self.queue(ix).is_some_and(abandoned) {
+        if self.queue(ix).is_some_and(Queue::is_abandoned) {
             self.delete_queue(ix);
             self.run();
         }

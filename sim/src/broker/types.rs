@@ -171,6 +171,8 @@ pub enum ExchangeKind {
     Topic,
     /// Binding arguments against message headers (`x-match`: all, any, all-with-x, any-with-x).
     Headers,
+    /// By a hash of the routing key; the binding key is the weight of the queue. A plugin.
+    ConsistentHash,
 }
 
 /// `queue.declare`.

@@ -23,6 +23,7 @@ pub(super) fn exchange_kind(kind: ExchangeKind) -> lapin::ExchangeKind {
         ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
         ExchangeKind::Topic => lapin::ExchangeKind::Topic,
         ExchangeKind::Headers => lapin::ExchangeKind::Headers,
+        ExchangeKind::ConsistentHash => lapin::ExchangeKind::Custom("x-consistent-hash".into()),
     }
 }
 

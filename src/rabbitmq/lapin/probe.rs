@@ -55,6 +55,14 @@ impl Probe for LapinChannel {
         self.tell(declared.await).await.map(drop)
     }
 
+    async fn declare_transient(&self, name: &str) -> Result<(), AmqpError> {
+        let options = QueueDeclareOptions::default();
+        let declared = self
+            .lapin()
+            .queue_declare(short(name)?, options, FieldTable::default());
+        self.tell(declared.await).await.map(drop)
+    }
+
     async fn bind_with(
         &self,
         queue: &str,

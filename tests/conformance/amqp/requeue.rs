@@ -1,9 +1,9 @@
 //! Where messages go that are given back, and how they are counted.
 
 use redeliver::ports::Env;
-use redeliver::rabbitmq::amqp::{AMQPValue, Amqp, AmqpChannel, AmqpConnection, AmqpDelivery};
+use redeliver::rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection};
 
-use super::{Arguments, KINDS, Lab, number};
+use super::{Arguments, KINDS, Lab, delivery_count, number};
 
 crate::cases!(amqp "Requeue and redelivery":
     a_requeue_to_a_classic_queue_keeps_the_place [classic],
@@ -117,23 +117,6 @@ async fn a_message_given_back_is_flagged_and_a_new_one_is_not<A: Amqp, E: Env>(l
     }
 }
 
-/// The count that a quorum queue tells with a delivery.
-fn count(delivery: &AmqpDelivery) -> Option<i64> {
-    match delivery
-        .properties
-        .headers
-        .inner()
-        .get("x-delivery-count")?
-    {
-        AMQPValue::LongLongInt(n) => Some(*n),
-        AMQPValue::LongInt(n) => Some(i64::from(*n)),
-        AMQPValue::ShortShortInt(n) => Some(i64::from(*n)),
-        AMQPValue::ShortShortUInt(n) => Some(i64::from(*n)),
-        AMQPValue::ShortInt(n) => Some(i64::from(*n)),
-        other => panic!("a count of another type: {other:?}"),
-    }
-}
-
 async fn a_quorum_queue_counts_deliveries_and_a_classic_one_does_not<A: Amqp, E: Env>(
     lab: Lab<A, E>,
 ) {
@@ -144,7 +127,7 @@ async fn a_quorum_queue_counts_deliveries_and_a_classic_one_does_not<A: Amqp, E:
         let mut consumer = channel.consume(&queue, "tag").await.unwrap();
         for wanted in counts {
             let got = lab.next(&mut consumer).await;
-            assert_eq!(count(&got), wanted, "{kind}");
+            assert_eq!(delivery_count(&got), wanted, "{kind}");
             channel.nack(got.tag, false, true).await.unwrap();
         }
     }
@@ -156,7 +139,7 @@ async fn a_get_from_a_quorum_queue_counts_from_zero<A: Amqp, E: Env>(lab: Lab<A,
     lab.put(&channel, &queue, &["1"]).await;
     for wanted in 0..3 {
         let got = lab.get(&channel, &queue).await;
-        assert_eq!(count(&got), Some(wanted));
+        assert_eq!(delivery_count(&got), Some(wanted));
         channel.nack(got.tag, false, true).await.unwrap();
     }
 }

@@ -73,6 +73,11 @@ pub(super) fn sections(page: &mut String) -> std::fmt::Result {
     for (what, meaning) in NOT_MODELLED {
         writeln!(page, "| {what} | {meaning} |")?;
     }
+    writeln!(page, "\n## Known of RabbitMQ, and shown by no case\n")?;
+    writeln!(page, "| behaviour | why not |\n|---|---|")?;
+    for (what, why) in crate::amqp::NOT_CASES {
+        writeln!(page, "| {what} | {why} |")?;
+    }
     writeln!(page, "\n## What may differ in random programs\n")?;
     for rule in OPEN {
         writeln!(page, "- {rule}")?;

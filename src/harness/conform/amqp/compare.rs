@@ -14,6 +14,12 @@
 //! - **Messages from two sides**: a queue that is fed by two processes in one step, say by a
 //!   publish and by dead letters, may get them in any order. Where the model is not explained
 //!   and says that this has happened, the program is not judged from there on.
+//! - **Time to live 0**: a quorum queue lets such a message die by a timer, which the next one may
+//!   outrun and push it out first. They are sent one in a step, and never before a cut.
+//! - **Consumers without acks** of a quorum queue have a prefetch all the same: the queue waits for
+//!   word that a delivery has left. They are not tried together with a prefetch.
+//! - **A new queue of an old name**: what is left of the old one and settled late may meet a
+//!   message of the new one. None is declared while somebody holds something.
 //! - **Time**: what expires does so in waits of its own, which are longer than the time a step
 //!   may take. A program whose steps were slower than that is not judged.
 

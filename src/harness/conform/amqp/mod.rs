@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use lapin::uri::AMQPUri;
 use proptest::prelude::*;
+use redeliver_sim::broker::Bent;
 
 use self::compare::{Seen, Verdict, judge, tell};
 use self::model::Model;
@@ -29,6 +30,7 @@ use self::op::{Counter, Op, concrete, preparation};
 use self::program::Kind;
 use self::real::{Count, Real};
 use self::saw::{Reply, What};
+use super::driver;
 use super::servers::Urls;
 use super::{Arm, Divergence, Failure, Outcome};
 pub use program::Program;
@@ -52,6 +54,7 @@ pub struct AmqpArm {
     /// Makes names unique.
     lane: String,
     programs: u64,
+    bent: Option<Bent>,
 }
 
 impl std::fmt::Debug for AmqpArm {
@@ -78,6 +81,7 @@ impl Arm for AmqpArm {
             real: Real::connect(uri, &lane)?,
             lane,
             programs: 0,
+            bent: None,
         })
     }
 
@@ -86,7 +90,7 @@ impl Arm for AmqpArm {
             self.programs += 1;
             let prefix = format!("{}{}-", self.lane, self.programs);
             let names = Names::new(prefix, program);
-            let mut run = Run::new(&mut self.real, program, &names);
+            let mut run = Run::new(&mut self.real, program, &names, self.bent);
             let judged = run.all()?;
             let outcome = std::mem::take(&mut run.outcome);
             let exclusive = program.queues.iter().any(|queue| queue.exclusive);
@@ -102,6 +106,32 @@ impl Arm for AmqpArm {
     async fn close(self) {
         self.real.close();
     }
+}
+
+/// How many programs from `seed` on it takes until a model that is bent in this way no longer
+/// explains the broker; `None` if `limit` of them do not show it. The lane makes names unique.
+///
+/// # Errors
+/// The broker does not answer.
+pub async fn programs_until_caught(
+    servers: &Urls,
+    lane: usize,
+    bent: Bent,
+    seed: u64,
+    limit: u64,
+) -> Result<Option<u64>, Failure> {
+    let mut arm = AmqpArm::open(servers, lane).await?;
+    arm.bent = Some(bent);
+    let mut caught = None;
+    for number in 0..limit {
+        let program = driver::program::<AmqpArm>(seed + number);
+        if arm.run(&program).await?.divergence.is_some() {
+            caught = Some(number + 1);
+            break;
+        }
+    }
+    arm.close().await;
+    Ok(caught)
 }
 
 /// How a step ended.
@@ -133,12 +163,12 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl<'a> Run<'a> {
-    fn new(real: &'a mut Real, program: &'a Program, names: &'a Names) -> Self {
+    fn new(real: &'a mut Real, program: &'a Program, names: &'a Names, bent: Option<Bent>) -> Self {
         Self {
             real,
             program,
             names,
-            models: vec![Model::new()],
+            models: vec![Model::new(bent)],
             counter: Counter::default(),
             start: Instant::now(),
             slowest: Duration::ZERO,

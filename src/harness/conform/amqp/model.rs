@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use redeliver_sim::broker::{
-    Broker, ChanId, Closed, ConnId, ConsumeOptions, Content, Delivery, ExchangeDeclare,
+    Bent, Broker, ChanId, Closed, ConnId, ConsumeOptions, Content, Delivery, ExchangeDeclare,
     ExchangeKind, Output, Profile, Properties, Publish, QueueDeclare, Scope,
 };
 
@@ -29,9 +29,11 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(bent: Option<Bent>) -> Self {
+        let mut broker = Broker::new(Profile::Rabbit3_10);
+        broker.rules_mut().bent = bent;
         Self {
-            broker: Broker::new(Profile::Rabbit3_10),
+            broker,
             connections: [None; CONNECTIONS],
             channels: [None; SLOTS],
             clients: Clients::default(),

@@ -2,8 +2,8 @@
 
 use super::names::{Names, redeclared};
 use super::program::{
-    Again, Binding, ExchangeShape, ExchangeType, Kind, Message, Program, QueueShape, SLOTS, Step,
-    Verb, Which,
+    Again, Binding, ExchangeShape, ExchangeType, Expiration, Kind, Message, Program, QueueShape,
+    SLOTS, Step, Verb, Which,
 };
 use super::saw::{Clients, Held, siblings};
 use lapin::types::FieldTable;
@@ -131,7 +131,11 @@ pub(super) fn concrete(
     Some(match *step {
         Step::Publish {
             ref message, times, ..
-        } => Op::Publish((0..times).map(|_| counter.number(message)).collect()),
+        } => {
+            let alone = message.expiration == Expiration::Zero;
+            let times = if alone { 1 } else { times };
+            Op::Publish((0..times).map(|_| counter.number(message)).collect())
+        }
         Step::Get { queue, no_ack, .. } => Op::Get {
             queue: names.queue(queue),
             no_ack,
@@ -148,7 +152,7 @@ pub(super) fn concrete(
             Op::Consume {
                 queue: names.queue(queue),
                 consumer,
-                no_ack,
+                no_ack: no_ack && !waits_for_room(program, names.queue_at(queue)),
                 exclusive,
                 priority,
             }
@@ -204,11 +208,16 @@ pub(super) fn concrete(
         Step::Cut { ref unheard, .. } => Op::Cut(
             unheard
                 .iter()
+                .filter(|message| message.expiration != Expiration::Zero)
                 .map(|message| counter.number(message))
                 .collect(),
         ),
         Step::DeclareQueue { queue, how, .. } => {
             let shape = program.queues.get(names.queue_at(queue))?;
+            let held = clients.slots.iter().flatten().any(|c| !c.held.is_empty());
+            if held && may_have_gone(program, names, queue) {
+                return None;
+            }
             let (name, shape, arguments, passive) = redeclared(names, shape, queue, how);
             Op::DeclareQueue(Redeclare {
                 name,
@@ -227,6 +236,21 @@ pub(super) fn concrete(
         Step::Purge { queue, .. } => Op::Purge(names.queue(queue)),
         Step::Wait => return None,
     })
+}
+
+/// Whether consumers without acks of that queue may have to wait for room.
+fn waits_for_room(program: &Program, queue: usize) -> bool {
+    let quorum = program.queues.get(queue).map(|queue| queue.kind) == Some(Kind::Quorum);
+    let limits = |step: &Step| matches!(step, Step::Qos { prefetch: 1.., .. });
+    quorum && program.steps.iter().any(limits)
+}
+
+/// Whether declaring that queue once more may make a new one.
+fn may_have_gone(program: &Program, names: &Names, queue: usize) -> bool {
+    let at = names.queue_at(queue);
+    let goes = |shape: &QueueShape| shape.auto_delete || shape.exclusive;
+    let deletes = |step: &Step| matches!(*step, Step::DeleteQueue { queue, .. } if names.queue_at(queue) == at);
+    program.queues.get(at).is_some_and(goes) || program.steps.iter().any(deletes)
 }
 
 /// Whether a channel of that connection has a consumer.

@@ -219,9 +219,76 @@ fn upheaval() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Steps that belong together, since chance alone would seldom put them in a row.
+fn phrase() -> impl Strategy<Value = Vec<Step>> {
+    // A message handed out and given back or away, again and again: limits and counts of deaths.
+    let again = (chan(), index(), message(), verb(), 1..5_usize);
+    let again = again.prop_map(|(chan, queue, message, verb, times)| {
+        let message = Message {
+            to: Via::Default,
+            key: Key::Queue(queue),
+            ..message
+        };
+        let no_ack = false;
+        let get = Step::Get {
+            chan,
+            queue,
+            no_ack,
+        };
+        let settle = Step::Settle {
+            chan,
+            which: Which::Held(0),
+            verb,
+            multiple: false,
+        };
+        let publish = Step::Publish {
+            chan,
+            message,
+            times: 1,
+        };
+        let mut steps = vec![publish];
+        for _ in 0..times {
+            steps.extend([get.clone(), settle.clone()]);
+        }
+        steps.push(get);
+        steps
+    });
+    // More messages than a consumer may hold.
+    let held = (chan(), index(), message(), 1..3_u16);
+    let held = held.prop_map(|(chan, queue, message, prefetch)| {
+        let message = Message {
+            to: Via::Default,
+            key: Key::Queue(queue),
+            ..message
+        };
+        vec![
+            Step::Qos {
+                chan,
+                prefetch,
+                global: false,
+            },
+            Step::Consume {
+                chan,
+                queue,
+                no_ack: false,
+                exclusive: false,
+                priority: 0,
+            },
+            Step::Publish {
+                chan,
+                message,
+                times: 3,
+            },
+        ]
+    });
+    prop_oneof![2 => again, 1 => held]
+}
+
 /// All programs.
 pub(super) fn programs() -> BoxedStrategy<Program> {
-    let steps = vec(prop_oneof![3 => traffic(), 1 => upheaval()], 1..=18);
+    let one = prop_oneof![3 => traffic(), 1 => upheaval()].prop_map(|step| vec![step]);
+    let steps = vec(prop_oneof![14 => one, 1 => phrase()], 1..=18);
+    let steps = steps.prop_map(|steps| steps.concat());
     let confirms = prop::array::uniform::<_, SLOTS>(prop::bool::weighted(0.85));
     let parts = (
         vec(queue(), 1..=3),
@@ -239,4 +306,48 @@ pub(super) fn programs() -> BoxedStrategy<Program> {
             steps,
         })
         .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Names;
+    use super::super::op::{Counter, OPERATIONS, Op, concrete, preparation};
+    use super::super::saw::Clients;
+    use super::*;
+
+    fn is_well_formed(queue: &QueueShape) -> bool {
+        let quorum = queue.kind == Kind::Quorum;
+        let only_classic = queue.exclusive || queue.auto_delete || !queue.durable;
+        !(quorum && only_classic)
+            && (quorum || queue.delivery_limit.is_none())
+            && (queue.overflow.is_none() || queue.max_length.is_some())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_program_is_well_formed(program in programs()) {
+            prop_assert!((1..=3).contains(&program.queues.len()));
+            prop_assert!(program.exchanges.len() <= 3);
+            prop_assert!((1..=18 * 10).contains(&program.steps.len()));
+            prop_assert!(program.queues.iter().all(is_well_formed));
+        }
+
+        /// Whatever the clients know: each step is either nothing to do or an operation with a
+        /// name, on queues and exchanges of the program or on such as it knows to be missing.
+        #[test]
+        fn every_step_becomes_an_operation(program in programs()) {
+            let names = Names::new("p-".to_owned(), &program);
+            let mut counter = Counter::default();
+            let clients = Clients::default();
+            let steps = program.steps.iter();
+            let steps = steps.filter_map(|step| concrete(step, &program, &names, &clients, &mut counter));
+            let all: Vec<Op> = preparation(&program, &names).into_iter().chain(steps).collect();
+            for op in all {
+                let name = op.name(|_| Some(Kind::Classic));
+                prop_assert!(name.is_some_and(|name| OPERATIONS.contains(&name)), "{op:?}");
+            }
+        }
+    }
 }
