@@ -3,7 +3,9 @@
 //! A statement sees the rows that were committed when it began (PostgreSQL documentation, 13.2.1).
 //! That holds after a wait as well: it goes on with the newest version of each row it saw, if
 //! that still fits, and sees no row that came meanwhile. A row deleted and inserted again is
-//! another row. And where a unique index makes it wait, the new version is already in the table,
+//! another row. An insert that may do nothing looks through the unique indexes one after the other,
+//! and having waited at one does not look at those before it again (`execIndexing.c`,
+//! `ExecCheckIndexConstraints`): a conflict behind ends it first. And where a unique index makes it wait, the new version is already in the table,
 //! and in the indexes before that one: it is in the way of others.
 
 use std::collections::VecDeque;
@@ -24,6 +26,8 @@ pub(super) enum Resume {
         found: Vec<(Key, Row)>,
         rest: VecDeque<(Key, u64)>,
     },
+    /// An insert that may do nothing has found no conflict in the indexes before this one.
+    Check { table: TableId, index: usize },
     /// A version is written, but not in every unique index.
     Half { table: TableId, at: SlotNo },
 }
@@ -54,6 +58,17 @@ impl Db {
                 key: of,
                 born,
             } if in_table == table && of == *key => Some(born),
+            _ => None,
+        }
+    }
+
+    /// The index at which an insert that may do nothing has waited, if it has.
+    pub(super) fn checked_to(&mut self, place: usize, table: TableId) -> Option<usize> {
+        match self.sessions[place].resume {
+            Some(Resume::Check { table: of, index }) if of == table => {
+                self.sessions[place].resume = None;
+                Some(index)
+            }
             _ => None,
         }
     }

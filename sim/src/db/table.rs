@@ -274,7 +274,18 @@ impl Table {
 
     /// Whether a secondary unique index refuses this version of the row, and which.
     pub(super) fn clash(&self, session: SessionId, key: &Key, row: &Row) -> Option<(usize, Clash)> {
-        let mut indexes = self.unique.iter().enumerate();
+        self.clash_from(0, session, key, row)
+    }
+
+    /// The same, of the indexes from this number on.
+    pub(super) fn clash_from(
+        &self,
+        first: usize,
+        session: SessionId,
+        key: &Key,
+        row: &Row,
+    ) -> Option<(usize, Clash)> {
+        let mut indexes = self.unique.iter().enumerate().skip(first);
         indexes.find_map(|(number, index)| Some((number, index.clash(self, session, key, row)?)))
     }
 

@@ -41,15 +41,28 @@ impl Db {
         row: Row,
     ) -> Result<Step<Insert>, SqlError> {
         self.statement(session, |db, place| {
-            let holder = match db.place_for(session, table, &key, &row) {
-                Ok(at) => {
-                    db.write(place, table, at, &key, Some(row));
-                    return Ok(Insert::Inserted);
-                }
-                Err((_, Clash::Wait(rival))) => {
+            let behind = db.checked_to(place, table).and_then(|index| {
+                let rows = db.table(table);
+                rows.clash_from(index, session, &key, &row)
+            });
+            let clash = match behind {
+                Some((index, clash)) => (Some(index), clash),
+                // All have been looked through; now it is for all of them at once.
+                None => match db.place_for(session, table, &key, &row) {
+                    Ok(at) => {
+                        db.write(place, table, at, &key, Some(row));
+                        return Ok(Insert::Inserted);
+                    }
+                    Err(clash) => clash,
+                },
+            };
+            let holder = match clash {
+                (index, Clash::Wait(rival)) => {
+                    let check = index.map(|index| Resume::Check { table, index });
+                    db.sessions[place].resume = check;
                     return Err(Stop::Wait(LockName::Transaction(rival)));
                 }
-                Err((_, Clash::Duplicate { holder, .. })) => holder,
+                (_, Clash::Duplicate { holder, .. }) => holder,
             };
             let (_, slot) = db
                 .table(table)

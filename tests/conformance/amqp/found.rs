@@ -7,17 +7,17 @@ use super::{Channel, KINDS, Lab, body, code, number, table, to_queue, word};
 use crate::lab::eventually;
 
 crate::cases!(amqp "Found by random programs":
-    a_message_that_is_delivered_at_once_never_fills_a_quorum_queue,
-    a_small_full_quorum_queue_takes_messages_again_once_it_is_empty,
-    a_quorum_queue_with_a_single_active_consumer_refuses_get,
-    unbinding_what_was_never_bound_is_no_error,
-    a_consumer_with_room_again_keeps_its_turn_only_on_a_classic_queue,
-    what_comes_back_to_a_full_classic_queue_is_dropped_before_it_is_delivered,
-    hidden_keys_route_dead_letters_too,
-    a_dead_letter_key_takes_the_place_of_hidden_keys,
-    a_lost_channel_gives_back_to_a_quorum_queue_consumer_by_consumer,
-    what_is_nacked_together_comes_back_consumer_by_consumer,
-    giving_back_once_too_often_makes_room_for_one_more,
+    a_message_that_is_delivered_at_once_never_fills_a_quorum_queue [quorum],
+    a_small_full_quorum_queue_takes_messages_again_once_it_is_empty [quorum],
+    a_quorum_queue_with_a_single_active_consumer_refuses_get [classic quorum],
+    unbinding_what_was_never_bound_is_no_error [classic],
+    a_consumer_with_room_again_keeps_its_turn_only_on_a_classic_queue [classic quorum],
+    what_comes_back_to_a_full_classic_queue_is_dropped_before_it_is_delivered [classic quorum],
+    hidden_keys_route_dead_letters_too [classic quorum],
+    a_dead_letter_key_takes_the_place_of_hidden_keys [classic quorum],
+    a_lost_channel_gives_back_to_a_quorum_queue_consumer_by_consumer [classic quorum],
+    what_is_nacked_together_comes_back_consumer_by_consumer [classic quorum],
+    giving_back_once_too_often_makes_room_for_one_more [quorum],
 );
 
 async fn a_message_that_is_delivered_at_once_never_fills_a_quorum_queue<A: Amqp, E: Env>(

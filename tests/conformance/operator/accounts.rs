@@ -15,14 +15,14 @@ use crate::lab::bounded;
 
 crate::cases!(operator "Permissions":
     an_unknown_account_is_refused,
-    declaring_and_deleting_need_configure,
-    publishing_needs_write_on_the_exchange,
-    taking_messages_needs_read_on_the_queue,
-    binding_needs_write_on_the_queue_and_read_on_the_exchange,
-    a_dead_letter_exchange_needs_write_on_it_and_read_on_the_queue,
-    asking_for_what_is_there_needs_nothing,
-    a_topic_permission_looks_at_the_routing_key,
-    a_permission_that_is_taken_away_counts_on_a_channel_that_has_rested,
+    declaring_and_deleting_need_configure [classic],
+    publishing_needs_write_on_the_exchange [classic],
+    taking_messages_needs_read_on_the_queue [classic],
+    binding_needs_write_on_the_queue_and_read_on_the_exchange [classic],
+    a_dead_letter_exchange_needs_write_on_it_and_read_on_the_queue [quorum],
+    asking_for_what_is_there_needs_nothing [classic],
+    a_topic_permission_looks_at_the_routing_key [classic],
+    a_permission_that_is_taken_away_counts_on_a_channel_that_has_rested [classic],
 );
 
 fn only(name: &str) -> Pattern {

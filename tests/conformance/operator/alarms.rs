@@ -10,10 +10,10 @@ use crate::amqp::{body, to_queue};
 use crate::lab::bounded;
 
 crate::cases!(operator "Alarms":
-    a_node_without_memory_stops_publishers_and_not_consumers,
-    a_node_without_disk_stops_publishers_and_not_consumers,
-    what_was_sent_during_an_alarm_is_taken_in_order_when_it_ends,
-    a_connection_that_published_during_an_alarm_hears_nothing_until_it_ends,
+    a_node_without_memory_stops_publishers_and_not_consumers [classic],
+    a_node_without_disk_stops_publishers_and_not_consumers [classic],
+    what_was_sent_during_an_alarm_is_taken_in_order_when_it_ends [classic],
+    a_connection_that_published_during_an_alarm_hears_nothing_until_it_ends [classic],
 );
 
 const A_WHILE: Duration = Duration::from_millis(700);

@@ -9,11 +9,11 @@ use crate::amqp::{Channel, body, code, delivery_count, message, to_queue};
 use crate::lab::bounded;
 
 crate::cases!(operator "Restart and SIGKILL":
-    an_orderly_restart_keeps_what_is_persistent_and_all_of_a_quorum_queue,
-    an_orderly_restart_keeps_bindings_and_forgets_a_transient_queue,
-    what_was_unacked_before_a_restart_comes_back_flagged_and_in_order,
-    a_killed_node_keeps_what_it_has_confirmed,
-    a_killed_node_is_seen_by_its_clients,
+    an_orderly_restart_keeps_what_is_persistent_and_all_of_a_quorum_queue [classic quorum],
+    an_orderly_restart_keeps_bindings_and_forgets_a_transient_queue [classic],
+    what_was_unacked_before_a_restart_comes_back_flagged_and_in_order [classic quorum],
+    a_killed_node_keeps_what_it_has_confirmed [classic quorum],
+    a_killed_node_is_seen_by_its_clients [classic],
 );
 
 const BODIES: [&str; 6] = ["1", "2", "3", "4", "5", "6"];

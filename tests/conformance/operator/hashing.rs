@@ -8,9 +8,9 @@ use crate::amqp::{Channel, code, message};
 use crate::lab::bounded;
 
 crate::cases!(operator "Consistent-hash exchange":
-    a_hash_exchange_sends_each_key_to_one_queue_always_the_same,
-    a_hash_exchange_shares_keys_by_weight,
-    a_hash_exchange_refuses_a_weight_that_is_no_number,
+    a_hash_exchange_sends_each_key_to_one_queue_always_the_same [classic],
+    a_hash_exchange_shares_keys_by_weight [classic],
+    a_hash_exchange_refuses_a_weight_that_is_no_number [classic],
 );
 
 /// An exchange with a queue for each weight.

@@ -9,8 +9,8 @@ use super::{Lab, Operator};
 use crate::amqp::{Channel, number, word};
 
 crate::cases!(operator "At-least-once dead lettering":
-    a_letter_without_a_route_is_kept_and_sent_once_there_is_one,
-    a_letter_that_is_refused_is_kept_and_sent_once_there_is_room,
+    a_letter_without_a_route_is_kept_and_sent_once_there_is_one [quorum],
+    a_letter_that_is_refused_is_kept_and_sent_once_there_is_room [classic quorum],
 );
 
 const EVERY: Duration = Duration::from_secs(2);

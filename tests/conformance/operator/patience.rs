@@ -9,10 +9,10 @@ use super::{Lab, Operator};
 use crate::amqp::{Channel, KINDS, body, delivery_count};
 
 crate::cases!(operator "Consumer timeout":
-    a_delivery_held_too_long_ends_its_channel_with_406_at_a_tick,
-    a_message_that_was_got_is_held_too_long_as_well,
-    all_that_a_slow_channel_holds_comes_back,
-    acks_in_time_keep_a_channel,
+    a_delivery_held_too_long_ends_its_channel_with_406_at_a_tick [classic quorum],
+    a_message_that_was_got_is_held_too_long_as_well [classic quorum],
+    all_that_a_slow_channel_holds_comes_back [classic quorum],
+    acks_in_time_keep_a_channel [classic],
 );
 
 const TIMEOUT: Duration = Duration::from_millis(1500);

@@ -18,6 +18,7 @@ crate::cases!(sql "Unique keys":
     a_key_given_up_is_waited_for_by_others,
     a_row_outside_a_partial_index_is_in_nobodys_way,
     a_row_that_comes_into_a_partial_index_may_clash,
+    do_nothing_looks_at_each_key_once,
     an_insert_that_waits_holds_its_primary_key,
     an_update_that_waits_for_a_key_is_in_the_way_of_its_row,
     an_insert_that_waits_may_close_a_cycle,
@@ -212,6 +213,20 @@ fn a_key_given_up_is_waited_for_by_others() -> Script {
             (0, rename(3, None), "rows [(3, 0, None)]"),
             (1, rename(1, Some(2)), "blocked"),
             (0, COMMIT, "done; session 1 goes on: rows [(1, 0, Some(2))]"),
+        ],
+    )
+}
+
+fn do_nothing_looks_at_each_key_once() -> Script {
+    script(
+        &[(2, 0, true)],
+        &[
+            (0, BEGIN, "done"),
+            (0, rename(2, Some(7)), "rows [(2, 0, Some(7))]"),
+            (1, insert_or_nothing(1, Some(2)), "blocked"),
+            (2, BEGIN, "done"),
+            (2, insert(1, None), "1 written"),
+            (0, ROLLBACK, "done; session 1 goes on: 0 written"),
         ],
     )
 }
