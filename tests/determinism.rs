@@ -38,7 +38,10 @@ fn load(path: &str) -> Scenario {
 /// Everything in a result, but for the trace.
 fn told(run: &RunResult) -> String {
     let mut run = run.clone();
+    // Kept only where it is recorded.
     run.trace.clear();
+    run.strikes.clear();
+    run.requests.clear();
     format!("{run:?}")
 }
 

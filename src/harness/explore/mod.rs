@@ -1,6 +1,6 @@
 //! From a failing seed to the few faults and messages that show why.
 //!
-//! [`pin`] writes down what the seed has decided, fault by fault; [`shrink`](mod@shrink) then takes
+//! [`pin`] writes down what the seed has decided, fault by fault; [`shrink()`] then takes
 //! away what the anomaly does not need.
 
 mod capsule;

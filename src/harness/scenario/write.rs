@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn any_line_of_a_course_comes_back() {
-        let mut scenario = Scenario::new("capsule", "orders");
+        // The name of a scenario is that of its file, and there is none.
+        let mut scenario = Scenario::new("", "orders");
         scenario.question = "\"?\" \\ é \u{1b}".to_owned();
         scenario.capsule = Some(Capsule {
             anomaly: AnomalyKind::Stuck,

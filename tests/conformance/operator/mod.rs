@@ -39,6 +39,36 @@ pub(crate) const SUITES: &[&Suite] = &[
     &hashing::CASES,
 ];
 
+/// A case on a real node.
+pub(crate) struct Real {
+    pub(crate) module: &'static str,
+    pub(crate) case: &'static str,
+    pub(crate) run: fn() -> Outcome,
+}
+
+/// Every case takes its turn; one that fails does not keep the others from theirs.
+#[test]
+fn on_a_node_of_their_own() {
+    let suites = [
+        accounts::REAL,
+        alarms::REAL,
+        letters::REAL,
+        hashing::REAL,
+        patience::REAL,
+        // Last: the queue that outlives a kill has to be old.
+        durability::REAL,
+    ];
+    let failed = suites.into_iter().flatten().filter(|real| {
+        let run = || crate::table::record(real.module, real.case, real.run);
+        let began = std::time::Instant::now();
+        let ended = std::panic::catch_unwind(run);
+        println!("{:>6.1} s  {}", began.elapsed().as_secs_f64(), real.case);
+        ended.is_err()
+    });
+    let failed: Vec<_> = failed.map(|real| real.case).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
 /// What an operator does to a node.
 pub(crate) trait Operator: Clone + Send + Sync + 'static {
     /// Connects as an account.
