@@ -590,7 +590,7 @@ async fn call<R>(
 }
 
 /// During an alarm the broker reads nothing from a connection that has published, so there every
-/// call waits.
+/// call waits, and clients such as lapin write nothing more.
 async fn while_blocked(conn: ConnId) {
     std::future::poll_fn(|cx| {
         with(|w| {
@@ -717,6 +717,7 @@ impl Channel {
             (subject, attempt, strike)
         });
         let struck = strike.act().await;
+        while_blocked(chan.conn).await;
         let tag = with(|w| {
             w.check_open(chan)?;
             if struck == Some(Kind::LostPublish) {

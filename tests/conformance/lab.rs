@@ -19,6 +19,9 @@ use crate::table::Outcome;
 /// Latencies and the order of tasks differ from seed to seed; what a case demands does not.
 const SEEDS: u64 = 6;
 
+/// Longest time that a case may take on a real server.
+const CASE_BOUND: Duration = Duration::from_secs(240);
+
 /// Waits for `work` for at most [`BOUND`].
 pub(crate) async fn bounded<T: Send>(
     env: &impl Env,
@@ -141,7 +144,10 @@ pub(crate) fn on_real_time<T, C: Future<Output = ()>>(
         .expect("a runtime");
     runtime.block_on(async {
         let env = LiveEnv::process("conformance", 0);
-        let outcome = caught(case(env.clone())).await;
+        // Against a client that waits for ever, so that the others have their turn.
+        let bounded = tokio::time::timeout(CASE_BOUND, case(env.clone()));
+        let bounded = async { bounded.await.expect("the case takes minutes") };
+        let outcome = caught(bounded).await;
         env.crash().await;
         clean().await;
         if let Err(panic) = outcome {

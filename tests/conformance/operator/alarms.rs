@@ -64,19 +64,18 @@ async fn what_was_sent_during_an_alarm_is_taken_in_order_when_it_ends<
     let (_other, observer) = lab.channel().await;
     let queue = lab.queue(&publishing, "classic", &[]).await;
     lab.operator.exhaust(Resource::Memory, true);
-    let mut confirms = Vec::new();
-    for text in ["1", "2", "3"] {
-        let confirm = publishing.publish(to_queue(&queue, text)).await;
-        confirms.push(confirm.unwrap());
-    }
-    lab.env.sleep(A_WHILE).await;
+    // A client writes nothing on a connection that it knows to be blocked, so the later ones may
+    // wait before they are written.
+    let send = async |text| publishing.publish(to_queue(&queue, text)).await?.await;
+    let all = async { tokio::join!(biased; send("1"), send("2"), send("3")) };
+    let mut all = std::pin::pin!(all);
+    assert!(lab.env.timeout(A_WHILE, all.as_mut()).await.is_none());
     // The first one may have been read before the broker noticed.
     assert!(observer.inspect_queue(&queue).await.unwrap() <= 1);
     lab.operator.exhaust(Resource::Memory, false);
-    for confirm in confirms {
-        let confirmed = bounded(&lab.env, "a confirm", confirm).await;
-        assert_eq!(confirmed, Ok(Confirmation::Ack));
-    }
+    let confirmed = bounded(&lab.env, "the confirms", all).await;
+    let ack = Ok(Confirmation::Ack);
+    assert_eq!(confirmed, (ack.clone(), ack.clone(), ack));
     assert_eq!(lab.bodies(&observer, &queue, 3).await, ["1", "2", "3"]);
 }
 
