@@ -84,11 +84,11 @@ pub(super) struct Channel {
     pub(super) confirms: Option<u64>,
     pub(super) last_tag: u64,
     pub(super) outstanding: Outstanding,
-    /// Unacked deliveries to consumers, which the channel-wide prefetch counts; `get` ignores it.
-    pub(super) consumer_unacked: u32,
     /// For consumers that start from now on (seen on 3.10.8: existing ones keep theirs).
     pub(super) consumer_prefetch: u32,
     pub(super) channel_prefetch: u32,
+    /// What counts against it: see [`Channel::limit`].
+    volume: i64,
     pub(super) consumers: Vec<ConsumerIx>,
     pub(super) timer_at: u64,
 }
@@ -100,9 +100,9 @@ impl Channel {
             confirms: None,
             last_tag: 0,
             outstanding: Outstanding::default(),
-            consumer_unacked: 0,
             consumer_prefetch: 0,
             channel_prefetch: 0,
+            volume: 0,
             consumers: Vec::new(),
             timer_at: NEVER,
         }
@@ -113,8 +113,36 @@ impl Channel {
         self.last_tag
     }
 
+    /// Sets the channel-wide prefetch. A limiter starts with all that is unacked then, also with
+    /// what was got and what came from quorum queues, which it later does not count (seen on
+    /// 3.10.8; `rabbit_limiter`, `rabbit_channel:notify_limiter`).
+    pub(super) fn limit(&mut self, prefetch: u32) {
+        if prefetch == 0 {
+            self.volume = 0;
+        } else if self.channel_prefetch == 0 {
+            self.volume = self.outstanding.iter().count() as i64;
+        }
+        self.channel_prefetch = prefetch;
+    }
+
+    /// A classic queue has sent a consumer a delivery that wants an ack.
+    pub(super) fn count_delivery(&mut self) {
+        self.volume += i64::from(self.channel_prefetch > 0);
+    }
+
+    /// So many deliveries to consumers, of any queue, were settled together. Gives whether there
+    /// is room again.
+    pub(super) fn count_settled(&mut self, settled: usize) -> bool {
+        let full = !self.has_room();
+        // One that is at 0 stays there, but one above it may fall below.
+        if self.channel_prefetch > 0 && self.volume != 0 {
+            self.volume -= settled as i64;
+        }
+        full && self.has_room()
+    }
+
     pub(super) fn has_room(&self) -> bool {
-        self.channel_prefetch == 0 || self.consumer_unacked < self.channel_prefetch
+        self.channel_prefetch == 0 || self.volume < i64::from(self.channel_prefetch)
     }
 }
 

@@ -18,7 +18,8 @@ impl Broker {
             channel.consumer_prefetch = prefetch.into();
         }
         let limit = if global { prefetch.into() } else { 0 };
-        if std::mem::replace(&mut channel.channel_prefetch, limit) != limit {
+        if channel.channel_prefetch != limit {
+            channel.limit(limit);
             self.take_back(chan);
             self.touch_consumers_of(chan);
             self.run();

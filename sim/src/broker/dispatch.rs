@@ -6,7 +6,7 @@ use amq_protocol_types::AMQPValue;
 
 use super::{
     Bent, Broker, ChanId, Content, Delivery, Output,
-    channel::{Consumer, Unacked},
+    channel::{Channel, Consumer, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Message, QueueIx},
 };
@@ -23,13 +23,14 @@ impl Broker {
     }
 
     /// Works off all that a call has set going. Worklists instead of recursion: a dead letter can
-    /// push out another one.
+    /// push out another one. They come to a queue one by one, also to the one they come from: it
+    /// hands on what it can of one before it looks at the next (seen on 3.10.8).
     pub(super) fn run(&mut self) {
         loop {
-            if let Some(dying) = self.dying.pop_front() {
-                self.dead_letter(dying);
-            } else if let Some(ix) = self.dirty.pop_front() {
+            if let Some(ix) = self.dirty.pop_front() {
                 self.serve(ix);
+            } else if let Some(dying) = self.dying.pop_front() {
+                self.dead_letter(dying);
             } else {
                 break;
             }
@@ -74,17 +75,25 @@ impl Broker {
     /// Applies the length limit.
     fn drop_heads(&mut self, ix: QueueIx) {
         let (now, rules) = (self.now, self.rules);
+        let mut dropped = Vec::new();
         while let Some(queue) = self.queue_mut(ix) {
             queue.note_fullness(now);
             if !queue.drops_head(&rules) {
                 break;
             }
-            let dropped = if rules.is_bent(Bent::DropsTheNewest) {
+            let head = if rules.is_bent(Bent::DropsTheNewest) {
                 queue.pop_newest()
             } else {
                 queue.pop()
             };
-            let Some(head) = dropped else { break };
+            let Some(head) = head else { break };
+            dropped.push(head);
+        }
+        // What a quorum queue drops at once, it sends away last one first (seen on 3.10.8).
+        if self.queue(ix).is_some_and(|queue| queue.is_quorum()) {
+            dropped.reverse();
+        }
+        for head in dropped {
             self.die(ix, head, DeathReason::MaxLen);
         }
     }
@@ -110,10 +119,9 @@ impl Broker {
             let Some(consumer) = self.consumer(at).filter(|consumer| consumer.has_room()) else {
                 continue;
             };
-            if !self
-                .channel_ref(consumer.chan)
-                .is_some_and(|channel| channel.has_room())
-            {
+            // A quorum queue takes no notice of a channel's limit (seen on 3.10.8).
+            let room = |channel: &Channel| queue.is_quorum() || channel.has_room();
+            if !self.channel_ref(consumer.chan).is_some_and(room) {
                 continue;
             }
             let own = if forgets { 0 } else { consumer.priority };
@@ -224,6 +232,7 @@ impl Broker {
         stats.delivered += 1;
         stats.redelivered += u64::from(message.redelivered);
         let now = self.now;
+        let classic = !self.queue(ix)?.is_quorum();
         let channel = self.channel_mut(chan).ok()?;
         let delivery = Delivery {
             tag: channel.next_tag(),
@@ -237,7 +246,9 @@ impl Broker {
             self.ledger.stats.acked += 1;
             return Some(delivery);
         }
-        channel.consumer_unacked += u32::from(consumer.is_some());
+        if consumer.is_some() && classic {
+            channel.count_delivery();
+        }
         let unacked = Unacked {
             queue: ix,
             consumer,

@@ -13,6 +13,9 @@ use super::{
 };
 use amq_protocol_types::AMQPValue;
 
+/// What queues do by their own clocks so close together may come in any order.
+const AT_ONCE_NS: u64 = 50_000_000;
+
 /// What a queue says to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -247,7 +250,9 @@ impl Broker {
             return Offer::RefusedToDeadLetter;
         }
         let (at, before) = std::mem::replace(&mut queue.fed_by, (now, from));
-        if at == now && before != from && before != Feeder::Nobody {
+        let others = at == now && before != from && before != Feeder::Nobody;
+        let own = matches!(from, Feeder::Queue(_)) && queue.expires_before(now + AT_ONCE_NS);
+        if others || own {
             self.mixed_at = Some(now);
         }
         queue.push(message, now);

@@ -175,6 +175,17 @@ impl Queue {
         if over { self.pop() } else { None }
     }
 
+    /// Whether its head expires before that.
+    pub(super) fn expires_before(&self, end: u64) -> bool {
+        self.head().is_some_and(|head| head.expires_at < end)
+    }
+
+    /// When its messages expire.
+    pub(super) fn expiries(&self) -> impl Iterator<Item = u64> {
+        let ready = self.ready.iter().map(|message| message.expires_at);
+        ready.filter(|&at| at < NEVER)
+    }
+
     pub(super) fn push(&mut self, mut message: Message, now: u64) {
         let ttl = match (self.args.message_ttl_ns, message.ttl_ns) {
             (Some(queue), Some(own)) => Some(queue.min(own)),

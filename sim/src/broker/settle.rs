@@ -75,20 +75,26 @@ impl Broker {
     ) -> Result<(), Closed> {
         let multiple = multiple && (tag == 0 || !self.rules.is_bent(Bent::SettlesOnlyOne));
         let outstanding = &mut self.channel_mut(chan)?.outstanding;
+        let settled;
         if !multiple {
             let Some(unacked) = outstanding.take(tag) else {
                 return Err(self.unknown_tag(chan, tag));
             };
-            self.settle_one(chan, unacked, how);
+            settled = usize::from(unacked.consumer.is_some());
+            self.settle_one(unacked, how);
         } else if tag == 0 || outstanding.contains(tag) {
             let last = if tag == 0 { u64::MAX } else { tag };
             let mut all = Vec::new();
             while let Some(unacked) = outstanding.take_up_to(last) {
                 all.push(unacked);
             }
+            settled = all.iter().filter(|one| one.consumer.is_some()).count();
             self.settle_groups(chan, all, how);
         } else {
             return Err(self.unknown_tag(chan, tag));
+        }
+        if self.channel_mut(chan)?.count_settled(settled) {
+            self.touch_consumers_of(chan);
         }
         self.take_back(chan);
         self.arm_channel_again(chan);
@@ -103,7 +109,7 @@ impl Broker {
         let same = |a: &Unacked, b: &Unacked| a.queue == b.queue && a.consumer == b.consumer;
         if all.is_sorted_by(|a, b| same(a, b) && !alone(a)) {
             for unacked in all {
-                self.settle_one(chan, unacked, how);
+                self.settle_one(unacked, how);
             }
             return;
         }
@@ -123,7 +129,7 @@ impl Broker {
             })
         {
             for unacked in group {
-                self.settle_one(chan, unacked, how);
+                self.settle_one(unacked, how);
             }
             self.take_back(chan);
             self.run();
@@ -139,8 +145,8 @@ impl Broker {
         self.fail_channel(chan, 406, text)
     }
 
-    fn settle_one(&mut self, chan: ChanId, unacked: Unacked, how: Settle) {
-        self.release(chan, &unacked);
+    fn settle_one(&mut self, unacked: Unacked, how: Settle) {
+        self.release(&unacked);
         let Unacked {
             queue: ix,
             message,
@@ -167,22 +173,15 @@ impl Broker {
         }
     }
 
-    /// Takes a delivery off the counts of its consumer, channel and queue.
-    pub(super) fn release(&mut self, chan: ChanId, unacked: &Unacked) {
+    /// Takes a delivery off the counts of its consumer and its queue.
+    pub(super) fn release(&mut self, unacked: &Unacked) {
         let ix = unacked.queue;
         let mut freed = false;
         if let Some(at) = unacked.consumer {
-            if let Ok(channel) = self.channel_mut(chan) {
-                freed = !channel.has_room();
-                channel.consumer_unacked -= 1;
-            }
-            if freed {
-                self.touch_consumers_of(chan);
-            }
             if let Some(consumer) = self.consumer_mut(at) {
                 let full = !consumer.has_room();
                 consumer.unacked -= 1;
-                freed |= full;
+                freed = full;
             }
             if freed && self.queue(ix).is_some_and(|queue| queue.is_quorum()) {
                 self.end_turn(ix, at);

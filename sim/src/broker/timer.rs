@@ -250,7 +250,7 @@ impl Broker {
                 return;
             };
             if let Some(unacked) = channel.outstanding.take(tag) {
-                self.release(chan, &unacked);
+                self.release(&unacked);
                 self.give_back(unacked.queue, unacked.message, GiveBack::Timeout);
             }
         }

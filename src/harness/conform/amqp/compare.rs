@@ -14,10 +14,16 @@
 //! - **Messages from two sides**: a queue that is fed by two processes in one step, say by a
 //!   publish and by dead letters, may get them in any order. Where the model is not explained
 //!   and says that this has happened, the program is not judged from there on.
+//!   The same goes for dead letters that come while the queue's own head expires.
 //! - **Time to live 0**: a quorum queue lets such a message die by a timer, which the next one may
-//!   outrun and push it out first. They are sent one in a step, and never before a cut.
+//!   outrun and push it out first. They are sent where all queues are classic, one in a step, and
+//!   never before a cut.
 //! - **Consumers without acks** of a quorum queue have a prefetch all the same: the queue waits for
-//!   word that a delivery has left. They are not tried together with a prefetch.
+//!   word that a delivery has left. They are not tried together with a prefetch, and no connection
+//!   ends that has such a consumer on one channel and holds something on the other: the message
+//!   may still be handed to that consumer, and comes back once more.
+//! - **Exclusive queues**: whether what comes back to one is dead-lettered for want of room before
+//!   it is deleted with its connection is open. Those with a length limit have no dead letters.
 //! - **A new queue of an old name**: what is left of the old one and settled late may meet a
 //!   message of the new one. None is declared while somebody holds something.
 //! - **Time**: what expires does so in waits of its own, which are longer than the time a step

@@ -269,7 +269,28 @@ impl<'a> Run<'a> {
         ended
     }
 
+    /// Waits until no message that no timer looks at, since it is not at the head, may be seen by
+    /// one arm before it expires and by the other after that.
+    fn out_of_doubt(&mut self) {
+        let window = |now: Duration, slowest: Duration| {
+            let from = now.saturating_sub(slowest + LATE);
+            nanos(from)..nanos(now + CLEAR)
+        };
+        loop {
+            let window = window(self.start.elapsed(), self.slowest);
+            let all = self.models.iter().flat_map(|model| model.broker.expiries());
+            let Some(last) = all.filter(|at| window.contains(at)).max() else {
+                return;
+            };
+            let due = Duration::from_nanos(last) + self.slowest + LATE;
+            // A little more, so that the window has passed it.
+            let due = due + Duration::from_millis(5);
+            std::thread::sleep(due.saturating_sub(self.start.elapsed()));
+        }
+    }
+
     fn step(&mut self, at: usize, slot: usize, op: &Op) -> Result<Ended, Failure> {
+        self.out_of_doubt();
         while let Some(deadline) = self.deadline()
             && deadline < self.start.elapsed() + CLEAR
         {

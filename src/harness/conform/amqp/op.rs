@@ -133,6 +133,14 @@ pub(super) fn concrete(
             ref message, times, ..
         } => {
             let alone = message.expiration == Expiration::Zero;
+            if alone
+                && program
+                    .queues
+                    .iter()
+                    .any(|queue| queue.kind == Kind::Quorum)
+            {
+                return None;
+            }
             let times = if alone { 1 } else { times };
             Op::Publish((0..times).map(|_| counter.number(message)).collect())
         }
@@ -202,6 +210,11 @@ pub(super) fn concrete(
             }
         }
         Step::CloseChannel { .. } => Op::CloseChannel,
+        Step::CloseConnection { chan } | Step::Cut { chan, .. }
+            if may_pass_on(clients, chan % SLOTS) =>
+        {
+            return None;
+        }
         Step::CloseConnection { .. } => Op::CloseConnection,
         // With consumers on the connection there would be too many courses to tell apart.
         Step::Cut { chan, .. } if consumes(clients, chan % SLOTS) => Op::Cut(Vec::new()),
@@ -257,6 +270,15 @@ fn may_have_gone(program: &Program, names: &Names, queue: usize) -> bool {
 fn consumes(clients: &Clients, slot: usize) -> bool {
     let mut channels = siblings(slot).filter_map(|slot| clients.slots[slot].as_ref());
     channels.any(|channel| !channel.consumers.is_empty())
+}
+
+/// Whether a connection that ends may pass on what one channel holds to a consumer without acks
+/// of its other one.
+fn may_pass_on(clients: &Clients, slot: usize) -> bool {
+    let channels = || siblings(slot).filter_map(|slot| clients.slots[slot].as_ref());
+    channels().count() > 1
+        && channels().any(|channel| !channel.held.is_empty())
+        && channels().any(|channel| channel.consumers.iter().any(|(_, no_ack)| *no_ack))
 }
 
 fn declare_exchange(program: &Program, names: &Names, exchange: usize, how: Again) -> Option<Op> {

@@ -70,15 +70,16 @@ fn queue() -> impl Strategy<Value = QueueShape> {
     );
     parts.prop_map(|(kind, classic, ttl, limits, dead_letters, counts)| {
         let quorum = kind == Kind::Quorum;
+        let exclusive = !quorum && classic.1;
         QueueShape {
             kind,
             durable: quorum || classic.0,
-            exclusive: !quorum && classic.1,
+            exclusive,
             auto_delete: !quorum && classic.2,
             ttl,
             max_length: limits.0,
             overflow: limits.1.filter(|_| limits.0.is_some()),
-            dead_letters,
+            dead_letters: dead_letters.filter(|_| !(exclusive && limits.0.is_some())),
             delivery_limit: counts.0.filter(|_| quorum),
             single_active: counts.1,
         }
