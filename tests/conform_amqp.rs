@@ -7,9 +7,10 @@ mod common;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use redeliver::harness::conform::amqp::{AmqpArm, programs_until_caught};
+use redeliver::harness::conform::amqp::{AmqpArm, RestartArm, programs_until_caught};
 use redeliver::harness::conform::driver::{Options, run};
-use redeliver::harness::conform::servers::Urls;
+use redeliver::harness::conform::node::Node;
+use redeliver::harness::conform::servers::{Private, Urls};
 use redeliver::harness::run::Secret;
 use redeliver_sim::broker::Bent;
 
@@ -34,6 +35,8 @@ fn first_seed(bent: Bent) -> u64 {
         Bent::ForgetsCopies => 21,
         Bent::CancelGivesBack => 90,
         Bent::CountsUnackedAsReady => 17,
+        Bent::KeepsWhatIsTransient => 1,
+        Bent::EndsWithTheNode => 1,
     }
 }
 
@@ -77,7 +80,8 @@ fn random_programs_catch_a_bent_model() {
             .expect("a runtime");
         let mine = Bent::ALL.into_iter().skip(lane).step_by(lanes);
         mine.map(|bent| {
-            let caught = programs_until_caught(&urls, 100 + lane, bent, first_seed(bent), LIMIT);
+            let caught =
+                programs_until_caught::<AmqpArm>(&urls, 100 + lane, bent, first_seed(bent), LIMIT);
             (bent, runtime.block_on(caught).expect("a broker"))
         })
         .collect()
@@ -98,4 +102,42 @@ fn random_programs_catch_a_bent_model() {
         .filter(|(_, programs)| programs.is_none())
         .collect();
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// A broker of its own, since it is restarted and killed.
+#[test]
+fn the_model_explains_restarts_and_kills_and_a_bent_one_does_not() {
+    // No servers are wanted where none is named.
+    if common::server("AMQP_URL").is_none() {
+        return;
+    }
+    let private = Private::start().expect("a private broker");
+    if Node::new(&private.urls.private).is_none() {
+        eprintln!("LEFT OUT, NOT TESTED: restarts, which need a broker from packages");
+        return;
+    }
+    let options = Options {
+        programs: 5,
+        seed: 1,
+        lanes: 1,
+        shrink_runs: 20,
+    };
+    let stop = AtomicBool::new(false);
+    let report = run::<RestartArm>(&private.urls, &options, &stop, &|_| {}).expect("a broker");
+    for found in &report.found {
+        eprintln!("seed {}\n{}{}", found.seed, found.program, found.divergence);
+    }
+    assert!(report.found.is_empty());
+    assert_eq!(report.never::<RestartArm>(), [""; 0]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    for bent in Bent::AT_RESTART {
+        let seed = first_seed(bent);
+        let caught = programs_until_caught::<RestartArm>(&private.urls, 200, bent, seed, 12);
+        let caught = runtime.block_on(caught).expect("a broker");
+        eprintln!("{bent:?}: {caught:?}");
+        assert!(caught.is_some(), "{bent:?}");
+    }
 }

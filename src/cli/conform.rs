@@ -25,6 +25,7 @@ const INCONCLUSIVE: u8 = 3;
 #[command(after_help = "Examples:
   redeliver conform --programs 300
   redeliver conform --programs 10000 --seed 7 --only sql --format json
+  redeliver conform --programs 300 --restarts 20
 
 Without URLs private servers are started, and ended. Exit codes: 0 no divergence, 1 a divergence,
 3 interrupted or an operation never succeeded, 4 no servers.")]
@@ -38,6 +39,9 @@ pub(super) struct Args {
     /// Only this kind
     #[arg(long, value_enum)]
     only: Option<Kind>,
+    /// How many more in which a private broker is restarted or killed, one at a time, seconds each
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["only", "amqp_url"])]
+    restarts: u64,
     /// How many run at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     jobs: usize,
@@ -57,6 +61,8 @@ enum Kind {
     Amqp,
     Sql,
     Store,
+    /// AMQP, with a private broker that is restarted or killed: one at a time, seconds each
+    Restart,
 }
 
 /// What came of one kind.
@@ -105,17 +111,27 @@ fn all(args: &Args, urls: &Urls, stop: &AtomicBool) -> Result<Vec<Line>, Failure
     if wanted(Kind::Store) {
         lines.push(one::<store::StoreArm>(Kind::Store, args, urls, stop)?);
     }
+    if wanted(Kind::Restart) && (args.restarts > 0 || args.only.is_some()) {
+        lines.push(one::<amqp::RestartArm>(Kind::Restart, args, urls, stop)?);
+    }
     Ok(lines)
 }
 
 fn one<A: Arm>(kind: Kind, args: &Args, urls: &Urls, stop: &AtomicBool) -> Result<Line, Failure> {
-    let options = Options {
+    let mut options = Options {
         programs: args.programs,
         seed: args.seed,
         lanes: args.jobs,
         shrink_runs: 400,
     };
-    let bar = ProgressBar::new(args.programs).with_style(
+    if kind == Kind::Restart {
+        // All lanes would share the node; and what takes seconds is not shrunk for an hour.
+        (options.lanes, options.shrink_runs) = (1, 80);
+        if args.only.is_none() {
+            options.programs = args.restarts;
+        }
+    }
+    let bar = ProgressBar::new(options.programs).with_style(
         ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {elapsed}")
             .expect("the template is well formed"),
     );
@@ -152,6 +168,7 @@ fn show(args: &Args, context: &Context, lines: &[Line], stopped: bool) -> u8 {
                 "amqp_programs": programs(Kind::Amqp),
                 "sql_programs": programs(Kind::Sql),
                 "store_programs": programs(Kind::Store),
+                "restart_programs": programs(Kind::Restart),
                 "divergences": divergences,
                 "never_succeeded": lines.iter().flat_map(|line| &line.never).collect::<Vec<_>>(),
                 "interrupted": stopped,
@@ -171,13 +188,14 @@ fn name(kind: Kind) -> &'static str {
         Kind::Amqp => "amqp",
         Kind::Sql => "sql",
         Kind::Store => "store",
+        Kind::Restart => "restart",
     }
 }
 
 fn summary(line: &Line) -> String {
     let operations: u64 = line.report.succeeded.values().sum();
     let mut text = format!(
-        "{:<6} {} programs, {operations} operations, {} divergences",
+        "{:<8} {} programs, {operations} operations, {} divergences",
         name(line.kind),
         line.report.programs,
         line.report.found.len()

@@ -7,7 +7,7 @@ use amq_protocol_types::FieldTable;
 use super::{
     Broker, Content, Loss, Stats,
     channel::Channel,
-    queue::{Message, Queue, QueueIx},
+    queue::{Message, NEVER, Queue, QueueIx},
 };
 
 /// Where a message of a queue is.
@@ -156,14 +156,21 @@ impl Broker {
         ready.chain(awaiting).chain(unacked)
     }
 
-    /// When the ready messages of all queues expire, in virtual nanoseconds and in no order; also
-    /// those behind others, which nothing happens to until they get to the head.
+    /// When the messages of all queues expire, in virtual nanoseconds and in no order; also those
+    /// behind others, which nothing happens to until they get to the head, and those that somebody
+    /// holds and may give back.
     pub fn expiries(&self) -> impl Iterator<Item = u64> {
-        self.live_queues().flat_map(|(_, queue)| queue.expiries())
+        let ready = self.live_queues().flat_map(|(_, queue)| queue.expiries());
+        let connections = self.connections.iter().flatten();
+        let channels = connections.flat_map(|connection| connection.channels.iter().flatten());
+        let held = channels.flat_map(|channel| channel.outstanding.iter());
+        let held = held.map(|(_, unacked)| unacked.message.expires_at);
+        ready.chain(held.filter(|&at| at < NEVER))
     }
 
     /// When some queue last got messages from two sides at once: from two channels, or as dead
-    /// letters of another queue while something else came or while its own head expired. They are
+    /// letters of another queue while something else came or came back, or while its own head
+    /// expired. They are
     /// processes of their own, so a real broker might have done this in another order.
     pub fn last_mixed_ns(&self) -> Option<u64> {
         self.mixed_at

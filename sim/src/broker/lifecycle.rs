@@ -1,7 +1,7 @@
 //! Connections and channels: opening, closing, failing, and the restart of the node.
 
 use super::{
-    Broker, ChanId, Closed, ConnId, LossReason, Output, RestartKind, Scope,
+    Bent, Broker, ChanId, Closed, ConnId, LossReason, Output, RestartKind, Scope,
     channel::{Channel, Connection, Unacked},
     queue::{GiveBack, Message, Queue, QueueIx},
 };
@@ -240,6 +240,7 @@ impl Broker {
     }
 
     fn forget_what_is_not_durable(&mut self) {
+        let rules = self.rules;
         for slot in 0..self.queues.len() {
             let ix = QueueIx(slot as u32);
             let Some(queue) = self.queue_mut(ix) else {
@@ -253,7 +254,12 @@ impl Broker {
                 continue;
             }
             let all = std::mem::take(&mut queue.ready);
-            let kept = |message: &Message| message.content.properties.is_persistent();
+            let all_stays = rules.is_bent(Bent::KeepsWhatIsTransient);
+            let gone =
+                |message: &Message| message.redelivered && rules.is_bent(Bent::EndsWithTheNode);
+            let kept = |message: &Message| {
+                (all_stays || message.content.properties.is_persistent()) && !gone(message)
+            };
             let (kept, lost): (Vec<_>, Vec<_>) = all.into_iter().partition(kept);
             let place = queue.name.clone();
             queue.ready_bytes = kept.iter().map(|m| m.content.body.len() as u64).sum();

@@ -250,7 +250,12 @@ impl Broker {
             return Offer::RefusedToDeadLetter;
         }
         let (at, before) = std::mem::replace(&mut queue.fed_by, (now, from));
-        let others = at == now && before != from && before != Feeder::Nobody;
+        let other_queue = matches!(from, Feeder::Queue(of) if of != ix);
+        let others = match before {
+            Feeder::Nobody => false,
+            Feeder::Holder => at == now && other_queue,
+            before => at == now && before != from,
+        };
         let own = matches!(from, Feeder::Queue(_)) && queue.expires_before(now + AT_ONCE_NS);
         if others || own {
             self.mixed_at = Some(now);

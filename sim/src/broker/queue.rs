@@ -44,6 +44,8 @@ pub(super) enum Feeder {
     Channel(ChanId),
     /// A queue, with its dead letters.
     Queue(QueueIx),
+    /// Whoever held a message and gave it back.
+    Holder,
 }
 
 /// How a message comes back to its queue.

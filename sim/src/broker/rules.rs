@@ -55,10 +55,17 @@ pub enum Bent {
     CancelGivesBack,
     /// Unacked messages count towards the length limit.
     CountsUnackedAsReady,
+    /// What is not persistent outlives the node.
+    KeepsWhatIsTransient,
+    /// What was unacked when the node ended is gone.
+    EndsWithTheNode,
 }
 
 impl Bent {
-    /// All of them.
+    /// Those that show only when a node ends and comes back.
+    pub const AT_RESTART: [Self; 2] = [Self::KeepsWhatIsTransient, Self::EndsWithTheNode];
+
+    /// All others.
     pub const ALL: [Self; 14] = [
         Self::RequeuesAtTheOtherEnd,
         Self::ForgetsRedelivery,

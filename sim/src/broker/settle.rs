@@ -6,7 +6,7 @@ use super::{
     Bent, Broker, ChanId, Closed,
     channel::{Held, Settle, Unacked},
     death::DeathReason,
-    queue::{ConsumerIx, GiveBack, Message, QueueIx},
+    queue::{ConsumerIx, Feeder, GiveBack, Message, QueueIx},
 };
 
 impl Broker {
@@ -212,6 +212,10 @@ impl Broker {
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
             return false;
         };
+        let (at, before) = std::mem::replace(&mut queue.fed_by, (self.now, Feeder::Holder));
+        if at == self.now && matches!(before, Feeder::Queue(of) if of != ix) {
+            self.mixed_at = Some(self.now);
+        }
         self.ledger.stats.requeued += 1;
         let over = queue.give_back(message, how, &self.rules).err();
         let died = over.is_some();

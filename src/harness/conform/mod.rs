@@ -10,6 +10,7 @@
 
 pub mod amqp;
 pub mod driver;
+pub mod node;
 pub mod servers;
 pub mod sql;
 pub mod store;

@@ -15,6 +15,9 @@
 //!   publish and by dead letters, may get them in any order. Where the model is not explained
 //!   and says that this has happened, the program is not judged from there on.
 //!   The same goes for dead letters that come while the queue's own head expires.
+//! - **Cancelling the single active consumer** of a classic queue that has more for it than it may
+//!   hold: the next one is served only when something else happens to the queue (seen on 3.10.8).
+//!   The model serves it at once; programs with such queues cancel nothing.
 //! - **Time to live 0**: a quorum queue lets such a message die by a timer, which the next one may
 //!   outrun and push it out first. They are sent where all queues are classic, one in a step, and
 //!   never before a cut.
@@ -26,6 +29,10 @@
 //!   it is deleted with its connection is open. Those with a length limit have no dead letters.
 //! - **A new queue of an old name**: what is left of the old one and settled late may meet a
 //!   message of the new one. None is declared while somebody holds something.
+//! - **Ends of the broker**: what a kill leaves of acks that were not written yet is open, so that
+//!   it is waited for; and what would die because it comes back, or expires, might do so before or
+//!   after its dead letters' queue ends. One channel is left then, and queues with a limit have no
+//!   dead letters. What the clients hear of the end is for conformance cases to show.
 //! - **Time**: what expires does so in waits of its own, which are longer than the time a step
 //!   may take. A program whose steps were slower than that is not judged.
 

@@ -12,6 +12,7 @@ mod names;
 mod op;
 mod program;
 mod real;
+mod restarts;
 mod saw;
 mod strategy;
 mod wire;
@@ -21,19 +22,21 @@ use std::time::{Duration, Instant};
 
 use lapin::uri::AMQPUri;
 use proptest::prelude::*;
-use redeliver_sim::broker::Bent;
+use redeliver_sim::broker::{Bent, RestartKind};
 
 use self::compare::{Seen, Verdict, judge, tell};
 use self::model::Model;
 use self::names::Names;
 use self::op::{Counter, Op, concrete, preparation};
-use self::program::Kind;
+use self::program::{Kind, Step};
 use self::real::{Count, Real};
 use self::saw::{Reply, What};
 use super::driver;
+use super::node::Node;
 use super::servers::Urls;
 use super::{Arm, Divergence, Failure, Outcome};
 pub use program::Program;
+pub use restarts::RestartArm;
 
 /// For how long the real broker may take to say what the model expects.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -45,6 +48,11 @@ const LATE: Duration = Duration::from_millis(60);
 const HORIZON: Duration = Duration::from_secs(10);
 /// What a channel that is gone has sent, a queue has taken by then.
 const TAKEN: Duration = Duration::from_millis(100);
+/// By then a classic queue has written what it knows: what is acked in the last moments before a
+/// kill may come back.
+const WRITTEN: Duration = Duration::from_secs(2);
+/// How long the broker may take to come back.
+const BACK: Duration = Duration::from_secs(60);
 /// How often a program is run that was too slow to be judged.
 const ATTEMPTS: usize = 4;
 
@@ -55,6 +63,8 @@ pub struct AmqpArm {
     lane: String,
     programs: u64,
     bent: Option<Bent>,
+    /// Ends and comes back where a program wants it.
+    node: Option<Node>,
 }
 
 impl std::fmt::Debug for AmqpArm {
@@ -82,6 +92,7 @@ impl Arm for AmqpArm {
             lane,
             programs: 0,
             bent: None,
+            node: None,
         })
     }
 
@@ -91,6 +102,7 @@ impl Arm for AmqpArm {
             let prefix = format!("{}{}-", self.lane, self.programs);
             let names = Names::new(prefix, program);
             let mut run = Run::new(&mut self.real, program, &names, self.bent);
+            run.node = self.node.as_mut();
             let judged = run.all()?;
             let outcome = std::mem::take(&mut run.outcome);
             let exclusive = program.queues.iter().any(|queue| queue.exclusive);
@@ -108,23 +120,35 @@ impl Arm for AmqpArm {
     }
 }
 
+/// An arm whose model can be bent.
+pub trait Bendable: Arm {
+    /// From now on the model is wrong in this way.
+    fn bend(&mut self, bent: Bent);
+}
+
+impl Bendable for AmqpArm {
+    fn bend(&mut self, bent: Bent) {
+        self.bent = Some(bent);
+    }
+}
+
 /// How many programs from `seed` on it takes until a model that is bent in this way no longer
 /// explains the broker; `None` if `limit` of them do not show it. The lane makes names unique.
 ///
 /// # Errors
 /// The broker does not answer.
-pub async fn programs_until_caught(
+pub async fn programs_until_caught<A: Bendable>(
     servers: &Urls,
     lane: usize,
     bent: Bent,
     seed: u64,
     limit: u64,
 ) -> Result<Option<u64>, Failure> {
-    let mut arm = AmqpArm::open(servers, lane).await?;
-    arm.bent = Some(bent);
+    let mut arm = A::open(servers, lane).await?;
+    arm.bend(bent);
     let mut caught = None;
     for number in 0..limit {
-        let program = driver::program::<AmqpArm>(seed + number);
+        let program = driver::program::<A>(seed + number);
         if arm.run(&program).await?.divergence.is_some() {
             caught = Some(number + 1);
             break;
@@ -149,6 +173,7 @@ struct Run<'a> {
     real: &'a mut Real,
     program: &'a Program,
     names: &'a Names,
+    node: Option<&'a mut Node>,
     models: Vec<Model>,
     counter: Counter,
     start: Instant,
@@ -168,6 +193,7 @@ impl<'a> Run<'a> {
             real,
             program,
             names,
+            node: None,
             models: vec![Model::new(bent)],
             counter: Counter::default(),
             start: Instant::now(),
@@ -188,10 +214,11 @@ impl<'a> Run<'a> {
         for (at, step) in self.program.steps.iter().enumerate() {
             let clients = &self.real.clients;
             let op = concrete(step, self.program, self.names, clients, &mut self.counter);
-            let ended = match (step.slot(), op) {
-                (Some(slot), Some(op)) => self.step(at, slot, &op)?,
-                (None, _) => self.wait(at)?,
-                (Some(_), None) => continue,
+            let ended = match (step, step.slot(), op) {
+                (Step::Restart { kill }, ..) => self.restart(at, *kill)?,
+                (_, Some(slot), Some(op)) => self.step(at, slot, &op)?,
+                (_, None, _) => self.wait(at)?,
+                (_, Some(_), None) => continue,
             };
             match ended {
                 Ended::Explained => {}
@@ -241,6 +268,31 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Ended::Explained)
+    }
+
+    /// The broker ends and comes back.
+    fn restart(&mut self, at: usize, kill: bool) -> Result<Ended, Failure> {
+        let Some(node) = &mut self.node else {
+            return Ok(Ended::Explained);
+        };
+        let (name, kind) = if kill {
+            std::thread::sleep(WRITTEN);
+            node.kill()?;
+            ("kill", RestartKind::Kill)
+        } else {
+            node.restart()?;
+            ("restart", RestartKind::Graceful)
+        };
+        self.real.connect_again(Instant::now() + BACK)?;
+        self.begin();
+        for model in &mut self.models {
+            model.restart(kind);
+        }
+        let ended = self.settle(None, at, name, &Reply::Done)?;
+        if matches!(ended, Ended::Explained) {
+            *self.outcome.succeeded.entry(name).or_default() += 1;
+        }
+        Ok(ended)
     }
 
     /// Waits until the deadline has passed on both arms, and others that follow too close.

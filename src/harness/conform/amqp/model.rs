@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use redeliver_sim::broker::{
     Bent, Broker, ChanId, Closed, ConnId, ConsumeOptions, Content, Delivery, ExchangeDeclare,
-    ExchangeKind, Output, Profile, Properties, Publish, QueueDeclare, Scope,
+    ExchangeKind, Output, Profile, Properties, Publish, QueueDeclare, RestartKind, Scope,
 };
 
 use super::names::{Names, binding_arguments, expiration};
@@ -125,6 +125,15 @@ impl Model {
         }
         self.listen();
         self
+    }
+
+    /// The broker ends and comes back. What the clients hear of it is not compared here.
+    pub(super) fn restart(&mut self, kind: RestartKind) {
+        for slot in 0..SLOTS {
+            self.forget(slot);
+        }
+        self.broker.restart(kind);
+        self.listen();
     }
 
     /// The connection is over, by its own side's doing.

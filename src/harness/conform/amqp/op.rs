@@ -201,6 +201,15 @@ pub(super) fn concrete(
                 multiple,
             }
         }
+        // What comes of it there is not in the model.
+        Step::Cancel { .. }
+            if program
+                .queues
+                .iter()
+                .any(|q| q.single_active && q.kind == Kind::Classic) =>
+        {
+            return None;
+        }
         Step::Cancel { consumer, .. } => {
             let consumers = channel.map_or(&[][..], |channel| &channel.consumers);
             let at = consumer % consumers.len().max(1);
@@ -247,7 +256,7 @@ pub(super) fn concrete(
         Step::DeleteQueue { queue, .. } => Op::DeleteQueue(names.queue(queue)),
         Step::DeleteExchange { exchange, .. } => Op::DeleteExchange(names.exchange(exchange)),
         Step::Purge { queue, .. } => Op::Purge(names.queue(queue)),
-        Step::Wait => return None,
+        Step::Wait | Step::Restart { .. } => return None,
     })
 }
 

@@ -277,6 +277,10 @@ pub(super) enum Step {
     },
     /// Until what can expire has expired.
     Wait,
+    /// The broker is restarted in order, or killed and started.
+    Restart {
+        kill: bool,
+    },
 }
 
 impl Step {
@@ -299,7 +303,7 @@ impl Step {
             | Step::DeleteQueue { chan, .. }
             | Step::DeleteExchange { chan, .. }
             | Step::Purge { chan, .. } => Some(chan % SLOTS),
-            Step::Wait => None,
+            Step::Wait | Step::Restart { .. } => None,
         }
     }
 }

@@ -84,6 +84,27 @@ impl Real {
         Ok(real)
     }
 
+    /// The broker has ended and comes back: everybody's connections are over.
+    pub(super) fn connect_again(&mut self, until: Instant) -> Result<(), Failure> {
+        for connection in 0..CONNECTIONS {
+            self.forget(connection);
+        }
+        self.events.clear();
+        loop {
+            match Wire::connect(&self.uri) {
+                Ok(observer) => {
+                    self.observer = observer;
+                    break;
+                }
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+        self.observing = 0;
+        self.observe()?;
+        self.post_sentinel()
+    }
+
     /// Opens a channel for the observer.
     fn observe(&mut self) -> Result<(), Failure> {
         self.observing += 1;
