@@ -222,3 +222,100 @@ impl Victims {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::program::{Start, Table, Wait};
+    use super::*;
+
+    fn lock(id: i64) -> Op {
+        Op::Lock {
+            table: Table::A,
+            id,
+        }
+    }
+
+    /// Sessions in transactions over two rows. The last step closes a cycle.
+    fn program(steps: &[(usize, Op)]) -> Program {
+        let row = |id| Start {
+            table: Table::A,
+            id,
+            v: 0,
+            named: false,
+        };
+        let begins = (0..3).map(|session| (session, Op::Begin));
+        Program {
+            rows: vec![row(1), row(2)],
+            impatient: vec![false; 3],
+            steps: begins.chain(steps.iter().copied()).collect(),
+        }
+    }
+
+    fn rows(ids: &[i64]) -> Answer {
+        Answer::Rows(ids.iter().map(|id| (*id, 0, None)).collect())
+    }
+
+    fn deadlock() -> Answer {
+        Answer::Error("40P01".to_owned(), None)
+    }
+
+    /// Whether the model explains that this was seen of the last step.
+    fn explains(program: &Program, own: Answer, woken: &[(usize, Answer)]) -> bool {
+        let mut seen = in_turn(program);
+        seen[program.steps.len() - 1] = Seen {
+            own: Some(own),
+            woken: woken.iter().cloned().collect(),
+        };
+        explain(program, &seen, None).is_none()
+    }
+
+    #[test]
+    fn one_in_the_cycle_is_the_victim_and_nobody_else() {
+        let (third, closes) = ((2, lock(2)), (1, lock(1)));
+        let steps = [(0, lock(1)), (1, lock(2)), (0, lock(2)), third, closes];
+        let program = program(&steps);
+        assert!(explains(&program, deadlock(), &[(0, rows(&[2]))]));
+        assert!(explains(&program, rows(&[1]), &[(0, deadlock())]));
+        // It waits for the cycle, and nobody in the cycle for it.
+        assert!(!explains(&program, Answer::Blocked, &[(2, deadlock())]));
+        assert!(!explains(&program, Answer::Blocked, &[]));
+        assert!(!explains(&program, deadlock(), &[(0, deadlock())]));
+    }
+
+    #[test]
+    fn who_is_ahead_in_the_queue_is_in_the_cycle_too() {
+        let (ahead, behind) = ((2, lock(1)), (1, lock(1)));
+        let steps = [(0, lock(1)), (1, lock(2)), ahead, behind, (0, lock(2))];
+        let program = program(&steps);
+        // The cycle is there still, and one of the others ends it.
+        assert!(explains(
+            &program,
+            rows(&[2]),
+            &[(1, deadlock()), (2, deadlock())]
+        ));
+        assert!(!explains(&program, Answer::Blocked, &[(2, deadlock())]));
+    }
+
+    #[test]
+    fn the_end_of_one_deadlock_may_close_another_cycle() {
+        let scan = Op::LockSome {
+            table: Table::A,
+            by_v: false,
+            limit: 3,
+            wait: Wait::Block,
+        };
+        let steps = [
+            (2, lock(1)),
+            (0, lock(2)),
+            (1, scan),
+            (0, lock(1)),
+            (2, lock(2)),
+        ];
+        let program = program(&steps);
+        let (scanned, locked) = (rows(&[1, 2]), rows(&[1]));
+        let one = [(0, locked), (1, deadlock())];
+        let other = [(0, deadlock()), (1, scanned)];
+        assert!(explains(&program, deadlock(), &one));
+        assert!(explains(&program, deadlock(), &other));
+    }
+}
