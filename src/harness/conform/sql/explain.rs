@@ -261,7 +261,9 @@ mod tests {
 
     /// Whether the model explains that this was seen of the last step.
     fn explains(program: &Program, own: Answer, woken: &[(usize, Answer)]) -> bool {
+        // What comes later follows from it, and is not asked about.
         let mut seen = in_turn(program);
+        seen.truncate(program.steps.len());
         seen[program.steps.len() - 1] = Seen {
             own: Some(own),
             woken: woken.iter().cloned().collect(),
