@@ -272,6 +272,14 @@ mod tests {
     }
 
     #[test]
+    fn the_victim_is_either_of_two_who_wait_for_each_other() {
+        let steps = [(0, lock(1)), (1, lock(2)), (0, lock(2)), (1, lock(1))];
+        let program = program(&steps);
+        assert!(explains(&program, deadlock(), &[(0, rows(&[2]))]));
+        assert!(explains(&program, rows(&[1]), &[(0, deadlock())]));
+    }
+
+    #[test]
     fn one_in_the_cycle_is_the_victim_and_nobody_else() {
         let (third, closes) = ((2, lock(2)), (1, lock(1)));
         let steps = [(0, lock(1)), (1, lock(2)), (0, lock(2)), third, closes];
