@@ -144,6 +144,27 @@ fn a_bent_store_does_not_explain_it() {
     noticed::<StoreArm>();
 }
 
+/// One program has not every operation: that it was explained proves nothing of the others.
+#[test]
+fn a_run_in_which_an_operation_never_succeeded_is_inconclusive() {
+    let Some(urls) = urls() else { return };
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_redeliver"))
+        .args([
+            "conform",
+            "--only",
+            "sql",
+            "--programs",
+            "1",
+            "--database-url",
+        ])
+        .arg(urls.database.expose())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("; never succeeded: "), "{told}");
+}
+
 #[test]
 fn programs_of_sessions_are_well_formed() {
     for seed in 0..500 {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, interrupt};
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use crate::harness::conform::driver::{self, Found, Options, Report};
 use crate::harness::conform::servers::{Private, Urls};
 use crate::harness::conform::{Arm, Failure, amqp, sql, store};
@@ -27,8 +27,9 @@ const INCONCLUSIVE: u8 = 3;
   redeliver conform --programs 10000 --seed 7 --only sql --format json
   redeliver conform --programs 300 --restarts 20
 
-Without URLs private servers are started, and ended. Exit codes: 0 no divergence, 1 a divergence,
-3 interrupted or an operation never succeeded, 4 no servers.")]
+Without URLs private servers are started, and ended. With --only its own server's URL is enough.
+Exit codes: 0 no divergence, 1 a divergence, 3 interrupted or an operation never succeeded, 4 no
+servers.")]
 pub(super) struct Args {
     /// How many programs of each kind
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
@@ -46,10 +47,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 8)]
     jobs: usize,
     /// Where the broker is: amqp://user:password@host:port/vhost
-    #[arg(long, value_name = "URL", requires = "database_url")]
+    #[arg(long, value_name = "URL")]
     amqp_url: Option<String>,
     /// Where the database is: postgres://user:password@host:port/name
-    #[arg(long, value_name = "URL", requires = "amqp_url")]
+    #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
@@ -73,6 +74,10 @@ struct Line {
 }
 
 pub(super) fn conform(args: &Args, context: &Context) -> u8 {
+    if let Some(missing) = args.missing() {
+        out::complain(&format!("error: {missing} is missing"));
+        return USAGE;
+    }
     let stop = Arc::new(AtomicBool::new(false));
     interrupt::on_first(&stop, || out::complain("stopping; again to stop at once"));
     match servers(args).and_then(|(_private, urls)| all(args, &urls, &stop)) {
@@ -85,10 +90,11 @@ pub(super) fn conform(args: &Args, context: &Context) -> u8 {
 }
 
 fn servers(args: &Args) -> Result<(Option<Private>, Urls), Failure> {
-    if let (Some(amqp), Some(database)) = (&args.amqp_url, &args.database_url) {
+    if args.amqp_url.is_some() || args.database_url.is_some() {
+        let url = |url: &Option<String>| Secret::new(url.as_deref().unwrap_or_default());
         let urls = Urls {
-            amqp: Secret::new(amqp),
-            database: Secret::new(database),
+            amqp: url(&args.amqp_url),
+            database: url(&args.database_url),
             ..Urls::default()
         };
         return Ok((None, urls));
@@ -99,9 +105,27 @@ fn servers(args: &Args) -> Result<(Option<Private>, Urls), Failure> {
     Ok((Some(private), urls))
 }
 
+impl Args {
+    fn wants(&self, kind: Kind) -> bool {
+        self.only.is_none_or(|only| only == kind)
+    }
+
+    /// The URL that is wanted beside the one that is given.
+    fn missing(&self) -> Option<&'static str> {
+        let any = self.amqp_url.is_some() || self.database_url.is_some();
+        let broker = self.wants(Kind::Amqp);
+        let database = self.wants(Kind::Sql) || self.wants(Kind::Store);
+        match (&self.amqp_url, &self.database_url) {
+            (None, _) if any && broker => Some("--amqp-url"),
+            (_, None) if any && database => Some("--database-url"),
+            _ => None,
+        }
+    }
+}
+
 fn all(args: &Args, urls: &Urls, stop: &AtomicBool) -> Result<Vec<Line>, Failure> {
     let mut lines = Vec::new();
-    let wanted = |kind| args.only.is_none_or(|only| only == kind) && !stop.load(Ordering::Relaxed);
+    let wanted = |kind| args.wants(kind) && !stop.load(Ordering::Relaxed);
     if wanted(Kind::Amqp) {
         lines.push(one::<amqp::AmqpArm>(Kind::Amqp, args, urls, stop)?);
     }

@@ -192,7 +192,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         reason: &str,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Removes at most `limit` rows published longer ago than `age`; gives how many.
+    /// Removes at most `limit` rows published longer ago than `age`, first published first; gives
+    /// how many.
     fn outbox_purge(
         &self,
         age: Duration,
@@ -212,8 +213,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes at most `limit` inbox rows that ended longer ago than `age` (the dedup window);
-    /// gives how many.
+    /// Removes at most `limit` inbox rows that ended longer ago than `age` (the dedup window),
+    /// first ended first; gives how many.
     fn inbox_purge(
         &self,
         age: Duration,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redeliver_sim::db::{
-    Db, Insert, Key, LockWait, Row as Stored, SequenceId, SessionId, SqlError, Step, TableDef,
-    TableId, get, row,
+    Db, IndexId, Insert, Key, LockWait, Row as Stored, SequenceId, SessionId, SqlError, Step,
+    TableDef, TableId, get, row,
 };
 use redeliver_sim::sql::{self, Listener, Transaction};
 use redeliver_sim::with;
@@ -30,10 +30,12 @@ mod outbox;
 #[derive(Clone, Copy, Debug)]
 pub struct Tables {
     outbox: TableId,
-    unpublished: redeliver_sim::db::IndexId,
+    unpublished: IndexId,
+    published: IndexId,
     outbox_ids: SequenceId,
     outbox_order: TableId,
     inbox: TableId,
+    ended: IndexId,
     inbox_order: TableId,
     workflow: TableId,
     audit: TableId,
@@ -43,26 +45,58 @@ pub struct Tables {
 impl Tables {
     /// Creates them.
     pub fn create(db: &mut Db) -> Self {
-        let def = TableDef::new().ordered("unpublished", outbox::if_unpublished);
+        let def = TableDef::new()
+            .ordered("unpublished", outbox::if_unpublished)
+            .ordered("published", outbox::if_published);
         let outbox = db.create_table("outbox", def);
+        let inbox = db.create_table("inbox", TableDef::new().ordered("ended", if_ended));
         let mut plain = |name| db.create_table(name, TableDef::new());
-        let (outbox_order, inbox) = (plain("outbox_order"), plain("inbox"));
-        let (inbox_order, workflow) = (plain("inbox_order"), plain("workflow"));
+        let (outbox_order, inbox_order) = (plain("outbox_order"), plain("inbox_order"));
+        let workflow = plain("workflow");
         let (audit, rows) = (plain("audit"), plain("rows"));
         let unpublished = db.index(outbox, "unpublished");
+        let published = db.index(outbox, "published");
+        let ended = db.index(inbox, "ended");
         let outbox_ids = db.create_sequence("outbox_id");
         Self {
             outbox,
             unpublished,
+            published,
             outbox_ids,
             outbox_order,
             inbox,
+            ended,
             inbox_order,
             workflow,
             audit,
             rows,
         }
     }
+}
+
+/// The index over inbox rows that have ended, by when. A dead letter that may not be in its queue
+/// yet is known to its row and nobody else, so that one has not.
+fn if_ended(_: &Key, there: &Stored) -> Option<Key> {
+    let there: &InboxRow = get(there);
+    let ended = matches!(
+        there.state,
+        InboxState::Done { .. }
+            | InboxState::Dead {
+                published: true,
+                ..
+            }
+    );
+    ended.then(|| time_key(there.updated_at))
+}
+
+fn time_key(time: Timestamp) -> Key {
+    Key::Int(i64::try_from(time.0).unwrap_or(i64::MAX))
+}
+
+/// The time that was so long ago.
+fn before(db: &Db, age: Duration) -> Timestamp {
+    let now = at(db.clock_timestamp());
+    Timestamp(now.0.saturating_sub(nanos(age)))
 }
 
 /// See the module.
@@ -468,27 +502,15 @@ impl Store for SimStore {
     }
 
     async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        let table = self.tables.inbox;
+        let Tables { inbox, ended, .. } = self.tables;
         self.alone(|db, s| {
-            let now = at(db.clock_timestamp());
-            let ended = |_: &Key, there: &Stored| {
-                let there: &InboxRow = get(there);
-                // A dead letter that may not be in its queue yet is known here and nowhere else.
-                let over = matches!(
-                    there.state,
-                    InboxState::Done { .. }
-                        | InboxState::Dead {
-                            published: true,
-                            ..
-                        }
-                );
-                over && now.since(there.updated_at) > age
-            };
-            let old =
-                db.scan_for_update(s, table, .., &ended, limit as usize, LockWait::SkipLocked);
+            let range = ..time_key(before(db, age));
+            let limit = limit as usize;
+            let all = |_: &Key, _: &Stored| true;
+            let old = db.scan_for_update(s, ended, range, &all, limit, LockWait::SkipLocked);
             let old = step!(old);
             for (key, _) in &old {
-                step!(db.delete(s, table, key, |_| true));
+                step!(db.delete(s, inbox, key, |_| true));
             }
             done(old.len() as u64)
         })

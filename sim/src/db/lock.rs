@@ -51,12 +51,13 @@ impl Db {
     ///
     /// 40P01 when the wait would close a cycle. PostgreSQL looks for cycles only after
     /// `deadlock_timeout` (one second), and the victim is whoever looks first; here it is always
-    /// the session that closes the cycle, at once.
+    /// the session that closes the cycle, at once, unless deadlocks are
+    /// [left](Self::leave_deadlocks).
     pub(super) fn block(&mut self, place: usize, name: LockName) -> Result<(), SqlError> {
         let session = self.sessions[place].id;
         let holder = self.holder(&name).expect("only a held lock blocks");
         debug_assert_ne!(holder, session);
-        if self.closes_cycle(session, holder) {
+        if !self.leaves_deadlocks && self.closes_cycle(session, holder) {
             self.stats.deadlocks += 1;
             return Err(SqlError::deadlock_detected());
         }
@@ -102,6 +103,44 @@ impl Db {
             }
         }
         unreachable!("a cycle was let in before")
+    }
+
+    /// From now on a wait that closes a cycle is a wait like any other, as it is in PostgreSQL
+    /// until somebody looks. Whoever drives the database looks for itself, with
+    /// [`is_deadlocked`](Self::is_deadlocked), and ends a cycle with [`inject`](Self::inject).
+    pub fn leave_deadlocks(&mut self) {
+        self.leaves_deadlocks = true;
+    }
+
+    /// Whether a session that looked for a deadlock now would find itself in one. It waits for
+    /// who holds the lock, and for those ahead of it in the queue.
+    pub fn is_deadlocked(&self, session: SessionId) -> bool {
+        let (mut seen, mut next) = (Vec::new(), self.waits_for(session));
+        while let Some(at) = next.pop() {
+            if at == session {
+                return true;
+            }
+            if !seen.contains(&at) {
+                seen.push(at);
+                next.extend(self.waits_for(at));
+            }
+        }
+        false
+    }
+
+    fn waits_for(&self, session: SessionId) -> Vec<SessionId> {
+        let mut waits = self.waits.iter();
+        let Some(at) = waits.position(|wait| wait.session == session && !wait.woken) else {
+            return Vec::new();
+        };
+        let name = &self.waits[at].name;
+        let queues = !matches!(name, LockName::Transaction(_));
+        let ahead = self.waits[..at].iter();
+        let ahead = ahead.filter(|wait| queues && wait.name == *name);
+        ahead
+            .map(|wait| wait.session)
+            .chain(self.holder(name))
+            .collect()
     }
 
     /// Takes a session out of its queue and passes the turn on. With `wake` the session itself is

@@ -67,6 +67,8 @@ pub struct Db {
     free: Vec<usize>,
     waits: Vec<lock::Wait>,
     woken: Vec<SessionId>,
+    /// Whether cycles of waits are left to whoever drives the database.
+    leaves_deadlocks: bool,
     advisory: BTreeMap<i64, SessionId>,
     /// Locks held, of rows and advisory.
     held: usize,

@@ -109,19 +109,24 @@ impl Db {
         }
     }
 
-    /// Hands a notification to every listener; one inside a transaction gets it when that ends.
+    /// Hands a notification to every listener. One inside a transaction gets it when that ends,
+    /// if it listens then: until it looks, a session that listens to anything holds back its
+    /// place in the queue of all channels (`async.c`).
     fn publish(&mut self, channel: &Arc<str>) {
-        let Some(listeners) = self.listeners.get(channel) else {
-            return;
-        };
-        for id in listeners {
-            let place = self.open(*id).expect("a listener is an open session");
-            let session = &mut self.sessions[place];
-            if session.tx.state == TxState::Idle {
-                self.notifications.push((*id, Arc::clone(channel)));
-            } else {
-                session.inbox.push(Arc::clone(channel));
+        let mut held_back = Vec::new();
+        for (listened, listeners) in &self.listeners {
+            for id in listeners {
+                let place = self.open(*id).expect("a listener is an open session");
+                let is_idle = self.sessions[place].tx.state == TxState::Idle;
+                if is_idle && listened == channel {
+                    self.notifications.push((*id, Arc::clone(channel)));
+                } else if !is_idle && !held_back.contains(&place) {
+                    held_back.push(place);
+                }
             }
+        }
+        for place in held_back {
+            self.sessions[place].inbox.push(Arc::clone(channel));
         }
     }
 

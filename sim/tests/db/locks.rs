@@ -236,6 +236,31 @@ fn the_session_that_closes_a_cycle_is_the_victim_of_the_deadlock() {
 }
 
 #[test]
+fn a_deadlock_that_is_left_is_found_by_all_in_its_cycle() {
+    let mut w = world();
+    w.db.leave_deadlocks();
+    w.put(1, 0);
+    w.put(2, 0);
+    let (a, b, c, d) = (w.begin(), w.begin(), w.begin(), w.begin());
+    assert_eq!(w.set(a, 1, 1), DONE);
+    assert_eq!(w.set(b, 2, 2), DONE);
+    for (session, row) in [(c, 1), (b, 1), (d, 2)] {
+        assert_eq!(w.set(session, row, 3), BLOCKED);
+        assert!(!w.db.is_deadlocked(session));
+    }
+    assert_eq!(w.set(a, 2, 1), BLOCKED);
+    let found = [a, b, c, d].map(|session| w.db.is_deadlocked(session));
+    assert_eq!(found, [true; 4], "c and d are ahead of b and a");
+    assert!(w.db.cancel_wait(d).is_some());
+    assert!(w.db.is_deadlocked(a), "they wait for each other still");
+    assert!(w.db.cancel_wait(b).is_some());
+    assert_eq!(w.woken(), [a]);
+    assert_eq!(w.set(a, 2, 1), DONE);
+    assert!(!w.db.is_deadlocked(c));
+    w.db.check_invariants();
+}
+
+#[test]
 fn two_scans_outside_a_transaction_can_deadlock_with_an_update() {
     let mut w = world();
     w.put(1, 1);

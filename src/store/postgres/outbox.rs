@@ -106,12 +106,15 @@ macro_rules! held {
     };
 }
 
+/// All rows of a batch are published at one moment, once they are locked: which of them is
+/// updated first is the planner's affair, and is not to decide which is purged first.
 pub(super) async fn mark(store: &PgStore, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
     let query = sqlx::query(store.shared.sql(concat!(
         held!(),
-        "update redeliver.outbox o set published_at = clock_timestamp(), lease_until = null \
-         from held where o.id = held.id"
+        ", moment as materialized (select count(*), clock_timestamp() as at from held) \
+         update redeliver.outbox o set published_at = moment.at, lease_until = null \
+         from held, moment where o.id = held.id"
     )))
     .bind(ids)
     .bind(tokens);
@@ -139,12 +142,13 @@ pub(super) async fn release(
     store.execute(query).await
 }
 
+/// Removes what was published first, of equals what was put in first.
 pub(super) async fn purge(store: &PgStore, age: Duration, limit: u32) -> Result<u64, StoreError> {
     let query = sqlx::query(store.shared.sql(
         "with old as materialized ( \
             select id from redeliver.outbox \
             where published_at < clock_timestamp() - $1 * interval '1 microsecond' \
-            order by published_at limit $2 for update skip locked) \
+            order by published_at, id limit $2 for update skip locked) \
          delete from redeliver.outbox o using old where o.id = old.id",
     ))
     .bind(micros(age))

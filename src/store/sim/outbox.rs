@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redeliver_sim::db::{Db, Key, LockWait, Row, SessionId, SqlError, Step, get, row};
 
-use super::{Tables, done, step};
+use super::{Tables, before, done, step, time_key};
 use crate::env::sim::at;
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::outbox::{ClaimedRow, OutboxRow, RelayClaim};
@@ -54,6 +54,11 @@ pub(super) fn if_unpublished(key: &Key, stored: &Row) -> Option<Key> {
         .published_at
         .is_none()
         .then(|| key.clone())
+}
+
+/// The index over what is published, by when.
+pub(super) fn if_published(_: &Key, stored: &Row) -> Option<Key> {
+    get::<Stored>(stored).published_at.map(time_key)
 }
 
 /// Oldest first; of an ordered scope a run from its first unpublished row, or nothing. Rows that
@@ -197,6 +202,7 @@ pub(super) fn release(
     })
 }
 
+/// Removes what was published first, of equals what was put in first.
 pub(super) fn purge(
     db: &mut Db,
     session: SessionId,
@@ -204,18 +210,13 @@ pub(super) fn purge(
     age: Duration,
     limit: u32,
 ) -> Result<Step<u64>, SqlError> {
-    let now = at(db.clock_timestamp());
-    let old = |_: &Key, stored: &Row| {
-        get::<Stored>(stored)
-            .published_at
-            .is_some_and(|published| now.since(published) > age)
-    };
+    let range = ..time_key(before(db, age));
     let limit = limit as usize;
     let old = db.scan_for_update(
         session,
-        tables.outbox,
-        ..,
-        &old,
+        tables.published,
+        range,
+        &|_, _| true,
         limit,
         LockWait::SkipLocked,
     );

@@ -15,6 +15,7 @@ crate::cases!(sql "Sessions, sequences and notifications":
     a_channel_is_notified_once_by_a_transaction,
     a_listener_inside_a_transaction_hears_when_that_ends,
     listening_begins_and_ends_at_commit,
+    a_listener_hears_what_it_was_not_listening_to_when_its_transaction_began,
     a_failed_transaction_notifies_nobody,
     a_session_cut_before_its_commit_has_done_nothing,
     a_session_cut_after_its_commit_has_done_it,
@@ -149,6 +150,26 @@ fn a_listener_inside_a_transaction_hears_when_that_ends() -> Script {
             (0, Op::Hear, "heard []"),
             (0, ROLLBACK, "done"),
             (0, Op::Hear, "heard [0]"),
+        ],
+    )
+}
+
+/// Its place in the queue is that of its last look, before the transaction, and whether it listens
+/// to a channel is asked when it looks. Who listened to nothing has no place there.
+fn a_listener_hears_what_it_was_not_listening_to_when_its_transaction_began() -> Script {
+    script(
+        &[],
+        &[
+            (0, Op::Listen(0), "done"),
+            (0, BEGIN, "done"),
+            (0, Op::Listen(1), "done"),
+            (1, BEGIN, "done"),
+            (1, Op::Listen(1), "done"),
+            (2, Op::Notify(1), "done"),
+            (0, COMMIT, "done"),
+            (1, COMMIT, "done"),
+            (0, Op::Hear, "heard [1]"),
+            (1, Op::Hear, "heard []"),
         ],
     )
 }

@@ -22,6 +22,7 @@ crate::cases!(store "Inbox":
     nothing_but_a_claim_is_renewed,
     only_ended_rows_are_purged,
     rows_are_purged_by_age_and_in_small_batches,
+    what_ended_first_is_purged_first,
     the_expected_number_starts_at_one_and_is_kept,
     the_expected_number_is_locked_until_the_end,
 );
@@ -257,6 +258,19 @@ async fn rows_are_purged_by_age_and_in_small_batches<S: Database, E: Env>(lab: L
         (purged == 1).then_some(())
     })
     .await;
+}
+
+async fn what_ended_first_is_purged_first<S: Database, E: Env>(lab: Lab<S, E>) {
+    for key in ["b", "c", "a"] {
+        save(&lab, key, |row| row.state = done()).await;
+        lab.env.sleep(SHORT).await;
+    }
+    for left in [&["a", "c"][..], &["a"], &[]] {
+        assert_eq!(lab.store.inbox_purge(Duration::ZERO, 1).await, Ok(1));
+        let there = lab.store.read_all().await.unwrap().inbox;
+        let there: Vec<_> = there.iter().map(|row| &*row.idempotency_key).collect();
+        assert_eq!(there, left);
+    }
 }
 
 async fn the_expected_number_starts_at_one_and_is_kept<S: Database, E: Env>(lab: Lab<S, E>) {

@@ -24,6 +24,7 @@ crate::cases!(store "Outbox":
     what_is_not_there_is_not_marked,
     rivals_never_claim_the_same_row,
     only_published_rows_are_purged_in_small_batches,
+    what_was_published_first_is_purged_first,
     a_commit_wakes_who_waits_for_rows,
 );
 
@@ -230,6 +231,26 @@ async fn only_published_rows_are_purged_in_small_batches<S: Database, E: Env>(la
     assert_eq!(lab.store.outbox_purge(Duration::ZERO, 3).await, Ok(1));
     assert_eq!(lab.store.outbox_purge(Duration::ZERO, 3).await, Ok(0));
     assert_eq!(lab.store.read_all().await.unwrap().outbox.len(), 1);
+}
+
+async fn what_was_published_first_is_purged_first<S: Database, E: Env>(lab: Lab<S, E>) {
+    lab.emit(6).await;
+    let rows = tokens(&lab.claim(6, LONG).await);
+    let (first, last) = rows.split_at(2);
+    // The younger ones, and not in their order: of one batch all are published at once.
+    let last: Vec<_> = last.iter().rev().copied().collect();
+    assert_eq!(lab.store.outbox_mark(&last).await, Ok(4));
+    lab.env.sleep(SHORT).await;
+    assert_eq!(lab.store.outbox_mark(first).await, Ok(2));
+    lab.env.sleep(SHORT).await;
+    let ids: Vec<i64> = rows.iter().map(|(id, _)| *id).collect();
+    for left in [&[0, 1, 4, 5][..], &[0, 1], &[]] {
+        assert_eq!(lab.store.outbox_purge(Duration::ZERO, 2).await, Ok(2));
+        let there = lab.store.read_all().await.unwrap().outbox;
+        let there: Vec<i64> = there.iter().map(|row| row.id).collect();
+        let left: Vec<i64> = left.iter().map(|at| ids[*at]).collect();
+        assert_eq!(there, left);
+    }
 }
 
 async fn a_commit_wakes_who_waits_for_rows<S: Database, E: Env>(lab: Lab<S, E>) {

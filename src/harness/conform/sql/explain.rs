@@ -7,9 +7,13 @@
 //!    and of those who wait for an updated row whoever reaches its new version first. The model
 //!    has an order; any other is tried too.
 //! 2. *The victim of a deadlock* is whoever looks for one first (documentation, 13.3.4: "should
-//!    not be relied upon"). Here every session looks a millisecond after it began to wait, so it
-//!    is the one that closed the cycle, unless a busy machine made an earlier one late. Where the
-//!    model has a deadlock at this step, another of the waiting sessions may be the victim.
+//!    not be relied upon"). Each session looks once for each wait, a millisecond after it began
+//!    to. That is mostly the one that closed the cycle. But an earlier one may be late on a busy
+//!    machine, and two waits may begin together: where the end of one transaction lets several
+//!    statements go on, two of them may close a cycle between them, or a statement may stay
+//!    behind in its queue and begin to wait for whoever went on. So any session in the cycle may
+//!    be the victim. Nobody else may, and there has to be one; what becomes of the others follows
+//!    from who it was.
 //! 3. *A session cut at COMMIT* whose client got no answer: both ends are tried, and what is read
 //!    later says which it was. (Documentation, 55.2.8, is silent; every client has to live with
 //!    it.)
@@ -57,12 +61,10 @@ impl Choices {
 pub(super) fn explain(program: &Program, seen: &[Seen], bend: Option<Bend>) -> Option<Divergence> {
     let mut choices = Choices::default();
     let mut best: Option<Divergence> = None;
-    let mut deadlocks = Vec::new();
     for _ in 0..ATTEMPTS {
         let attempt = Attempt {
             model: Model::new(program, bend),
             choices: &mut choices,
-            deadlocks: &mut deadlocks,
         };
         let divergence = attempt.run(program, seen)?;
         if best.as_ref().is_none_or(|best| best.step < divergence.step) {
@@ -77,23 +79,20 @@ pub(super) fn explain(program: &Program, seen: &[Seen], bend: Option<Bend>) -> O
 
 /// What the model sees of a program when every choice is the first.
 pub(super) fn in_turn(program: &Program) -> Vec<Seen> {
-    let (mut choices, mut deadlocks) = (Choices::default(), Vec::new());
+    let mut choices = Choices::default();
     let mut attempt = Attempt {
         model: Model::new(program, None),
         choices: &mut choices,
-        deadlocks: &mut deadlocks,
     };
-    let steps = program.all_steps().enumerate();
+    let steps = program.all_steps();
     steps
-        .map(|(step, (at, op))| attempt.step(step, at, op, &Seen::default()))
+        .map(|(at, op)| attempt.step(at, op, &Seen::default()))
         .collect()
 }
 
 struct Attempt<'a> {
     model: Model,
     choices: &'a mut Choices,
-    /// Steps at which the model has seen a deadlock.
-    deadlocks: &'a mut Vec<usize>,
 }
 
 impl Attempt<'_> {
@@ -105,7 +104,7 @@ impl Attempt<'_> {
                 Seen::default()
             } else {
                 ended[at] = over && !self.model.waits(at);
-                self.step(step, at, op, real)
+                self.step(at, op, real)
             };
             if model != *real {
                 return Some(Divergence {
@@ -119,18 +118,8 @@ impl Attempt<'_> {
         None
     }
 
-    fn step(&mut self, step: usize, at: usize, op: Op, real: &Seen) -> Seen {
+    fn step(&mut self, at: usize, op: Op, real: &Seen) -> Seen {
         let mut woken = BTreeMap::new();
-        let other = |(session, answer): (&usize, &Answer)| {
-            (answer.code() == Some("40P01")).then_some(*session)
-        };
-        if let Some(victim) = real.woken.iter().find_map(other)
-            && self.deadlocks.contains(&step)
-            && self.model.waits(victim)
-            && self.choices.pick(2) == 1
-        {
-            woken.insert(victim, self.model.sacrifice(victim));
-        }
         let own = match (op, self.model.waits(at)) {
             (Op::Cancel, true) => {
                 woken.extend(self.model.cancel(at).map(|answer| (at, answer)));
@@ -142,14 +131,28 @@ impl Attempt<'_> {
             }
             (Op::Cancel, false) | (_, true) => None,
             (Op::CutAtCommit { .. }, false) => Some(self.cut_at_commit(at, real)),
-            (_, false) => Some(self.model.statement(at, op)),
+            (_, false) => Some(self.statement(at, op, real, &mut woken)),
         };
-        self.settle(&mut woken);
-        let mut answers = woken.values().chain(&own);
-        if answers.any(|answer| answer.code() == Some("40P01")) && !self.deadlocks.contains(&step) {
-            self.deadlocks.push(step);
-        }
+        self.settle(&Victims::of(real, at), &mut woken);
         Seen { own, woken }
+    }
+
+    /// A statement's answer, when all that comes of it has come.
+    fn statement(
+        &mut self,
+        at: usize,
+        op: Op,
+        real: &Seen,
+        woken: &mut BTreeMap<usize, Answer>,
+    ) -> Answer {
+        let answer = self.model.statement(at, op);
+        self.settle(&Victims::of(real, at), woken);
+        if answer != Answer::Blocked {
+            return answer;
+        }
+        // A deadlock is looked for long before patience ends.
+        let later = woken.remove(&at).or_else(|| self.model.time_out(at));
+        later.unwrap_or(Answer::Blocked)
     }
 
     fn cut_at_commit(&mut self, at: usize, real: &Seen) -> Answer {
@@ -163,26 +166,166 @@ impl Attempt<'_> {
     }
 
     /// Lets sessions go on until none can.
-    fn settle(&mut self, woken: &mut BTreeMap<usize, Answer>) {
+    fn settle(&mut self, victims: &Victims, woken: &mut BTreeMap<usize, Answer>) {
         // Those that were let try out of turn, in vain.
         let mut vain = Vec::new();
         loop {
             let mut next = self.model.ready().to_vec();
+            let in_turn = next.len();
+            next.extend(victims.among(&self.model.deadlocked()));
+            let victims_end = next.len();
             if next.is_empty() {
                 return;
             }
-            let in_turn = next.len();
-            let behind = self.model.behind().into_iter();
-            next.extend(behind.filter(|at| !vain.contains(at)));
+            if in_turn > 0 {
+                let behind = self.model.behind().into_iter();
+                next.extend(behind.filter(|at| !vain.contains(at)));
+            }
             let pick = self.choices.pick(next.len());
-            match self.model.again(next[pick]) {
+            let at = next[pick];
+            let answer = if (in_turn..victims_end).contains(&pick) {
+                Some(self.model.sacrifice(at))
+            } else {
+                self.model.again(at)
+            };
+            match answer {
                 Some(answer) => {
                     vain.clear();
-                    woken.insert(next[pick], answer);
+                    woken.insert(at, answer);
                 }
-                None if pick >= in_turn => vain.push(next[pick]),
+                None if pick >= in_turn => vain.push(at),
                 None => {}
             }
         }
+    }
+}
+
+/// Sessions that were told of a deadlock at this step. To try another as a victim is in vain.
+struct Victims(Vec<usize>);
+
+impl Victims {
+    fn of(real: &Seen, at: usize) -> Self {
+        let own = real.own.iter().map(|answer| (at, answer));
+        let woken = real.woken.iter().map(|(at, answer)| (*at, answer));
+        let all = own.chain(woken);
+        let told = all.filter(|(_, answer)| answer.code() == Some("40P01"));
+        Self(told.map(|(at, _)| at).collect())
+    }
+
+    /// Those of these sessions; the first of them where there is none, since one has to be.
+    fn among(&self, deadlocked: &[usize]) -> Vec<usize> {
+        let told = deadlocked.iter().copied();
+        let told: Vec<usize> = told.filter(|at| self.0.contains(at)).collect();
+        match (told.is_empty(), deadlocked.first()) {
+            (true, Some(closer)) => vec![*closer],
+            _ => told,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::program::{Start, Table, Wait};
+    use super::*;
+
+    fn lock(id: i64) -> Op {
+        Op::Lock {
+            table: Table::A,
+            id,
+        }
+    }
+
+    /// Sessions in transactions over two rows. The last step closes a cycle.
+    fn program(steps: &[(usize, Op)]) -> Program {
+        let row = |id| Start {
+            table: Table::A,
+            id,
+            v: 0,
+            named: false,
+        };
+        let begins = (0..3).map(|session| (session, Op::Begin));
+        Program {
+            rows: vec![row(1), row(2)],
+            impatient: vec![false; 3],
+            steps: begins.chain(steps.iter().copied()).collect(),
+        }
+    }
+
+    fn rows(ids: &[i64]) -> Answer {
+        Answer::Rows(ids.iter().map(|id| (*id, 0, None)).collect())
+    }
+
+    fn deadlock() -> Answer {
+        Answer::Error("40P01".to_owned(), None)
+    }
+
+    /// Whether the model explains that this was seen of the last step.
+    fn explains(program: &Program, own: Answer, woken: &[(usize, Answer)]) -> bool {
+        // What comes later follows from it, and is not asked about.
+        let mut seen = in_turn(program);
+        seen.truncate(program.steps.len());
+        seen[program.steps.len() - 1] = Seen {
+            own: Some(own),
+            woken: woken.iter().cloned().collect(),
+        };
+        explain(program, &seen, None).is_none()
+    }
+
+    #[test]
+    fn the_victim_is_either_of_two_who_wait_for_each_other() {
+        let steps = [(0, lock(1)), (1, lock(2)), (0, lock(2)), (1, lock(1))];
+        let program = program(&steps);
+        assert!(explains(&program, deadlock(), &[(0, rows(&[2]))]));
+        assert!(explains(&program, rows(&[1]), &[(0, deadlock())]));
+    }
+
+    #[test]
+    fn one_in_the_cycle_is_the_victim_and_nobody_else() {
+        let (third, closes) = ((2, lock(2)), (1, lock(1)));
+        let steps = [(0, lock(1)), (1, lock(2)), (0, lock(2)), third, closes];
+        let program = program(&steps);
+        assert!(explains(&program, deadlock(), &[(0, rows(&[2]))]));
+        assert!(explains(&program, rows(&[1]), &[(0, deadlock())]));
+        // It waits for the cycle, and nobody in the cycle for it.
+        assert!(!explains(&program, Answer::Blocked, &[(2, deadlock())]));
+        assert!(!explains(&program, Answer::Blocked, &[]));
+        assert!(!explains(&program, deadlock(), &[(0, deadlock())]));
+    }
+
+    #[test]
+    fn who_is_ahead_in_the_queue_is_in_the_cycle_too() {
+        let (ahead, behind) = ((2, lock(1)), (1, lock(1)));
+        let steps = [(0, lock(1)), (1, lock(2)), ahead, behind, (0, lock(2))];
+        let program = program(&steps);
+        // The cycle is there still, and one of the others ends it.
+        assert!(explains(
+            &program,
+            rows(&[2]),
+            &[(1, deadlock()), (2, deadlock())]
+        ));
+        assert!(!explains(&program, Answer::Blocked, &[(2, deadlock())]));
+    }
+
+    #[test]
+    fn the_end_of_one_deadlock_may_close_another_cycle() {
+        let scan = Op::LockSome {
+            table: Table::A,
+            by_v: false,
+            limit: 3,
+            wait: Wait::Block,
+        };
+        let steps = [
+            (2, lock(1)),
+            (0, lock(2)),
+            (1, scan),
+            (0, lock(1)),
+            (2, lock(2)),
+        ];
+        let program = program(&steps);
+        let (scanned, locked) = (rows(&[1, 2]), rows(&[1]));
+        let one = [(0, locked), (1, deadlock())];
+        let other = [(0, deadlock()), (1, scanned)];
+        assert!(explains(&program, deadlock(), &one));
+        assert!(explains(&program, deadlock(), &other));
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Model {
     impatient: Vec<bool>,
     /// Sessions that may go on, in the order of the model.
     ready: Vec<usize>,
+    /// Sessions in the order in which each was blocked last.
+    blocked: Vec<usize>,
     pub(super) bend: Option<Bend>,
     /// Numbers that a bent model takes back: those of each session's transaction.
     taken: BTreeMap<usize, i64>,
@@ -63,6 +65,8 @@ fn def(unique: &'static str, extract: Extract) -> TableDef {
 impl Model {
     pub(super) fn new(program: &Program, bend: Option<Bend>) -> Self {
         let mut db = Db::new();
+        // Who looks first is a choice.
+        db.leave_deadlocks();
         let whole: Extract = |_, row| get::<Item>(row).u.map(Key::Int);
         let partial: Extract = |_, row| {
             let item: &Item = get(row);
@@ -101,6 +105,7 @@ impl Model {
             numbers,
             channels: [Arc::from("zero"), Arc::from("one")],
             ready: Vec::new(),
+            blocked: Vec::new(),
             bend,
             taken: BTreeMap::new(),
             back: 0,
@@ -137,11 +142,29 @@ impl Model {
         Some(self.issue(at, op, true)).filter(|answer| *answer != Answer::Blocked)
     }
 
+    /// Sessions that would find themselves in a deadlock; who closed the cycle comes first.
+    pub(super) fn deadlocked(&self) -> Vec<usize> {
+        let last_first = self.blocked.iter().rev().copied();
+        last_first
+            .filter(|at| self.db.is_deadlocked(self.clients[*at].session))
+            .collect()
+    }
+
     /// Fails the waiting statement of a session as the victim of a deadlock.
     pub(super) fn sacrifice(&mut self, at: usize) -> Answer {
+        self.fail(at, DEADLOCK)
+    }
+
+    /// Fails the waiting statement of a session that has no patience; its answer, if it is one.
+    pub(super) fn time_out(&mut self, at: usize) -> Option<Answer> {
+        let is_over = self.waits(at) && self.impatient[at];
+        is_over.then(|| self.fail(at, LOCK_TIMEOUT))
+    }
+
+    fn fail(&mut self, at: usize, error: SqlError) -> Answer {
         self.clients[at].waits = None;
         self.ready.retain(|ready| *ready != at);
-        let error = self.db.inject(self.clients[at].session, DEADLOCK);
+        let error = self.db.inject(self.clients[at].session, error);
         self.answer_of(at, Err(error))
     }
 
@@ -174,13 +197,7 @@ impl Model {
 
     /// Issues a statement.
     pub(super) fn statement(&mut self, at: usize, op: Op) -> Answer {
-        let mut answer = self.issue(at, op, false);
-        if answer == Answer::Blocked && self.impatient[at] {
-            self.clients[at].waits = None;
-            let error = self.db.inject(self.clients[at].session, LOCK_TIMEOUT);
-            answer = self.answer_of(at, Err(error));
-        }
-        answer
+        self.issue(at, op, false)
     }
 
     fn issue(&mut self, at: usize, op: Op, again: bool) -> Answer {
@@ -188,6 +205,10 @@ impl Model {
         let answer = self.answer_of(at, result);
         let blocked = answer == Answer::Blocked;
         self.clients[at].waits = blocked.then_some(op);
+        if blocked {
+            self.blocked.retain(|other| *other != at);
+            self.blocked.push(at);
+        }
         self.deliver();
         answer
     }
