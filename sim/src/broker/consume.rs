@@ -217,8 +217,9 @@ impl Broker {
         });
         let mut delivery =
             message.and_then(|message| self.hand_out(ix, chan, None, no_ack, message));
-        if self.queue(ix).is_some_and(|queue| !queue.is_quorum()) {
-            // Seen on 3.10.8: a quorum queue counts what has expired behind it, too.
+        // Seen on 3.10.8: a quorum queue counts what has expired behind it, too, unless the message
+        // is settled by this.
+        if no_ack || self.queue(ix).is_some_and(|queue| !queue.is_quorum()) {
             self.expire_heads(ix, true);
         }
         if let (Some(delivery), Some(queue)) = (&mut delivery, self.queue(ix)) {

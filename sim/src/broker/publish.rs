@@ -241,14 +241,7 @@ impl Broker {
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
             return Offer::Refused;
         };
-        if queue.refuses(message.content.body.len(), from, now) {
-            if queue.args.overflow != Overflow::RejectPublishDlx {
-                return Offer::Refused;
-            }
-            self.ledger.stats.enqueued += 1;
-            self.die(ix, message, DeathReason::MaxLen);
-            return Offer::RefusedToDeadLetter;
-        }
+        // Also what is refused might have found room a moment earlier or later.
         let (at, before) = std::mem::replace(&mut queue.fed_by, (now, from));
         let other_queue = matches!(from, Feeder::Queue(of) if of != ix);
         let others = match before {
@@ -259,6 +252,14 @@ impl Broker {
         let own = matches!(from, Feeder::Queue(_)) && queue.expires_before(now + AT_ONCE_NS);
         if others || own {
             self.mixed_at = Some(now);
+        }
+        if queue.refuses(message.content.body.len(), from, now) {
+            if queue.args.overflow != Overflow::RejectPublishDlx {
+                return Offer::Refused;
+            }
+            self.ledger.stats.enqueued += 1;
+            self.die(ix, message, DeathReason::MaxLen);
+            return Offer::RefusedToDeadLetter;
         }
         queue.push(message, now);
         self.ledger.stats.enqueued += 1;

@@ -18,8 +18,7 @@ pub struct Node {
     erl_call: String,
     start: String,
     port: u16,
-    /// The process group of the node, and its leader if it is our child.
-    group: u32,
+    /// The node's process, if we have started it.
     child: Option<Child>,
 }
 
@@ -31,7 +30,6 @@ impl Node {
             erl_call: said.get("REDELIVER_ERL_CALL")?.clone(),
             start: said.get("REDELIVER_RABBITMQ_START")?.clone(),
             port: said.get("REDELIVER_AMQP_PORT")?.parse().ok()?,
-            group: said.get("REDELIVER_RABBITMQ_PID")?.parse().ok()?,
             child: None,
         })
     }
@@ -79,7 +77,7 @@ impl Node {
     /// It cannot be ended, or not be started.
     pub fn kill(&mut self) -> Result<(), Failure> {
         let io = |error: std::io::Error| Failure(format!("a killed node: {error}"));
-        let group = format!("-{}", self.group);
+        let group = format!("-{}", self.group()?);
         let killed = Command::new("kill").args(["-KILL", "--", &group]).status();
         if !killed.map_err(io)?.success() {
             return Err(Failure(format!("process group {group} cannot be killed")));
@@ -101,8 +99,21 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .map_err(io)?;
-        self.group = child.id();
         self.child = Some(child);
         Ok(())
+    }
+
+    /// The process group of the node, which it leads or its script does. Asked anew: somebody else
+    /// may have killed and started it.
+    fn group(&self) -> Result<u32, Failure> {
+        let unknown = |what: &str| Failure(format!("{what:?} tells no process of the node"));
+        let said = self.tell("os:getpid().")?;
+        let pid: String = said.chars().filter(char::is_ascii_digit).collect();
+        let listed = Command::new("ps")
+            .args(["-o", "pgid=", "-p", &pid])
+            .output()
+            .map_err(|error| Failure(format!("ps: {error}")))?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        listed.trim().parse().map_err(|_| unknown(&said))
     }
 }

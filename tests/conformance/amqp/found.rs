@@ -3,7 +3,7 @@
 use redeliver::ports::Env;
 use redeliver::rabbitmq::amqp::{AMQPValue, Amqp, AmqpChannel, Confirmation, Publish};
 
-use super::{Channel, KINDS, Lab, body, code, number, table, to_queue, word};
+use super::{Channel, KINDS, Lab, body, code, number, spec, table, to_queue, word};
 use crate::lab::eventually;
 
 crate::cases!(amqp "Found by random programs":
@@ -18,6 +18,8 @@ crate::cases!(amqp "Found by random programs":
     a_lost_channel_gives_back_to_a_quorum_queue_consumer_by_consumer [classic quorum],
     what_is_nacked_together_comes_back_consumer_by_consumer [classic quorum],
     giving_back_once_too_often_makes_room_for_one_more [quorum],
+    what_a_quorum_queue_drops_at_once_goes_away_last_one_first [classic quorum],
+    dead_letters_come_back_to_their_own_queue_one_by_one [classic],
 );
 
 async fn a_message_that_is_delivered_at_once_never_fills_a_quorum_queue<A: Amqp, E: Env>(
@@ -242,4 +244,54 @@ async fn giving_back_once_too_often_makes_room_for_one_more<A: Amqp, E: Env>(lab
     assert_eq!(body(&lab.next(&mut consumer).await), "2");
     assert_eq!(body(&lab.next(&mut consumer).await), "3");
     lab.until_ready(&channel, &queue, 1).await;
+}
+
+async fn what_a_quorum_queue_drops_at_once_goes_away_last_one_first<A: Amqp, E: Env>(
+    lab: Lab<A, E>,
+) {
+    let (_connection, other) = lab.channel().await;
+    for (kind, expected) in [("classic", ["1", "2"]), ("quorum", ["2", "1"])] {
+        let dead = lab.queue(&other, "classic", &[]).await;
+        let arguments = [
+            ("x-max-length", number(1)),
+            ("x-dead-letter-exchange", word("")),
+            ("x-dead-letter-routing-key", word(&dead)),
+        ];
+        let (_connection, channel) = lab.confirming().await;
+        let queue = lab.queue(&channel, kind, &arguments).await;
+        let mut consumer = channel.consume(&queue, "c").await.unwrap();
+        for text in ["1", "2", "3"] {
+            lab.put(&channel, &queue, &[text]).await;
+            lab.next(&mut consumer).await;
+        }
+        // All three come back, and there is room for one.
+        channel.close().await.unwrap();
+        assert_eq!(lab.bodies(&other, &dead, 2).await, expected, "{kind}");
+        assert_eq!(lab.bodies(&other, &queue, 1).await, ["3"], "{kind}");
+    }
+}
+
+async fn dead_letters_come_back_to_their_own_queue_one_by_one<A: Amqp, E: Env>(lab: Lab<A, E>) {
+    let (_connection, channel) = lab.confirming().await;
+    let queue = lab.name();
+    let arguments = [
+        ("x-max-length", number(1)),
+        ("x-overflow", word("reject-publish")),
+        ("x-dead-letter-exchange", word("")),
+        ("x-dead-letter-routing-key", word(&queue)),
+    ];
+    let declared = channel
+        .declare_queue(&spec(&queue, "classic", &arguments))
+        .await;
+    assert_eq!(declared, Ok(0));
+    let mut consumer = channel.consume(&queue, "c").await.unwrap();
+    for text in ["1", "2"] {
+        lab.put(&channel, &queue, &[text]).await;
+        lab.next(&mut consumer).await;
+    }
+    channel.nack(2, true, false).await.unwrap();
+    // Together they would be too many, but each is handed on before the next one comes.
+    for text in ["1", "2"] {
+        assert_eq!(body(&lab.next(&mut consumer).await), text);
+    }
 }
