@@ -30,6 +30,11 @@ const NOT_MODELLED: &[(&str, &str)] = &[
         "A connection lives until a fault cuts it. Latencies are drawn, not derived from load.",
     ),
     (
+        "Cancelling the single active consumer of a classic queue that has more for it than it may hold",
+        "The model serves the next consumer at once. RabbitMQ 3.10.8 serves it only when something else \
+         happens to the queue.",
+    ),
+    (
         "Disks that lie, torn writes, power cuts",
         "What is confirmed is durable, in both models. A killed process was verified, a power cut was not.",
     ),
@@ -61,7 +66,15 @@ const OPEN: &[&str] = &[
     "How the deliveries of two consumers interleave, and with it their tags on a shared channel.",
     "Of what was under way on a connection that is cut, the broker has taken any part from the front.",
     "The channels of a connection that ends, end in any order.",
-    "A queue that two processes feed in the same step (a publish and dead letters) takes both in any order.",
+    "A queue that two processes feed in the same step (a publish and dead letters) takes both in any \
+     order; so it does with dead letters that come while its own head expires or something comes back.",
+    "Not tried, since it is a race: a time to live of 0 beside quorum queues; consumers without acks of a \
+     quorum queue together with a prefetch, or on a connection that ends while its other channel holds \
+     something; a new queue of the name of one of which something is still held; an exclusive queue with \
+     both a length limit and dead letters.",
+    "What expires does so in waits of its own; a program whose steps were slower than that is not judged.",
+    "Around a restart or a kill of the broker: one channel is left then, nothing expires, and what would \
+     die because it comes back has no dead letters; before a kill, acks are given two seconds to be written.",
     "Where two sessions of a database wait for each other, which of them is ended.",
 ];
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use redeliver::harness::conform::node;
 
 /// The queue that [`super::Operator::aged_queue`] gives.
 pub(super) const AGED: &str = "aged";
@@ -18,15 +18,9 @@ pub(super) struct Node {
     /// The system closes its standard input when this process ends, however it ends; then the
     /// script ends the node.
     _script: Child,
-    values: BTreeMap<String, String>,
+    url: String,
     started: Instant,
-    running: Mutex<Running>,
-}
-
-/// The process group of the node, and its leader if it is our child.
-struct Running {
-    group: u32,
-    child: Option<Child>,
+    node: Mutex<node::Node>,
 }
 
 /// The node, and the right to use it until the guard goes. `None` where no server of one's own is
@@ -62,17 +56,17 @@ impl Node {
             .take_while(|line| !line.is_empty())
             .filter_map(|line| line.split_once('=').map(|(k, v)| (k.into(), v.into())))
             .collect();
+        let url = values.get("AMQP_URL").cloned();
         // Another backend cannot be killed and controlled in this way.
-        let Some(group) = values.get("REDELIVER_RABBITMQ_PID") else {
+        let (Some(url), Some(node)) = (url, node::Node::new(&values)) else {
             script.wait().expect("it is ours");
             return None;
         };
-        let group = group.parse().expect("an id");
         let node = Self {
             _script: script,
-            values,
+            url,
             started: Instant::now(),
-            running: Mutex::new(Running { group, child: None }),
+            node: Mutex::new(node),
         };
         let declare = format!(
             "rabbit_amqqueue:declare({{resource, <<\"/\">>, queue, <<\"{AGED}\">>}}, true, false, \
@@ -82,17 +76,16 @@ impl Node {
         Some(node)
     }
 
-    fn value(&self, name: &str) -> &str {
-        let value = self.values.get(name);
-        value.unwrap_or_else(|| panic!("{name} is not told"))
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
-    pub(super) fn url(&self) -> &str {
-        self.value("AMQP_URL")
+    fn node(&self) -> MutexGuard<'_, node::Node> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.value("REDELIVER_AMQP_PORT").parse().expect("a port")
+        self.node().port()
     }
 
     /// How long it takes until the aged queue is old enough.
@@ -102,44 +95,16 @@ impl Node {
 
     /// Has the node evaluate an expression, and gives what came out.
     pub(super) fn tell(&self, expression: &str) -> String {
-        let mut call = Command::new(self.value("REDELIVER_ERL_CALL"))
-            .arg("-e")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("erl_call");
-        let mut stdin = call.stdin.take().expect("it is piped");
-        // An expression ends with a line.
-        writeln!(stdin, "{expression}").expect("it reads");
-        drop(stdin);
-        let output = call.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.starts_with("{ok"), "{expression}\n{said}");
-        said
+        self.node().tell(expression).expect("the node answers")
+    }
+
+    /// Stops the broker in order and starts it again.
+    pub(super) fn restart(&self) {
+        self.node().restart().expect("the node answers");
     }
 
     /// Ends the node without a word, and starts it again.
     pub(super) fn kill(&self) {
-        let mut running = self.running.lock().expect("no panic");
-        let group = format!("-{}", running.group);
-        let killed = Command::new("kill").args(["-KILL", "--", &group]).status();
-        assert!(killed.expect("kill").success());
-        if let Some(mut child) = running.child.take() {
-            child.wait().expect("it is ours");
-        }
-        let until = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
-            assert!(Instant::now() < until, "the node survives");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let child = Command::new(self.value("REDELIVER_RABBITMQ_START"))
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it starts");
-        running.group = child.id();
-        running.child = Some(child);
+        self.node().kill().expect("the node can be killed");
     }
 }

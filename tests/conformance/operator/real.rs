@@ -70,7 +70,7 @@ impl super::Operator for Operator {
     type Client = LapinAmqp;
 
     fn restart(&self) {
-        self.node.tell("rabbit:stop(), rabbit:start().");
+        self.node.restart();
     }
 
     fn kill(&self) {
