@@ -41,7 +41,7 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     only: Option<Kind>,
     /// How many more in which a private broker is restarted or killed, one at a time, seconds each
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["only", "amqp_url"])]
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["only", "amqp_url", "database_url"])]
     restarts: u64,
     /// How many run at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
@@ -76,6 +76,11 @@ struct Line {
 pub(super) fn conform(args: &Args, context: &Context) -> u8 {
     if let Some(missing) = args.missing() {
         out::complain(&format!("error: {missing} is missing"));
+        return USAGE;
+    }
+    let given = args.amqp_url.is_some() || args.database_url.is_some();
+    if given && args.only == Some(Kind::Restart) {
+        out::complain("error: only a private broker is restarted; leave the URLs out");
         return USAGE;
     }
     let stop = Arc::new(AtomicBool::new(false));

@@ -5,7 +5,12 @@
 //! real arm against `DATABASE_URL` and `AMQP_URL`; where no server is named the real arm is left
 //! out, loudly. `cargo test --test conformance -- --nocapture` ends with a table of all cases.
 // `cli`, since the operator's private node is controlled by the code behind `redeliver conform`.
-#![cfg(all(feature = "cli", feature = "sim", feature = "rabbitmq", feature = "postgres"))]
+#![cfg(all(
+    feature = "cli",
+    feature = "sim",
+    feature = "rabbitmq",
+    feature = "postgres"
+))]
 
 mod amqp;
 #[expect(dead_code, reason = "waits go through the environment here")]
