@@ -142,7 +142,8 @@ impl Deaths {
     }
 
     /// Adds a death. Seen on 3.10.8: one entry for each queue and reason, moved to the front with
-    /// its count raised; everything else in it stays as it was the first time.
+    /// its count raised; everything else in it stays as it was the first time. What is behind it
+    /// is turned round each time: of three deaths the newest is followed by the oldest.
     pub(super) fn add(&mut self, death: Death, rules: &Rules) {
         if self.first.is_none() {
             self.first = Some(First {
@@ -160,6 +161,9 @@ impl Deaths {
             }
             None => death,
         };
+        if rules.turns_deaths_round {
+            self.list.reverse();
+        }
         self.list.insert(0, entry);
     }
 

@@ -186,6 +186,13 @@ impl Broker {
         }
     }
 
+    /// Whether a consumer of the channel was passed over for want of room.
+    pub(super) fn has_passed_over(&self, chan: ChanId) -> bool {
+        let waits = |&at: &ConsumerIx| self.consumer(at).is_some_and(|c| c.passed_over.is_some());
+        let channel = self.channel_ref(chan);
+        channel.is_some_and(|channel| channel.consumers.iter().any(waits))
+    }
+
     /// Sends the consumer to the end of the rotation.
     pub(super) fn end_turn(&mut self, ix: QueueIx, at: ConsumerIx) {
         let Some(queue) = self.queue_mut(ix) else {

@@ -168,12 +168,18 @@ impl Broker {
         ready.chain(held.filter(|&at| at < NEVER))
     }
 
-    /// When some queue last got messages from two sides at once: from two channels, or as dead
+    /// When some queue last heard from two sides at once: messages from two channels, or dead
     /// letters of another queue while something else came or came back, or while its own head
-    /// expired. They are
+    /// expired; or that something comes back and that a channel has room again. They are
     /// processes of their own, so a real broker might have done this in another order.
     pub fn last_mixed_ns(&self) -> Option<u64> {
         self.mixed_at
+    }
+
+    /// When a quorum queue last sent a dead letter. It does so once the command that caused it is
+    /// written down, of which a client that waits for no confirm hears nothing.
+    pub fn last_quorum_letter_ns(&self) -> Option<u64> {
+        self.quorum_letter_at
     }
 
     /// Counters since the broker was made.

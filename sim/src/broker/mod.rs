@@ -108,6 +108,7 @@ pub struct Broker {
     own_timeouts: bool,
     drop_dead_letters: u32,
     mixed_at: Option<u64>,
+    quorum_letter_at: Option<u64>,
     generated_names: u64,
 }
 
@@ -140,6 +141,7 @@ impl Broker {
             own_timeouts: false,
             drop_dead_letters: 0,
             mixed_at: None,
+            quorum_letter_at: None,
             generated_names: 0,
         };
         let predeclared = [

@@ -238,6 +238,11 @@ impl Broker {
     /// Puts a copy into a queue unless the queue is full and refuses.
     pub(super) fn offer(&mut self, ix: QueueIx, message: Message, from: Feeder) -> Offer {
         let now = self.now;
+        if let Feeder::Queue(of) = from
+            && self.queue(of).is_some_and(|queue| queue.is_quorum())
+        {
+            self.quorum_letter_at = Some(now);
+        }
         let Some(queue) = self.queues[ix.0 as usize].as_mut() else {
             return Offer::Refused;
         };
@@ -249,7 +254,7 @@ impl Broker {
             Feeder::Holder => at == now && other_queue,
             before => at == now && before != from,
         };
-        let own = matches!(from, Feeder::Queue(_)) && queue.expires_before(now + AT_ONCE_NS);
+        let own = matches!(from, Feeder::Queue(_)) && queue.expires_about(now, AT_ONCE_NS);
         if others || own {
             self.mixed_at = Some(now);
         }

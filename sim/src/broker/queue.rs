@@ -99,6 +99,8 @@ pub(super) struct Queue {
     pub(super) got_back: bool,
     /// Who last put a message in, and when.
     pub(super) fed_by: (u64, Feeder),
+    /// When its head last expired.
+    pub(super) expired_at: Option<u64>,
     pub(super) timer_at: u64,
     next_position: u64,
 }
@@ -128,6 +130,7 @@ impl Queue {
             dirty: false,
             got_back: false,
             fed_by: (0, Feeder::Nobody),
+            expired_at: None,
             timer_at: NEVER,
             next_position: 0,
         }
@@ -174,12 +177,17 @@ impl Queue {
     pub(super) fn pop_expired(&mut self, now: u64, inclusive: bool) -> Option<Message> {
         let expires_at = self.head()?.expires_at;
         let over = expires_at < now || (inclusive && expires_at == now);
-        if over { self.pop() } else { None }
+        if !over {
+            return None;
+        }
+        self.expired_at = Some(now);
+        self.pop()
     }
 
-    /// Whether its head expires before that.
-    pub(super) fn expires_before(&self, end: u64) -> bool {
-        self.head().is_some_and(|head| head.expires_at < end)
+    /// Whether its head expires, or one has expired, so near to that.
+    pub(super) fn expires_about(&self, now: u64, within: u64) -> bool {
+        let soon = |head: &Message| head.expires_at < now + within;
+        self.head().is_some_and(soon) || self.expired_at.is_some_and(|at| at + within > now)
     }
 
     /// When its messages expire.

@@ -103,6 +103,10 @@ pub struct Rules {
     /// An `x-death` header that a client published is counted on (seen on 3.10.8). 4.x ignores it
     /// (release notes of 4.0.1), so attempts need a header of one's own.
     pub reads_published_x_death: bool,
+    /// Each death turns the order of those before it in `x-death` round (seen on 3.10.8, and so in
+    /// its source: `rabbit_dead_letter:group_by_queue_and_reason`). 3.13 keeps them otherwise
+    /// (documented).
+    pub turns_deaths_round: bool,
     /// `x-last-death-*` headers are set (absent on 3.10.8, documented now).
     pub last_death_headers: bool,
     /// Queues may carry `x-consumer-timeout` (documented, 3.12).
@@ -134,6 +138,7 @@ impl Profile {
             over_limit_widens_prefetch: old,
             acquired_count: newest,
             reads_published_x_death: !four,
+            turns_deaths_round: old,
             last_death_headers: !old,
             queue_consumer_timeout: !old,
             consumer_timeout: if newest {

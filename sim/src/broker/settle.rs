@@ -95,6 +95,11 @@ impl Broker {
         }
         if self.channel_mut(chan)?.count_settled(settled) {
             self.touch_consumers_of(chan);
+            // A queue hears of the room before or after it hears of what comes back: one is told
+            // by the limiter, the other by the channel, and the first is the more urgent.
+            if !matches!(how, Settle::Ack) && self.has_passed_over(chan) {
+                self.mixed_at = Some(self.now);
+            }
         }
         self.take_back(chan);
         self.arm_channel_again(chan);

@@ -9,6 +9,7 @@ crate::cases!(amqp "`x-death`":
     a_death_names_reason_queue_exchange_and_keys [classic quorum],
     each_reason_has_its_word [classic quorum],
     deaths_are_counted_by_queue_and_reason_newest_first [classic quorum],
+    a_third_death_turns_the_two_before_it_round [classic quorum],
     the_first_death_is_kept_in_headers_of_its_own [classic quorum],
     a_death_that_a_client_publishes_is_counted_on [classic quorum],
     a_message_that_expires_in_a_circle_is_dropped [classic quorum],
@@ -162,6 +163,24 @@ async fn deaths_are_counted_by_queue_and_reason_newest_first<A: Amqp, E: Env>(la
             }
             channel.nack(got.tag, false, false).await.unwrap();
         }
+    }
+}
+
+async fn a_third_death_turns_the_two_before_it_round<A: Amqp, E: Env>(lab: Lab<A, E>) {
+    let (_connection, channel) = lab.confirming().await;
+    for kind in KINDS {
+        let last = lab.queue(&channel, kind, &[]).await;
+        let third = lab.queue(&channel, kind, &dead_to(&last)).await;
+        let second = lab.queue(&channel, kind, &dead_to(&third)).await;
+        let first = lab.queue(&channel, kind, &dead_to(&second)).await;
+        lab.put(&channel, &first, &["1"]).await;
+        for queue in [&first, &second, &third] {
+            let got = lab.get(&channel, queue).await;
+            channel.nack(got.tag, false, false).await.unwrap();
+        }
+        let queues = counts(&lab.get(&channel, &last).await);
+        let queues: Vec<_> = queues.into_iter().map(|(_, _, queue)| queue).collect();
+        assert_eq!(queues, [third, first, second], "{kind}");
     }
 }
 

@@ -14,7 +14,9 @@
 //! - **Messages from two sides**: a queue that is fed by two processes in one step, say by a
 //!   publish and by dead letters, may get them in any order. Where the model is not explained
 //!   and says that this has happened, the program is not judged from there on.
-//!   The same goes for dead letters that come while the queue's own head expires.
+//!   The same goes for dead letters that come while the queue's own head expires or has just done
+//!   so, and for what comes back when that makes room on a channel which had none: whether its
+//!   consumers are in their queues' rotation before or after that.
 //! - **Cancelling the single active consumer** of a classic queue that has more for it than it may
 //!   hold: the next one is served only when something else happens to the queue (seen on 3.10.8).
 //!   The model serves it at once; programs with such queues cancel nothing.

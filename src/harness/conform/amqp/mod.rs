@@ -177,6 +177,8 @@ struct Run<'a> {
     models: Vec<Model>,
     counter: Counter,
     start: Instant,
+    /// When the step began, by the models' clock.
+    began: u64,
     /// The slowest step so far: by so much later may things have been enqueued than the model
     /// has it.
     slowest: Duration,
@@ -197,6 +199,7 @@ impl<'a> Run<'a> {
             models: vec![Model::new(bent)],
             counter: Counter::default(),
             start: Instant::now(),
+            began: 0,
             slowest: Duration::ZERO,
             outcome: Outcome::default(),
         }
@@ -246,6 +249,8 @@ impl<'a> Run<'a> {
             model.events.clear();
             model.reply = Reply::Done;
         }
+        let last = self.models.iter().map(|model| model.broker.now()).max();
+        self.began = last.unwrap_or(0) + 1;
         self.advance()
     }
 
@@ -396,8 +401,11 @@ impl<'a> Run<'a> {
         let until = Instant::now() + PATIENCE;
         let until = expiry.map_or(until, |expiry| expiry.min(until));
         let (mut quiet, mut rounds, mut pause) = (None, 0, Duration::from_micros(500));
-        // Several courses differ in what is still on its way from a channel that is gone.
-        let hold = if self.models.len() > 1 {
+        // Several courses differ in what is still on its way from a channel that is gone, and
+        // nobody hears when dead letters of a quorum queue arrive.
+        let began = self.began;
+        let late = |model: &Model| model.broker.last_quorum_letter_ns() >= Some(began);
+        let hold = if self.models.len() > 1 || self.models.iter().any(late) {
             TAKEN
         } else {
             Duration::ZERO
