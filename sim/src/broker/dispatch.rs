@@ -69,6 +69,10 @@ impl Broker {
         }
         self.drop_heads(ix);
         self.expire_heads(ix, true);
+        let now = self.now;
+        if let Some(queue) = self.queue_mut(ix) {
+            queue.note_fullness(now);
+        }
         self.arm_queue(ix);
     }
 

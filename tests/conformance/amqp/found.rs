@@ -9,6 +9,7 @@ use crate::lab::eventually;
 crate::cases!(amqp "Found by random programs":
     a_message_that_is_delivered_at_once_never_fills_a_quorum_queue [quorum],
     a_small_full_quorum_queue_takes_messages_again_once_it_is_empty [quorum],
+    a_full_quorum_queue_takes_messages_again_once_all_have_expired [quorum],
     a_quorum_queue_with_a_single_active_consumer_refuses_get [classic quorum],
     unbinding_what_was_never_bound_is_no_error [classic],
     a_consumer_with_room_again_keeps_its_turn_only_on_a_classic_queue [classic quorum],
@@ -294,4 +295,27 @@ async fn dead_letters_come_back_to_their_own_queue_one_by_one<A: Amqp, E: Env>(l
     for text in ["1", "2"] {
         assert_eq!(body(&lab.next(&mut consumer).await), text);
     }
+}
+
+async fn a_full_quorum_queue_takes_messages_again_once_all_have_expired<A: Amqp, E: Env>(
+    lab: Lab<A, E>,
+) {
+    let (_connection, channel) = lab.confirming().await;
+    let arguments = [
+        ("x-max-length", number(1)),
+        ("x-overflow", word("reject-publish")),
+        ("x-message-ttl", number(500)),
+    ];
+    let queue = lab.queue(&channel, "quorum", &arguments).await;
+    // Together: they expire together too, the last one as well as those before it.
+    for text in ["1", "2", "3", "4"] {
+        let _unheard = channel.publish(to_queue(&queue, text)).await.unwrap();
+    }
+    let refused = async || {
+        let confirmed = lab.confirm(&channel, to_queue(&queue, "5")).await;
+        (confirmed == Ok(Confirmation::Nack)).then_some(())
+    };
+    eventually(&lab.env, "the channel to hear that it is full", refused).await;
+    lab.until_ready(&channel, &queue, 0).await;
+    lab.put(&channel, &queue, &["6"]).await;
 }
