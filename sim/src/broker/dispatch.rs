@@ -38,6 +38,13 @@ impl Broker {
         self.correct_timers();
     }
 
+    /// Serves queues, and leaves what has died for later.
+    pub(super) fn run_dirty(&mut self) {
+        while let Some(ix) = self.dirty.pop_front() {
+            self.serve(ix);
+        }
+    }
+
     /// Delivers what can be delivered, then applies length and time limits to what remains: a
     /// message for which a consumer is waiting neither counts nor expires, not even with a time
     /// to live of 0 (seen on 3.10.8). Only what comes back to a classic queue is subject to them

@@ -43,6 +43,34 @@ impl Broker {
         self.settle(chan, tag, false, how)
     }
 
+    /// What one `basic.ack` (`requeue` is `None`) or `basic.nack` with `multiple` would do to just
+    /// these deliveries, in this order. For comparisons with a broker whose deliveries of several
+    /// consumers came in another order, so that the same ones have other tags there.
+    pub fn settle_listed(
+        &mut self,
+        chan: ChanId,
+        tags: &[u64],
+        requeue: Option<bool>,
+    ) -> Result<(), Closed> {
+        let how = match requeue {
+            None => Settle::Ack,
+            Some(true) => Settle::Requeue(GiveBack::Nack),
+            Some(false) => Settle::Discard,
+        };
+        let first = usize::from(self.rules.is_bent(Bent::SettlesOnlyOne));
+        let first = tags.len().saturating_sub(1) * first;
+        let mut all = Vec::new();
+        for &tag in &tags[first..] {
+            let Some(unacked) = self.channel_mut(chan)?.outstanding.take(tag) else {
+                return Err(self.unknown_tag(chan, tag));
+            };
+            all.push(unacked);
+        }
+        self.settle_all(chan, all, how)?;
+        self.run();
+        Ok(())
+    }
+
     fn settle(
         &mut self,
         chan: ChanId,
@@ -75,24 +103,24 @@ impl Broker {
     ) -> Result<(), Closed> {
         let multiple = multiple && (tag == 0 || !self.rules.is_bent(Bent::SettlesOnlyOne));
         let outstanding = &mut self.channel_mut(chan)?.outstanding;
-        let settled;
+        let mut all = Vec::new();
         if !multiple {
-            let Some(unacked) = outstanding.take(tag) else {
-                return Err(self.unknown_tag(chan, tag));
-            };
-            settled = usize::from(unacked.consumer.is_some());
-            self.settle_one(unacked, how);
+            all.extend(outstanding.take(tag));
         } else if tag == 0 || outstanding.contains(tag) {
             let last = if tag == 0 { u64::MAX } else { tag };
-            let mut all = Vec::new();
             while let Some(unacked) = outstanding.take_up_to(last) {
                 all.push(unacked);
             }
-            settled = all.iter().filter(|one| one.consumer.is_some()).count();
-            self.settle_groups(chan, all, how);
-        } else {
+        }
+        if all.is_empty() && !(multiple && tag == 0) {
             return Err(self.unknown_tag(chan, tag));
         }
+        self.settle_all(chan, all, how)
+    }
+
+    fn settle_all(&mut self, chan: ChanId, all: Vec<Unacked>, how: Settle) -> Result<(), Closed> {
+        let settled = all.iter().filter(|one| one.consumer.is_some()).count();
+        self.settle_groups(chan, all, how);
         if self.channel_mut(chan)?.count_settled(settled) {
             self.touch_consumers_of(chan);
             // A queue hears of the room before or after it hears of what comes back: one is told
@@ -133,11 +161,18 @@ impl Broker {
                 groups
             })
         {
+            let quorum = self.queue(group[0].queue).is_some_and(|q| q.is_quorum());
             for unacked in group {
                 self.settle_one(unacked, how);
             }
             self.take_back(chan);
-            self.run();
+            if quorum {
+                // Its dead letters go when the command is written down, and by then the other
+                // queues have heard of their groups (seen on 3.10.8).
+                self.run_dirty();
+            } else {
+                self.run();
+            }
         }
     }
 

@@ -21,6 +21,7 @@ crate::cases!(amqp "Found by random programs":
     giving_back_once_too_often_makes_room_for_one_more [quorum],
     what_a_quorum_queue_drops_at_once_goes_away_last_one_first [classic quorum],
     dead_letters_come_back_to_their_own_queue_one_by_one [classic],
+    dead_letters_of_a_quorum_queue_find_the_room_that_their_nack_makes [quorum],
 );
 
 async fn a_message_that_is_delivered_at_once_never_fills_a_quorum_queue<A: Amqp, E: Env>(
@@ -318,4 +319,39 @@ async fn a_full_quorum_queue_takes_messages_again_once_all_have_expired<A: Amqp,
     eventually(&lab.env, "the channel to hear that it is full", refused).await;
     lab.until_ready(&channel, &queue, 0).await;
     lab.put(&channel, &queue, &["6"]).await;
+}
+
+async fn dead_letters_of_a_quorum_queue_find_the_room_that_their_nack_makes<A: Amqp, E: Env>(
+    lab: Lab<A, E>,
+) {
+    let (_connection, channel) = lab.confirming().await;
+    // The one that they come from goes by its name before the other.
+    let queue = lab.name();
+    let full = lab
+        .queue(&channel, "quorum", &[("x-max-length", number(0))])
+        .await;
+    let arguments = [
+        ("x-dead-letter-exchange", word("")),
+        ("x-dead-letter-routing-key", word(&full)),
+    ];
+    let declared = channel
+        .declare_queue(&spec(&queue, "quorum", &arguments))
+        .await;
+    assert_eq!(declared, Ok(0));
+    channel.qos(2).await.unwrap();
+    let mut here = channel.consume(&queue, "here").await.unwrap();
+    let mut there = channel.consume(&full, "there").await.unwrap();
+    lab.put(&channel, &queue, &["1", "2"]).await;
+    lab.put(&channel, &full, &["3", "4"]).await;
+    for text in ["1", "2"] {
+        assert_eq!(body(&lab.next(&mut here).await), text);
+    }
+    for text in ["3", "4"] {
+        assert_eq!(body(&lab.next(&mut there).await), text);
+    }
+    channel.nack(0, true, false).await.unwrap();
+    // The queue without room has heard of its own two before the others arrive.
+    for text in ["1", "2"] {
+        assert_eq!(body(&lab.next(&mut there).await), text);
+    }
 }

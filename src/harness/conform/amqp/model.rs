@@ -197,8 +197,7 @@ impl Model {
             Target::Again => vec![clients.settled.unwrap_or_default()],
             Target::Held { all, .. } => take_like(clients, all),
         };
-        // The same deliveries may have come in another order: then they are settled one by one,
-        // in the order of the real tags.
+        // The same deliveries may have come in another order, and so have other tags.
         let prefix = match target {
             Target::Held { .. } if multiple => {
                 let last = tags.iter().copied().max().unwrap_or(0);
@@ -210,9 +209,12 @@ impl Model {
         match tags.last() {
             Some(&last) if prefix => settle_one(&mut self.broker, channel, last, verb, multiple),
             _ => {
-                for tag in tags {
-                    settle_one(&mut self.broker, channel, tag, verb, false);
-                }
+                let requeue = match verb {
+                    Verb::Ack => None,
+                    Verb::Nack { requeue } | Verb::Reject { requeue } => Some(requeue),
+                };
+                // An error is heard as an event.
+                let _ = self.broker.settle_listed(channel, &tags, requeue);
             }
         }
     }
