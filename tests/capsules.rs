@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use redeliver::harness::explore::{self, Outcome, capsule, compare, hunt, pin, shrink};
+use redeliver::harness::explore::{self, Outcome, Random, capsule, compare, hunt, pin, shrink};
 use redeliver::harness::scenario::Scenario;
 use redeliver::planted::{self, Plant};
 
@@ -17,7 +17,8 @@ fn plant(name: &str) -> &'static Plant {
 fn kept(plant: &Plant) -> Scenario {
     let scenario = (plant.scenario)();
     let shows = |run: &_| plant.is_shown_by(run);
-    let (_, run) = hunt(&plant.planted, &scenario, 0, 200, shows).expect("it is caught");
+    let mut seeds = Random::new(&scenario, 0, 200);
+    let (_, _, run) = hunt(&plant.planted, &mut seeds, 200, shows).expect("it is caught");
     let target = plant.target(&run).expect("it is shown when recorded");
     let pinned = pin(&scenario, &run);
     let shrunk = shrink(&plant.planted, pinned, run, target, 300);

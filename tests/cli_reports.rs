@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redeliver::harness::report::{Tally, json, story, table};
 use redeliver::harness::run::{RunResult, TraceLine};
-use redeliver::harness::scenario::Scenario;
+use redeliver::harness::scenario::{Day, Known, Reach, Scenario};
 use redeliver::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 use redeliver_sim::fault::Kind;
 
@@ -30,10 +30,9 @@ fn run(seed: u64, verdict: Verdict) -> RunResult {
         virtual_ns: 1_900_000_000_000,
         faults: vec![("crash", 12), ("lost-confirm", 1_234), ("pause", 0)],
         mechanisms: vec![("lease expired", 3)],
-        strikes: Vec::new(),
-        requests: Vec::new(),
         hash: 0xdead_beef,
         trace: trace(),
+        ..RunResult::default()
     }
 }
 
@@ -96,7 +95,7 @@ fn tallies() -> Vec<Tally> {
         .collect();
     let expect = &mut all[3].scenario.expect;
     (expect.verdict, expect.anomalies) = (Verdict::Violated, vec![AnomalyKind::Lost]);
-    all[4].scenario.expect.reached = vec![Kind::FailOver, Kind::Crash];
+    all[4].scenario.expect.reached = vec![Reach::Kind(Kind::FailOver), Reach::Kind(Kind::Crash)];
     all[4].scenario.allow = vec![redeliver::pipeline::policy::Check::LeaseShorterThanHandler];
     all
 }
@@ -153,7 +152,7 @@ fn json_lines_have_the_promised_shape() {
     let lines = [
         json::scenario(violated),
         json::violation(violated, violation, &violation.anomalies[0], "redeliver"),
-        json::summary(&tallies, Verdict::Violated, wall, false),
+        json::summary(&tallies, Verdict::Violated, wall, false, None),
     ];
     for line in &lines {
         assert!(!line.contains('\n'));
@@ -162,4 +161,30 @@ fn json_lines_have_the_promised_shape() {
     insta::with_settings!({
         filters => [(r#""max_rss_bytes":(\d+|null)"#, r#""max_rss_bytes":"[rss]""#)],
     }, { insta::assert_snapshot!(lines.join("\n")) });
+}
+
+#[test]
+fn a_known_failure_is_excused_until_its_day() {
+    let day = |text: &str| Day::parse(text).expect("a day");
+    let judge = |known: AnomalyKind, today: &str| {
+        let mut scenario = Scenario::new("known", "orders");
+        scenario.known = Some(Known {
+            ticket: "SHOP-17".to_owned(),
+            until: day("2026-12-31"),
+            anomalies: vec![known],
+        });
+        let mut tally = Tally::new(&scenario, 1);
+        tally.add(run(1, Verdict::Valid));
+        tally.add(run(2, Verdict::Violated));
+        tally.excuse(day(today));
+        (tally.verdict().0, tally.known().unwrap_or_default())
+    };
+    let (verdict, said) = judge(AnomalyKind::Lost, "2026-12-31");
+    assert_eq!(verdict, Verdict::Valid);
+    assert_eq!(said, "SHOP-17, excused until 2026-12-31");
+    let (verdict, said) = judge(AnomalyKind::Lost, "2027-01-01");
+    assert_eq!(verdict, Verdict::Violated);
+    assert_eq!(said, "SHOP-17, was excused until 2026-12-31");
+    // Only what is known.
+    assert_eq!(judge(AnomalyKind::Stuck, "2026-12-31").0, Verdict::Violated);
 }

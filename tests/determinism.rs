@@ -41,6 +41,7 @@ fn told(run: &RunResult) -> String {
     // Kept only where it is recorded.
     run.trace.clear();
     run.strikes.clear();
+    run.calls.clear();
     run.requests.clear();
     format!("{run:?}")
 }

@@ -117,6 +117,11 @@ impl Kind {
         )
     }
 
+    /// Whether a strike of it comes before or after the call took effect.
+    pub const fn has_sides(self) -> bool {
+        matches!(self, Self::Crash | Self::Pause)
+    }
+
     /// The seams at which a rule of this kind can strike; empty for kinds that happen at a time.
     pub const fn seams(self) -> &'static [Seam] {
         match self {

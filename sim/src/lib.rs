@@ -24,6 +24,7 @@ pub mod hash;
 pub mod latency;
 mod nemesis;
 mod process;
+pub mod reach;
 mod seam;
 pub mod service;
 pub mod sql;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::choice::{Key, MILLION, below, name, strikes};
+use crate::choice::{Key, below, name, strikes};
 use crate::fault::{Kind, Rule, Seam, Strike};
 use crate::hash::QuickMap;
-use crate::process::ProcessId;
+use crate::process::{Process, ProcessId};
+use crate::reach::{Called, Place};
 use crate::world::World;
 
 /// The rules of a world, and what they have done.
@@ -16,22 +17,36 @@ pub(crate) struct Strikes {
     rules: Vec<Vec<(Rule, u32)>>,
     /// Calls so far, by process, seam, message and attempt. Only where somebody asks: some rule is
     /// pinned, or strikes are noted.
-    calls: Option<QuickMap<Place, u32>>,
-    /// Strikes as pinned rules, and the texts of messages; only if recorded.
+    calls: Option<QuickMap<Matter, u32>>,
+    /// All calls and strikes one by one, and the texts of messages; only if recorded.
     noted: Option<Noted>,
     struck: Vec<u64>,
+    /// Calls while faults were on, by process and seam.
+    met: Vec<[u64; Seam::ALL.len()]>,
+    /// Strikes: whose call, at which seam, what, and whether after the call.
+    hits: Vec<(ProcessId, Seam, Kind, bool)>,
 }
 
 /// Seam and process, message, attempt.
-type Place = (u64, u64, u32);
-
-/// Message, attempt, and the how-manieth call.
-type Call = (u64, u32, u32);
+type Matter = (u64, u64, u32);
 
 #[derive(Debug, Default)]
 struct Noted {
-    strikes: Vec<Rule>,
+    calls: Vec<Call>,
+    /// Which of the calls, and what struck it.
+    strikes: Vec<(usize, Strike)>,
     names: HashMap<u64, Arc<str>>,
+}
+
+/// A [`Called`] before its names are looked up.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    at: u64,
+    process: ProcessId,
+    seam: Seam,
+    subject: u64,
+    attempt: u32,
+    call: u32,
 }
 
 impl Strikes {
@@ -50,6 +65,8 @@ impl Strikes {
             calls: counted.then(QuickMap::default),
             noted: note.then(Noted::default),
             struck: vec![0; Kind::ALL.len()],
+            met: Vec::new(),
+            hits: Vec::new(),
         }
     }
 
@@ -63,41 +80,73 @@ impl Strikes {
         }
     }
 
-    pub(crate) fn take_noted(&mut self) -> Vec<Rule> {
-        self.noted.take().unwrap_or_default().strikes
+    /// Every call, and every strike as the rule that strikes its call again; only if recorded.
+    pub(crate) fn take_noted(&mut self, processes: &[Process]) -> (Vec<Called>, Vec<Rule>) {
+        let Noted {
+            calls,
+            strikes,
+            names,
+        } = self.noted.take().unwrap_or_default();
+        // A text that was never heard of, as of somebody else's message, goes by its number.
+        let text = |subject| names.get(&subject).cloned();
+        let text = |subject| text(subject).unwrap_or_else(|| format!("#{subject:x}").into());
+        let called = |call: &Call| Called {
+            at: call.at,
+            process: processes[call.process.0 as usize].name.clone(),
+            seam: call.seam,
+            subject: (call.subject != 0).then(|| text(call.subject)),
+            attempt: Some(call.attempt).filter(|attempt| *attempt > 0),
+            call: call.call,
+        };
+        let rule = |(at, strike): &(usize, Strike)| {
+            called(&calls[*at]).strike(strike.kind, strike.after, strike.lasts)
+        };
+        let strikes = strikes.iter().map(rule).collect();
+        (calls.iter().map(called).collect(), strikes)
     }
 
-    /// Keeps a strike as the rule that strikes this call again.
-    fn note(&mut self, seam: Seam, process: &Arc<str>, about: Call, strike: Strike) {
-        let Some(noted) = &mut self.noted else {
-            return;
-        };
-        let (subject, attempt, call) = about;
-        // A text that was never heard of, as of somebody else's message, goes by its number.
-        let unheard = || Arc::from(format!("#{subject:x}"));
-        let text = || noted.names.get(&subject).cloned().unwrap_or_else(unheard);
-        let has_a_side = matches!(strike.kind, Kind::Crash | Kind::Pause);
-        let rule = Rule {
-            seam: Some(seam),
-            process: Some(process.clone()),
-            subject: (subject != 0).then(text),
-            attempt: Some(attempt).filter(|attempt| *attempt > 0),
-            call: Some(call),
-            after: has_a_side.then_some(strike.after),
-            lasts: strike.lasts,
-            ..Rule::new(strike.kind, MILLION)
-        };
-        noted.strikes.push(rule);
+    /// Where faults could have struck, and where they did.
+    pub(crate) fn places(&self, processes: &[Process]) -> Vec<Place> {
+        let mut places = Vec::new();
+        for (at, calls) in self.met.iter().enumerate() {
+            for seam in Seam::ALL.iter().filter(|seam| calls[**seam as usize] > 0) {
+                let mut struck: Vec<(Kind, bool, u64)> = Vec::new();
+                for (process, of, kind, after) in &self.hits {
+                    if process.0 as usize != at || of != seam {
+                        continue;
+                    }
+                    match struck.iter_mut().find(|s| (s.0, s.1) == (*kind, *after)) {
+                        Some((_, _, count)) => *count += 1,
+                        None => struck.push((*kind, *after, 1)),
+                    }
+                }
+                places.push(Place {
+                    process: processes[at].name.clone(),
+                    seam: *seam,
+                    calls: calls[*seam as usize],
+                    struck,
+                });
+            }
+        }
+        places
     }
 
     /// The how-manieth call this is; 0 where calls are not counted.
-    fn count(&mut self, place: Place) -> u32 {
+    fn count(&mut self, matter: Matter) -> u32 {
         let Some(calls) = &mut self.calls else {
             return 0;
         };
-        let count = calls.entry(place).or_insert(0);
+        let count = calls.entry(matter).or_insert(0);
         *count += 1;
         *count
+    }
+
+    fn meet(&mut self, process: ProcessId, seam: Seam) {
+        let at = process.0 as usize;
+        if at >= self.met.len() {
+            self.met.resize(at + 1, [0; Seam::ALL.len()]);
+        }
+        self.met[at][seam as usize] += 1;
     }
 }
 
@@ -156,6 +205,17 @@ impl World {
         let owner = &processes[process.0 as usize];
         let component = owner.id ^ (seam as u64);
         let call = all.count((component, subject, attempt));
+        all.meet(process, seam);
+        if let Some(noted) = &mut all.noted {
+            noted.calls.push(Call {
+                at: *now,
+                process,
+                seam,
+                subject,
+                attempt,
+                call,
+            });
+        }
         let mut found = None;
         for (at, (rule, count)) in all.rules[seam as usize].iter().enumerate() {
             let due = (rule.from..rule.until).contains(now) && *count < rule.limit;
@@ -180,11 +240,14 @@ impl World {
             }
         }
         let (at, strike) = found?;
-        self.strikes.rules[seam as usize][at].1 += 1;
+        let all = &mut self.strikes;
+        all.rules[seam as usize][at].1 += 1;
+        let after = strike.kind.has_sides() && strike.after;
+        all.hits.push((process, seam, strike.kind, after));
+        if let Some(noted) = &mut all.noted {
+            noted.strikes.push((noted.calls.len() - 1, strike));
+        }
         self.count_fault(strike.kind);
-        let owner = &self.processes[process.0 as usize].name;
-        self.strikes
-            .note(seam, owner, (subject, attempt, call), strike);
         self.trace_for(process, "fault", [strike.kind as u64, strike.lasts], || {
             format!("{} at {}", strike.kind.as_str(), seam.as_str())
         });

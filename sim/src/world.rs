@@ -14,6 +14,7 @@ use crate::choice::{Choices, Key, Site, name};
 use crate::executor::{self, Foreign, TaskId, TaskWaker};
 use crate::fault::{Kind, Rule, Seam};
 use crate::process::{Process, ProcessId, State, Task};
+use crate::reach::{Called, Place};
 use crate::service::Services;
 use crate::sql::Sql;
 use crate::strike::Strikes;
@@ -98,6 +99,10 @@ pub struct Outcome {
     pub trace: Vec<Entry>,
     /// Faults that struck, by kind.
     pub faults: Vec<(Kind, u64)>,
+    /// Where faults could have struck, and where they did.
+    pub places: Vec<Place>,
+    /// Every call at a seam while faults were on; only if recorded.
+    pub calls: Vec<Called>,
     /// Every strike as a rule that strikes that call again, and no other; only if recorded.
     pub strikes: Vec<Rule>,
     /// Panics of tasks: name of the task and message.
@@ -266,7 +271,13 @@ impl World {
         drop(left);
         executor::bury();
         drop(timers);
-        with(|w| Outcome {
+        with(|w| w.outcome())
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        let w = self;
+        let (calls, strikes) = w.strikes.take_noted(&w.processes);
+        Outcome {
             now: w.now,
             steps: w.steps,
             draws: w.choices.draws(),
@@ -274,12 +285,14 @@ impl World {
             trace_len: w.trace.count(),
             trace: std::mem::take(&mut w.trace).into_entries(),
             faults: w.faults().collect(),
-            strikes: w.strikes.take_noted(),
+            places: w.strikes.places(&w.processes),
+            calls,
+            strikes,
             panics: std::mem::take(&mut w.panics),
             unrepeatable: w.unrepeatable.take(),
             stuck: w.stuck,
             livelock: w.steps >= w.step_limit,
-        })
+        }
     }
 
     /// Virtual time since the start, in nanoseconds.

@@ -5,6 +5,7 @@
 //! server does not answer.
 
 mod conform;
+mod explore;
 mod gate;
 mod interrupt;
 mod out;
@@ -42,6 +43,7 @@ struct Cli {
 enum Command {
     Gate(gate::Args),
     Replay(replay::Args),
+    Explore(explore::Args),
     Run(run::Args),
     Conform(conform::Args),
     Shrink(shrink::Args),
@@ -88,6 +90,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
     match cli.command {
         Command::Gate(args) => gate::gate(&args, &context),
         Command::Replay(args) => replay::replay(&args, &context),
+        Command::Explore(args) => explore::explore(&args, &context),
         Command::Run(args) => run::run(&args, &context),
         Command::Conform(args) => conform::conform(&args, &context),
         Command::Shrink(args) => shrink::run(&args, &context),

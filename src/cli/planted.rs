@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::explore::Which;
 use super::out::{self, Out};
 use super::{ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::{Shrunk, Target, hunt, pin, shrink};
+use crate::harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
 use crate::harness::report::human::time;
 use crate::harness::verdict::Verdict;
 use crate::planted::{self, Plant};
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Give a bug up after so many seeds
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
+    /// How to look for them
+    #[arg(long, value_enum, default_value = "random")]
+    strategy: Which,
     /// Give shrinking up after so many runs
     #[arg(long, value_name = "N", default_value_t = 1_500)]
     shrink_runs: u32,
@@ -104,23 +108,30 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Plant>, String> {
 fn look_for(plant: &'static Plant, args: &Args) -> Found {
     let (scenario, began) = ((plant.scenario)(), Instant::now());
     let shows = |run: &_| plant.is_shown_by(run);
-    let hunted = hunt(&plant.planted, &scenario, 0, args.seeds, shows);
+    let extent = Extent {
+        messages: scenario.messages.min(3),
+        bases: 3,
+        pairs: args.seeds,
+    };
+    let mut strategy = args.strategy.of(&scenario, 0, args.seeds, extent);
+    let hunted = hunt(&plant.planted, &mut strategy, args.seeds, shows);
     let took = began.elapsed();
-    let missed = Found {
+    let missed = |seeds| Found {
         plant,
-        seeds: args.seeds,
+        seeds,
         took,
         caught: None,
     };
-    let Some((seeds, run)) = hunted else {
-        return missed;
+    let (seeds, trial, run) = match hunted {
+        Ok(found) => found,
+        Err(seeds) => return missed(seeds),
     };
     // Recorded, it is the same run.
     let Some(target) = plant.target(&run) else {
-        return missed;
+        return missed(seeds);
     };
     let began = Instant::now();
-    let pinned = pin(&scenario, &run);
+    let pinned = pin(&trial.scenario, &run);
     let shrunk = shrink(&plant.planted, pinned, run, target, args.shrink_runs);
     let caught = Caught {
         target,

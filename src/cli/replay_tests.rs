@@ -24,10 +24,8 @@ fn run(verdict: Verdict, hash: u64) -> RunResult {
         virtual_ns: 1,
         faults: Vec::new(),
         mechanisms: Vec::new(),
-        strikes: Vec::new(),
-        requests: Vec::new(),
         hash,
-        trace: Vec::new(),
+        ..RunResult::default()
     }
 }
 

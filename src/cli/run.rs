@@ -204,5 +204,6 @@ fn tell_machines(
         verdict,
         report.wall,
         report.stopped,
+        None,
     ));
 }

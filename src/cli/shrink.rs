@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         let (program, path) = (story::quoted(&context.program), path.display().to_string());
         let replay = format!("{program} replay {}", story::quoted(&path));
         if args.format == Format::Human {
-            out.text(&story::render(&kept.scenario, &kept.shrunk.run, &replay));
+            out.text(&kept.story(&replay));
         }
     } else if args.format == Format::Human {
         out.text(&kept.text);
@@ -87,6 +87,21 @@ pub(super) struct Kept {
     before: (usize, usize),
     /// The file.
     pub(super) text: String,
+}
+
+impl Kept {
+    /// What happened in it, with the line to copy.
+    pub(super) fn story(&self, replay: &str) -> String {
+        story::render(&self.scenario, &self.shrunk.run, replay)
+    }
+
+    pub(super) fn faults(&self) -> usize {
+        self.shrunk.faults()
+    }
+
+    pub(super) fn messages(&self) -> usize {
+        self.shrunk.messages()
+    }
 }
 
 /// Makes a recorded run small; none where nothing is wrong with it.

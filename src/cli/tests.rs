@@ -32,10 +32,8 @@ fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
         virtual_ns: 1_000_000,
         faults: vec![("crash", seed % 3)],
         mechanisms: Vec::new(),
-        strikes: Vec::new(),
-        requests: Vec::new(),
         hash: seed,
-        trace: Vec::new(),
+        ..RunResult::default()
     }
 }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use redeliver_sim::fault::Rule;
+use redeliver_sim::reach::Called;
 use redeliver_sim::trace::Entry;
 
 use crate::harness::checkers::{self, View};
 use crate::harness::history::{Seen, What};
 use crate::harness::pickups;
 use crate::harness::plan::Plan;
+use crate::harness::reached::Reached;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
@@ -25,6 +27,10 @@ pub struct Measured {
     pub virtual_ns: u64,
     /// Faults that struck.
     pub faults: Vec<(&'static str, u64)>,
+    /// Where faults could have struck, and where they did.
+    pub reached: Reached,
+    /// Every call that a fault could have struck, if recorded.
+    pub calls: Vec<Called>,
     /// Whether strikes and trace were kept.
     pub recorded: bool,
     /// Every strike as a rule of its own, if recorded.
@@ -97,7 +103,9 @@ pub fn result<L: Workload>(
         events: entries.len() as u64 + measured.steps,
         virtual_ns: measured.virtual_ns,
         faults: measured.faults,
+        reached: measured.reached,
         mechanisms,
+        calls: measured.calls,
         strikes: measured.strikes,
         requests: match measured.recorded {
             true => plan.requests.iter().map(|r| r.key.clone()).collect(),

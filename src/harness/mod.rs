@@ -12,6 +12,7 @@ pub mod judge;
 pub mod live;
 pub mod pickups;
 pub mod plan;
+pub mod reached;
 pub mod reading;
 pub mod record;
 pub mod registry;

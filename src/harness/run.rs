@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redeliver_sim::fault::Rule;
+use redeliver_sim::reach::Called;
 
+use crate::harness::reached::Reached;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
 use crate::pipeline::topology::QueueType;
@@ -15,7 +17,7 @@ pub use crate::harness::live::run_live;
 pub use crate::harness::simulate::simulate;
 
 /// What a run came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunResult {
     /// Its seed.
     pub seed: u64,
@@ -35,8 +37,12 @@ pub struct RunResult {
     pub virtual_ns: u64,
     /// Faults that struck, by kind.
     pub faults: Vec<(&'static str, u64)>,
+    /// Which of them struck where, and where none did.
+    pub reached: Reached,
     /// What caused second pick-ups.
     pub mechanisms: Vec<(&'static str, u64)>,
+    /// Every call at a seam while faults were on; empty unless recorded.
+    pub calls: Vec<Called>,
     /// Every strike of a rule as a rule that strikes that call again and no other; empty unless
     /// recorded.
     pub strikes: Vec<Rule>,

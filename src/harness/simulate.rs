@@ -17,6 +17,7 @@ use crate::harness::checkers::View;
 use crate::harness::history::Recorder;
 use crate::harness::judge::{self, Measured};
 use crate::harness::plan::Plan;
+use crate::harness::reached::Reached;
 use crate::harness::reading::FinalReading;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
@@ -103,6 +104,8 @@ pub fn simulate_built<L: Workload, B: Build>(
             .iter()
             .map(|(kind, n)| (kind.as_str(), *n))
             .collect(),
+        reached: Reached::of(&outcome.places),
+        calls: outcome.calls,
         recorded: record,
         strikes: outcome.strikes,
         hash: outcome.hash,

@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What a run, a scenario or a gate came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Something was measured, and nothing was wrong.
     Valid,
     /// Not enough was measured to say.
+    #[default]
     Inconclusive,
     /// A promise was broken. Outranks everything.
     Violated,

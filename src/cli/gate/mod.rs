@@ -1,5 +1,6 @@
 //! `redeliver gate`: every scenario over many seeds, on all cores, with one verdict.
 
+mod canary;
 mod junit;
 mod pool;
 mod progress;
@@ -7,16 +8,18 @@ mod progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use self::canary::Canaries;
 use self::pool::{Plan, Pool};
 use self::progress::Progress;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::report::{NOT_COVERED, Tally, Violation, json, story, table};
+use crate::harness::reached::matrix;
+use crate::harness::report::{NOT_COVERED, Tally, Violation, json, reached, story, table};
 use crate::harness::run::Registered;
-use crate::harness::scenario::{Scenario, discover, parse_duration};
+use crate::harness::scenario::{Day, Scenario, discover, parse_duration};
 use crate::harness::verdict::{Anomaly, Verdict};
 
 /// Stories told at most: one for each scenario, and no more than this.
@@ -47,9 +50,15 @@ pub(super) struct Args {
     /// Runs at the same time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// The day by which known failures are judged: YYYY-MM-DD [default: today, in UTC]
+    #[arg(long, value_name = "DAY", value_parser = Day::parse)]
+    today: Option<Day>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+    /// Also show which fault has struck which stage of the pipeline how often
+    #[arg(long)]
+    reached: bool,
     /// Also write a JUnit report
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -77,13 +86,14 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
     let (mut tallies, mut stories) = (Vec::new(), Vec::new());
     for (i, (scenario, workload)) in scenarios.iter().enumerate() {
         let plan = plan(args, scenario, started, scenarios.len() - i);
-        let tally = pool.run(
+        let mut tally = pool.run(
             scenario,
             workload,
             first_seed(args, scenario),
             plan,
             &progress,
         );
+        tally.excuse(args.today.unwrap_or_else(today));
         stories.push(tell(&tally, workload, &pool, context));
         if let Some(folder) = args.capsules.as_ref().filter(|_| stories[i].is_some())
             && let Err(why) = keep(&tally, workload, folder)
@@ -98,9 +108,18 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
     progress.finish();
     let wall = started.elapsed();
     let interrupted = stop.load(Ordering::Relaxed);
-    let verdict = verdict(&tallies, interrupted);
+    let canaries = Canaries::sing();
+    let verdict = match canaries.silent.is_empty() {
+        true => verdict(&tallies, interrupted),
+        false => verdict(&tallies, interrupted).and(Verdict::Inconclusive),
+    };
     if args.format == Format::Json {
-        out.line(&json::summary(&tallies, verdict, wall, interrupted));
+        let canaries = json::Canaries {
+            planted: canaries.all,
+            silent: &canaries.silent,
+        };
+        let summary = json::summary(&tallies, verdict, wall, interrupted, Some(canaries));
+        out.line(&summary);
     } else {
         let told: Vec<_> = stories.iter().flatten().collect();
         for story in told.iter().take(STORIES) {
@@ -115,6 +134,10 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
             wall,
             out::is_coloured(&std::io::stdout()),
         ));
+        if args.reached {
+            out.text(&format!("\n{}\n", matrix(&reached(&tallies).0)));
+        }
+        out.line(&canaries.describe());
         out.line(NOT_COVERED);
     }
     let written = args
@@ -145,6 +168,12 @@ fn planned(args: &Args, scenarios: &[(Scenario, Registered)]) -> Option<u64> {
     let each = scenarios.iter().map(|(scenario, _)| seeds(args, scenario));
     let sum = each.sum();
     args.duration.is_none().then_some(sum)
+}
+
+fn today() -> Day {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    Day::of_seconds(seconds).expect("a day that can be told")
 }
 
 /// A capsule is one run: flags that choose seeds are for the others.

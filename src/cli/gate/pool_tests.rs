@@ -18,10 +18,8 @@ fn workload() -> Registered {
         virtual_ns: seed,
         faults: vec![("crash", seed % 3), ("pause", seed % 5)],
         mechanisms: Vec::new(),
-        strikes: Vec::new(),
-        requests: Vec::new(),
         hash: seed,
-        trace: Vec::new(),
+        ..RunResult::default()
     };
     let run_live = |_: &_, _: &_| Err(LiveError::Other(String::new()));
     Registered {

@@ -1,17 +1,23 @@
-//! From a failing seed to the few faults and messages that show why.
+//! Looking for a failing run, and from there to the few faults and messages that show why.
 //!
-//! [`pin`] writes down what the seed has decided, fault by fault; [`shrink()`] then takes
-//! away what the anomaly does not need.
+//! A [`Strategy`] says which run to make next. [`pin`] writes down what the seed of a failing one
+//! has decided, fault by fault; [`shrink()`] then takes away what the anomaly does not need.
 
 mod capsule;
 mod hunt;
 mod pin;
+mod priority;
 mod shrink;
+mod strategy;
+mod systematic;
 
 pub use capsule::{Divergence, Outcome, capsule, compare, divergence};
 pub use hunt::hunt;
 pub use pin::pin;
+pub use priority::Priority;
 pub use shrink::{Shrunk, Target, shrink};
+pub use strategy::{Portfolio, Random, Strategy, Trial};
+pub use systematic::{Extent, Systematic};
 
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;

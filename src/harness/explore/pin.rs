@@ -14,6 +14,7 @@ pub fn pin(scenario: &Scenario, recorded: &RunResult) -> Scenario {
         swarm: false,
         seed: Some(recorded.seed),
         seeds: 1,
+        known: None,
         // One run need not reach what many are to reach together.
         expect: Expect {
             reached: Vec::new(),

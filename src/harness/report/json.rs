@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Tally, Violation, story};
+use crate::harness::reached::{Cell, Reached};
 use crate::harness::run::TraceLine;
 use crate::harness::verdict::{Anomaly, Verdict};
 
@@ -28,8 +29,11 @@ struct ScenarioLine<'a> {
     deliveries: u64,
     events: u64,
     faults: Counts,
+    reached: BTreeMap<String, u64>,
+    never_reached: Vec<String>,
     second_pickups: Counts,
     allowed: Vec<&'static str>,
+    known: Option<String>,
     anomalies: u64,
     violated_seeds: u64,
     virtual_seconds: f64,
@@ -63,8 +67,17 @@ enum Again {
     Run { run: String },
 }
 
+/// Planted bugs that a gate has to catch.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Canaries<'a> {
+    /// How many there are.
+    pub planted: usize,
+    /// Those that were not caught.
+    pub silent: &'a [&'static str],
+}
+
 #[derive(Serialize)]
-struct SummaryLine {
+struct SummaryLine<'a> {
     r#type: &'static str,
     verdict: Verdict,
     scenarios: u64,
@@ -76,6 +89,9 @@ struct SummaryLine {
     virtual_seconds: f64,
     wall_seconds: f64,
     max_rss_bytes: Option<u64>,
+    reached: BTreeMap<String, u64>,
+    never_reached: Vec<String>,
+    canaries: Option<Canaries<'a>>,
     interrupted: bool,
     not_covered: &'static str,
 }
@@ -96,6 +112,15 @@ fn counts(pairs: &[(&'static str, u64)]) -> Counts {
         .copied()
         .filter(|(_, count)| *count > 0)
         .collect()
+}
+
+fn reached_counts(reached: &Reached) -> BTreeMap<String, u64> {
+    let struck = reached.struck();
+    struck.map(|(cell, n)| (cell.to_string(), n)).collect()
+}
+
+fn names(cells: &[Cell]) -> Vec<String> {
+    cells.iter().map(Cell::to_string).collect()
 }
 
 /// The line of a scenario.
@@ -120,6 +145,8 @@ pub fn scenario(tally: &Tally) -> String {
         deliveries: tally.deliveries,
         events: tally.events,
         faults: counts(&tally.faults),
+        reached: reached_counts(&tally.reached),
+        never_reached: names(&tally.reached.missed_by(&tally.scenario.rules)),
         second_pickups: counts(&tally.mechanisms),
         allowed: tally
             .scenario
@@ -127,6 +154,7 @@ pub fn scenario(tally: &Tally) -> String {
             .iter()
             .map(|check| check.as_str())
             .collect(),
+        known: tally.known(),
         anomalies: tally.anomalies,
         violated_seeds: tally.violated,
         virtual_seconds,
@@ -178,9 +206,16 @@ pub fn trace(of: &TraceLine) -> String {
     line.to_string()
 }
 
-/// The last line.
-pub fn summary(tallies: &[Tally], verdict: Verdict, wall: Duration, interrupted: bool) -> String {
+/// The last line; a run on real servers has no canaries.
+pub fn summary(
+    tallies: &[Tally],
+    verdict: Verdict,
+    wall: Duration,
+    interrupted: bool,
+    canaries: Option<Canaries<'_>>,
+) -> String {
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum();
+    let (reached, missed) = super::reached(tallies);
     line(&SummaryLine {
         r#type: "summary",
         verdict,
@@ -193,6 +228,9 @@ pub fn summary(tallies: &[Tally], verdict: Verdict, wall: Duration, interrupted:
         virtual_seconds: seconds(tallies.iter().map(|tally| tally.virtual_ns).sum()),
         wall_seconds: seconds(wall.as_nanos()),
         max_rss_bytes: max_rss_bytes(),
+        reached: reached_counts(&reached),
+        never_reached: names(&missed),
+        canaries,
         interrupted,
         not_covered: super::NOT_COVERED,
     })

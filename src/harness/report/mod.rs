@@ -3,6 +3,8 @@
 //! [`Tally`] adds runs of one scenario up; [`table`] shows tallies in 80 columns, [`story`] one
 //! violation as a story, [`json`] both as NDJSON.
 
+use crate::harness::reached::{Cell, Reached};
+
 pub mod human;
 pub mod json;
 pub mod story;
@@ -10,6 +12,20 @@ pub mod table;
 mod tally;
 
 pub use tally::{Tally, Violation};
+
+/// What the faults of all runs have reached, and what they could have reached by the rules of
+/// their scenarios and never did.
+pub fn reached(tallies: &[Tally]) -> (Reached, Vec<Cell>) {
+    let mut reached = Reached::default();
+    for tally in tallies {
+        reached.merge(&tally.reached);
+    }
+    let rules = tallies
+        .iter()
+        .flat_map(|tally| tally.scenario.rules.clone());
+    let missed = reached.missed_by(&rules.collect::<Vec<_>>());
+    (reached, missed)
+}
 
 /// What no gate covers, said at its end.
 pub const NOT_COVERED: &str =

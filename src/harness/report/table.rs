@@ -66,7 +66,31 @@ pub fn render(tallies: &[Tally], verdict: Verdict, wall: Duration, colour: bool)
         verdict: Cell::Verdict(verdict),
     };
     sum.write(&mut text, colour);
+    coverage(tallies, &mut text);
     text
+}
+
+/// What faults have reached, and what they never did, over all scenarios.
+fn coverage(tallies: &[Tally], text: &mut String) {
+    let (reached, missed) = super::reached(tallies);
+    let struck = reached.struck().count();
+    let all = struck + missed.len();
+    if all == 0 {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\nreached: {struck} of {all} faults at stages of the pipeline"
+    );
+    if !missed.is_empty() {
+        let names: Vec<_> = missed.iter().map(ToString::to_string).collect();
+        let words = names.join(", ");
+        note(
+            text,
+            "never:",
+            words.split(' ').map(str::to_owned).collect(),
+        );
+    }
 }
 
 fn clamp(ns: u128) -> u64 {
@@ -109,6 +133,7 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
         .map(|check| check.as_str())
         .collect();
     note(text, "allowed:", words(allow.join(", ")));
+    note(text, "known:", words(tally.known().unwrap_or_default()));
     if tally.verdict().0 == Verdict::Valid && tally.violated > 0 {
         let kinds: Vec<_> = tally
             .scenario

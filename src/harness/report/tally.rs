@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
+use crate::harness::reached::Reached;
 use crate::harness::run::RunResult;
-use crate::harness::scenario::Scenario;
+use crate::harness::scenario::{Day, Known, Reach, Scenario};
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 
 /// Violated seeds that are kept with what was wrong; the rest is counted.
@@ -43,6 +44,8 @@ pub struct Tally {
     pub wall: Duration,
     /// Faults that struck, by kind.
     pub faults: Vec<(&'static str, u64)>,
+    /// Which of them struck where, and where none did.
+    pub reached: Reached,
     /// What caused second pick-ups.
     pub mechanisms: Vec<(&'static str, u64)>,
     /// Anomalies in all runs.
@@ -56,6 +59,8 @@ pub struct Tally {
     /// The runs that were planned were not all made.
     pub interrupted: bool,
     kinds: Vec<AnomalyKind>,
+    /// Whether its known failures are still excused.
+    excused: bool,
 }
 
 impl Tally {
@@ -71,6 +76,7 @@ impl Tally {
             virtual_ns: 0,
             wall: Duration::ZERO,
             faults: Vec::new(),
+            reached: Reached::default(),
             mechanisms: Vec::new(),
             anomalies: 0,
             violated: 0,
@@ -78,7 +84,31 @@ impl Tally {
             inconclusive: (0, None),
             interrupted: false,
             kinds: Vec::new(),
+            excused: false,
         }
+    }
+
+    /// Excuses what is known to fail, if it is still on that day.
+    pub fn excuse(&mut self, today: Day) {
+        let known = self.scenario.known.as_ref();
+        self.excused = known.is_some_and(|known| today <= known.until);
+    }
+
+    /// Whether this anomaly is known, and excused.
+    pub fn is_known(&self, kind: AnomalyKind) -> bool {
+        let known = self.scenario.known.as_ref().filter(|_| self.excused);
+        known.is_some_and(|known| known.anomalies.contains(&kind))
+    }
+
+    /// What there is to say of a failure that is known, where one is.
+    pub fn known(&self) -> Option<String> {
+        let Known { ticket, until, .. } = self.scenario.known.as_ref()?;
+        Some(match (self.excused, self.violated) {
+            (false, 0) => format!("{ticket}, was excused until {until}, and is not seen any more"),
+            (false, _) => format!("{ticket}, was excused until {until}"),
+            (true, 0) => format!("{ticket}, is not seen: mended? Then take its mark away"),
+            (true, _) => format!("{ticket}, excused until {until}"),
+        })
     }
 
     /// Adds a run.
@@ -89,6 +119,7 @@ impl Tally {
         self.events += run.events;
         self.virtual_ns += u128::from(run.virtual_ns);
         merge(&mut self.faults, &run.faults);
+        self.reached.merge(&run.reached);
         merge(&mut self.mechanisms, &run.mechanisms);
         match run.verdict {
             Verdict::Valid => {}
@@ -139,11 +170,10 @@ impl Tally {
     /// The verdict over all runs, with what the scenario expects of them, and why where it is
     /// inconclusive.
     pub fn verdict(&self) -> (Verdict, Option<String>) {
-        if self.violated > 0 && self.kinds.iter().any(|kind| !self.is_expected(*kind)) {
-            return (Verdict::Violated, None);
-        }
         let expect = &self.scenario.expect;
-        if self.violated > 0 && expect.verdict != Verdict::Violated {
+        let expects = expect.verdict == Verdict::Violated;
+        let meant = |kind| (expects && self.is_expected(kind)) || self.is_known(kind);
+        if self.violated > 0 && !(self.kinds.iter().all(|kind| meant(*kind))) {
             return (Verdict::Violated, None);
         }
         match self.doubt() {
@@ -171,12 +201,12 @@ impl Tally {
                 .iter()
                 .any(|(known, count)| *known == name && *count > 0)
         };
-        let absent: Vec<_> = expect
-            .reached
-            .iter()
-            .map(|kind| kind.as_str())
-            .filter(|kind| !counted(&self.faults, kind))
-            .collect();
+        let met = |reach: &&Reach| match reach {
+            Reach::Kind(kind) => counted(&self.faults, kind.as_str()),
+            Reach::Cell(cell) => self.reached.count(*cell) > 0,
+        };
+        let absent = expect.reached.iter().filter(|reach| !met(reach));
+        let absent: Vec<_> = absent.map(Reach::to_string).collect();
         if !absent.is_empty() {
             return Some(format!("never struck: {}", absent.join(", ")));
         }

@@ -1,9 +1,11 @@
 //! What has to come out of a scenario.
 
+use std::fmt;
 use std::sync::Arc;
 
 use redeliver_sim::fault::Kind;
 
+use crate::harness::reached::Cell;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 
 /// Expectations beside the promises that the checkers judge.
@@ -14,13 +16,47 @@ pub struct Expect {
     /// Where it is violated: the anomalies that have to appear among the seeds, and no others.
     pub anomalies: Vec<AnomalyKind>,
     /// Faults that have to strike somewhere among the seeds, or nothing was tested.
-    pub reached: Vec<Kind>,
+    pub reached: Vec<Reach>,
     /// Causes of second pick-ups that have to appear somewhere among the seeds.
     pub second_pickups: Vec<&'static str>,
     /// Dead letters at the end of each run: at least, at most.
     pub dead_letters: Option<(u64, u64)>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub max_second_pickups: Option<u64>,
+}
+
+/// A fault that has to strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere.
+    Kind(Kind),
+    /// At this stage.
+    Cell(Cell),
+}
+
+impl Reach {
+    /// What has to strike.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Kind(kind) => kind,
+            Self::Cell(cell) => cell.kind,
+        }
+    }
+
+    /// A kind, or a kind at a stage.
+    pub fn parse(text: &str) -> Option<Self> {
+        let kind = Kind::parse(text).map(Self::Kind);
+        kind.or_else(|| Cell::parse(text).map(Self::Cell))
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => f.write_str(kind.as_str()),
+            Self::Cell(cell) => cell.fmt(f),
+        }
+    }
 }
 
 impl Default for Expect {

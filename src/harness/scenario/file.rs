@@ -11,7 +11,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::capsule::CapsuleTable;
-use super::names::{Mechanism, Name};
+use super::known::KnownTable;
+use super::names::{Mechanism, Name, ReachName};
 use super::policy::PolicyTable;
 use super::values::{Offset, Seed, Share, Time};
 use crate::harness::verdict::{AnomalyKind, Verdict};
@@ -86,6 +87,8 @@ pub(crate) struct File {
     pub(crate) expect: ExpectTable,
     /// Where this is one failing run that was kept: what came of it when it was found.
     pub(crate) capsule: Option<CapsuleTable>,
+    /// A failure that is known: until its day it does not turn the gate red.
+    pub(crate) known: Option<KnownTable>,
 }
 
 /// Processes.
@@ -217,9 +220,10 @@ pub(crate) struct ExpectTable {
     /// Where the verdict is `violated`: the anomalies that have to appear, and no others.
     #[schemars(with = "Option<Vec<AnomalyKind>>")]
     pub(crate) anomalies: Option<Spanned<Vec<AnomalyKind>>>,
-    /// Faults that have to strike somewhere among the seeds, or nothing was tested.
-    #[schemars(with = "Option<Vec<Name<Kind>>>")]
-    pub(crate) reached: Option<Vec<Spanned<Name<Kind>>>>,
+    /// Faults that have to strike somewhere among the seeds, or nothing was tested: a kind, or a
+    /// kind at a stage, as in `crash-after@worker/commit`. Parts are client, relay and worker.
+    #[schemars(with = "Option<Vec<ReachName>>")]
+    pub(crate) reached: Option<Vec<Spanned<ReachName>>>,
     /// Dead letters at the end of each run.
     #[schemars(with = "Option<RangeTable>")]
     pub(crate) dead_letters: Option<Spanned<RangeTable>>,

@@ -60,6 +60,9 @@ impl Scenario {
         scenario.expect = expect(&file.expect, &scenario, &mut problems);
         let capsule = file.capsule.as_ref();
         scenario.capsule = capsule.and_then(|capsule| capsule.read(&mut problems));
+        let anomaly = scenario.capsule.as_ref().map(|capsule| capsule.anomaly);
+        let known = file.known.as_ref();
+        scenario.known = known.and_then(|known| known.read(anomaly, &mut problems));
         if problems.is_empty() {
             Ok(scenario)
         } else {
@@ -286,11 +289,11 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         _ => {}
     }
     let reached = table.reached.as_deref().unwrap_or_default();
-    for kind in reached {
-        let name = kind.get_ref().0;
-        if !has(scenario, name) {
-            let what = format!("this scenario has no fault `{}`", name.as_str());
-            problems.push(Problem::new(what, kind.span()).label("can never be reached"));
+    for reach in reached {
+        let kind = reach.get_ref().0.kind();
+        if !has(scenario, kind) {
+            let what = format!("this scenario has no fault `{}`", kind.as_str());
+            problems.push(Problem::new(what, reach.span()).label("can never be reached"));
         }
     }
     let dead_letters = table.dead_letters.as_ref().map(|range| {
@@ -303,7 +306,7 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
     Expect {
         verdict,
         anomalies,
-        reached: reached.iter().map(|kind| kind.get_ref().0).collect(),
+        reached: reached.iter().map(|reach| reach.get_ref().0).collect(),
         second_pickups: table.second_pickups.iter().map(|m| m.0.as_str()).collect(),
         dead_letters,
         max_second_pickups: table.max_second_pickups,

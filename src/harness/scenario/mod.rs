@@ -8,6 +8,7 @@ mod error;
 mod expect;
 mod fault;
 mod file;
+mod known;
 mod load;
 mod names;
 mod policy;
@@ -26,7 +27,8 @@ use redeliver_sim::fault::{Event, Rule};
 
 pub use capsule::Capsule;
 pub use error::ScenarioError;
-pub use expect::Expect;
+pub use expect::{Expect, Reach};
+pub use known::{Day, Known};
 pub use load::discover;
 pub use names::{profile_name, queue_type_name};
 pub use schema::json_schema;
@@ -95,6 +97,8 @@ pub struct Scenario {
     pub expect: Expect,
     /// Where this is one failing run that was kept: what came of it then.
     pub capsule: Option<Capsule>,
+    /// Where it is known to fail: excused until a day.
+    pub known: Option<Known>,
 }
 
 /// How many requests cannot be handled, chosen by the seed.
@@ -156,6 +160,7 @@ impl Scenario {
             time_scale: 1,
             expect: Expect::default(),
             capsule: None,
+            known: None,
         }
     }
 

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use redeliver_sim::broker::Profile;
 use redeliver_sim::fault::{Kind, Seam};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer};
 
+use super::expect::Reach;
 use crate::harness::pickups;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::policy::Check;
@@ -131,5 +132,44 @@ impl<T: Named> JsonSchema for Name<T> {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let names: Vec<_> = T::all().iter().map(|value| value.name()).collect();
         json_schema!({ "type": "string", "enum": names })
+    }
+}
+
+/// A kind of fault, or a kind at a stage of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReachName(pub(crate) Reach);
+
+impl<'de> Deserialize<'de> for ReachName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if !text.contains('@') {
+            let name = Name::<Kind>::deserialize(text.as_str().into_deserializer())?;
+            return Ok(Self(Reach::Kind(name.0)));
+        }
+        Reach::parse(&text).map(Self).ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is no fault at a stage; write one as in `crash-after@worker/commit`: a \
+                 kind, a part (client, relay, worker) and a seam at which that kind can strike"
+            ))
+        })
+    }
+}
+
+impl JsonSchema for ReachName {
+    fn schema_name() -> Cow<'static, str> {
+        "fault-kind-or-stage".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let seams: Vec<_> = Seam::ALL.iter().map(|seam| seam.as_str()).collect();
+        let stage = format!(
+            "^({})(-after)?@(client|relay|worker)/({})$",
+            kinds.join("|"),
+            seams.join("|")
+        );
+        json_schema!({ "anyOf": [
+            { "type": "string", "enum": kinds },
+            { "type": "string", "pattern": stage },
+        ] })
     }
 }

@@ -7,7 +7,7 @@ use redeliver_sim::fault::{Event, Kind, Rule};
 
 use super::names::{Named, profile_name, queue_type_name};
 use super::values::{format_duration, format_share};
-use super::{Capsule, Expect, Scenario, ServiceOverride, policy};
+use super::{Capsule, Expect, Known, Reach, Scenario, ServiceOverride, policy};
 use crate::harness::verdict::Verdict;
 use crate::ports::env::nanos;
 
@@ -118,6 +118,8 @@ impl Scenario {
             text.table("[[fault]]", lines_of_event(event));
         }
         text.table("[expect]", lines_of_expect(&self.expect));
+        let known = self.known.as_ref();
+        text.table("[known]", known.map(lines_of_known).unwrap_or_default());
         let capsule = self.capsule.as_ref();
         text.table(
             "[capsule]",
@@ -234,8 +236,8 @@ fn lines_of_expect(expect: &Expect) -> Vec<(String, String)> {
         lines.add("anomalies", list(names));
     }
     if !expect.reached.is_empty() {
-        let names = expect.reached.iter().map(|kind| kind.as_str());
-        lines.add("reached", list(names));
+        let names: Vec<_> = expect.reached.iter().map(Reach::to_string).collect();
+        lines.add("reached", list(names.iter().map(String::as_str)));
     }
     if let Some((min, max)) = expect.dead_letters {
         lines.add("dead-letters", format!("{{ min = {min}, max = {max} }}"));
@@ -246,6 +248,15 @@ fn lines_of_expect(expect: &Expect) -> Vec<(String, String)> {
     if let Some(max) = expect.max_second_pickups {
         lines.add("max-second-pickups", max);
     }
+    lines.0
+}
+
+fn lines_of_known(known: &Known) -> Vec<(String, String)> {
+    let mut lines = Lines::default();
+    lines.text("ticket", &known.ticket);
+    lines.text("until", &known.until.to_string());
+    let names = known.anomalies.iter().map(|kind| kind.as_str());
+    lines.add("anomalies", list(names));
     lines.0
 }
 
@@ -284,6 +295,7 @@ fn escaped(line: &str) -> String {
 mod tests {
     use std::path::Path;
 
+    use super::super::Day;
     use super::*;
     use crate::harness::explore::pin;
     use crate::harness::simulate::simulate;
@@ -327,6 +339,11 @@ mod tests {
                 String::new(),
                 "\t\u{1b}[0m →".to_owned(),
             ],
+        });
+        scenario.known = Some(Known {
+            ticket: "SHOP-\"17\"".to_owned(),
+            until: Day::parse("2027-01-31").expect("a day"),
+            anomalies: vec![AnomalyKind::Stuck, AnomalyKind::Lost],
         });
         comes_back(&scenario);
     }

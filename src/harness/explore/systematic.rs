@@ -1,0 +1,276 @@
+//! One fault at every call, then two.
+//!
+//! A run without faults shows every call that its processes make at a seam. Each of them is then
+//! struck, by every kind of fault that can strike it, one run each; then pairs of faults are
+//! tried, where the calls are counted anew after the first. So that "no single fault at 214
+//! places breaks this" can be said, the workload is small.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use redeliver_sim::choice::{Choices, below, name};
+use redeliver_sim::fault::{Kind, Rule};
+use redeliver_sim::reach::Called;
+
+use super::strategy::{Strategy, Trial, said};
+use crate::harness::reached::Cell;
+use crate::harness::run::RunResult;
+use crate::harness::scenario::{Expect, Scenario};
+use crate::ports::env::nanos;
+
+/// So long after the last call about a message, calls still count: acks, marks, renewals.
+const AFTERMATH: u64 = 1_000_000_000;
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Requests at most.
+    pub messages: u32,
+    /// Base schedules: seeds whose latencies and order of tasks the faults are placed in.
+    pub bases: u32,
+    /// Pairs of faults in all.
+    pub pairs: u64,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self {
+            messages: 3,
+            bases: 3,
+            pairs: 1_000,
+        }
+    }
+}
+
+/// What a trial is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Base,
+    Single,
+    Pair,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Systematic {
+    /// Without any fault.
+    calm: Scenario,
+    extent: Extent,
+    bases: VecDeque<u64>,
+    singles: VecDeque<(u64, Rule)>,
+    pairs: VecDeque<(u64, [Rule; 2])>,
+    /// Stages of the trials that were made and not learnt of yet.
+    made: VecDeque<Stage>,
+    /// Places and single faults in all; those of bases not run yet are unknown.
+    places: u64,
+    faults: u64,
+    /// Pairs that there would be.
+    pairs_known: u64,
+    runs: [u64; 3],
+    violated: [u64; 3],
+}
+
+impl Systematic {
+    /// All single faults over several schedules of a small form of the scenario, then pairs.
+    pub fn new(scenario: &Scenario, first: u64, extent: Extent) -> Self {
+        let seeds = u64::from(extent.bases.max(1));
+        Self {
+            calm: calm(scenario, extent.messages),
+            extent,
+            bases: (0..seeds).map(|i| first.wrapping_add(i)).collect(),
+            singles: VecDeque::new(),
+            pairs: VecDeque::new(),
+            made: VecDeque::new(),
+            places: 0,
+            faults: 0,
+            pairs_known: 0,
+            runs: [0; 3],
+            violated: [0; 3],
+        }
+    }
+
+    fn trial(&self, seed: u64, rules: Vec<Rule>, stage: Stage) -> Trial {
+        let scenario = Scenario {
+            rules,
+            seed: Some(seed),
+            ..self.calm.clone()
+        };
+        Trial::new(scenario, seed, stage != Stage::Pair)
+    }
+
+    /// Every fault of every call of a base.
+    fn place(&mut self, run: &RunResult) {
+        let calls = concerned(&run.calls);
+        self.places += calls.len() as u64;
+        for call in calls {
+            let faults = faults(&self.calm, call);
+            self.faults += faults.len() as u64;
+            self.singles
+                .extend(faults.into_iter().map(|rule| (run.seed, rule)));
+        }
+    }
+
+    /// Some second faults after the first: an equal share of the pairs for each single fault,
+    /// drawn from all those that could follow.
+    fn follow(&mut self, first: &Rule, run: &RunResult) {
+        let Some(struck) = struck_at(first, &run.calls) else {
+            return;
+        };
+        let later = concerned(&run.calls).into_iter();
+        let later = later.filter(|call| call.at >= struck);
+        let mut second: Vec<Rule> = later.flat_map(|call| faults(&self.calm, call)).collect();
+        second.retain(|rule| rule != first);
+        self.pairs_known += second.len() as u64;
+        let share = self.extent.pairs.div_ceil(self.faults.max(1));
+        let choices = Choices::new(run.seed);
+        for i in 0..share {
+            if second.is_empty() {
+                return;
+            }
+            let words = [name("pair"), self.runs[Stage::Single as usize], i];
+            let at = below(choices.pure(&words), second.len() as u64);
+            let chosen = second.swap_remove(at as usize);
+            self.pairs.push_back((run.seed, [first.clone(), chosen]));
+        }
+    }
+}
+
+impl Strategy for Systematic {
+    fn name(&self) -> &'static str {
+        "systematic"
+    }
+
+    fn next(&mut self, most: usize) -> Vec<Trial> {
+        let mut trials = Vec::new();
+        while trials.len() < most {
+            let (trial, stage) = if let Some(seed) = self.bases.pop_front() {
+                (self.trial(seed, Vec::new(), Stage::Base), Stage::Base)
+            } else if let Some((seed, rule)) = self.singles.pop_front() {
+                (self.trial(seed, vec![rule], Stage::Single), Stage::Single)
+            } else if self.made.iter().any(|stage| *stage != Stage::Pair) {
+                // What these show decides what comes next.
+                break;
+            } else if self.runs[Stage::Pair as usize] + self.waiting() >= self.extent.pairs {
+                break;
+            } else if let Some((seed, rules)) = self.pairs.pop_front() {
+                (self.trial(seed, rules.to_vec(), Stage::Pair), Stage::Pair)
+            } else {
+                break;
+            };
+            self.made.push_back(stage);
+            trials.push(trial);
+        }
+        trials
+    }
+
+    fn learn(&mut self, trial: &Trial, run: &RunResult) {
+        let Some(stage) = self.made.pop_front() else {
+            return;
+        };
+        self.runs[stage as usize] += 1;
+        self.violated[stage as usize] += u64::from(!run.anomalies.is_empty());
+        match stage {
+            Stage::Base => self.place(run),
+            Stage::Single => {
+                let first = trial.scenario.rules[0].clone();
+                self.follow(&first, run);
+            }
+            Stage::Pair => {}
+        }
+    }
+
+    fn statements(&self) -> Vec<String> {
+        use crate::harness::report::human::grouped;
+        let [bases, singles, pairs] = self.runs;
+        let [_, bad_singles, bad_pairs] = self.violated;
+        let schedules = if bases == 1 { "schedule" } else { "schedules" };
+        let places = format!(
+            ": {} places, {bases} {schedules}, {} requests",
+            grouped(self.places),
+            self.calm.messages
+        );
+        let mut lines = vec![said(
+            bad_singles,
+            singles,
+            "single fault",
+            "single faults",
+            &places,
+        )];
+        if self.violated[Stage::Base as usize] > 0 {
+            lines.insert(0, "it is violated without any fault".to_owned());
+        }
+        if singles < self.faults {
+            let left = grouped(self.faults - singles);
+            lines.push(format!("{left} single faults were not tried"));
+        }
+        if pairs > 0 {
+            let known = format!(", drawn from {}", grouped(self.pairs_known));
+            lines.push(said(
+                bad_pairs,
+                pairs,
+                "pair of faults",
+                "pairs of faults",
+                &known,
+            ));
+        }
+        lines
+    }
+}
+
+impl Systematic {
+    /// Pairs that run now.
+    fn waiting(&self) -> u64 {
+        self.made.len() as u64
+    }
+}
+
+/// The scenario with few requests and without a fault. What it expects of many seeds is left out:
+/// the checkers judge.
+pub(super) fn calm(scenario: &Scenario, messages: u32) -> Scenario {
+    let messages = scenario.messages.min(messages).max(1);
+    Scenario {
+        messages,
+        over: scenario.over.min(Duration::from_secs(u64::from(messages))),
+        rules: Vec::new(),
+        events: Vec::new(),
+        swarm: false,
+        seeds: 1,
+        expect: Expect::default(),
+        ..scenario.clone()
+    }
+}
+
+/// The calls up to where the work is done; what is polled for ever after is left out.
+pub(super) fn concerned(calls: &[Called]) -> Vec<&Called> {
+    let about = calls.iter().filter(|call| call.subject.is_some());
+    let end = about.map(|call| call.at).max().unwrap_or(0) + AFTERMATH;
+    calls.iter().filter(|call| call.at <= end).collect()
+}
+
+/// When the call of a pinned rule was made.
+fn struck_at(rule: &Rule, calls: &[Called]) -> Option<u64> {
+    let same =
+        |call: &&Called| call.strike(rule.kind, rule.after == Some(true), rule.lasts) == *rule;
+    calls.iter().find(same).map(|call| call.at)
+}
+
+/// Every fault that can strike this call.
+fn faults(scenario: &Scenario, call: &Called) -> Vec<Rule> {
+    Cell::kinds_at(call.seam)
+        .map(|(kind, after)| call.strike(kind, after, lasts(scenario, kind)))
+        .collect()
+}
+
+/// Long enough to hurt: a worker that stands still loses its claim, and a call that takes long is
+/// given up.
+pub(super) fn lasts(scenario: &Scenario, kind: Kind) -> u64 {
+    let policy = &scenario.policy.consumer;
+    let long = match kind {
+        Kind::Pause | Kind::LateDelivery | Kind::LatePublish => policy.lease * 3 / 2,
+        Kind::SlowService => policy.handler_limit * 3 / 2,
+        Kind::SlowStart => policy.lease,
+        Kind::SlowStatement => policy.handler_limit / 2,
+        _ => Duration::from_secs(1),
+    };
+    nanos(long)
+}
