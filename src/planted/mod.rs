@@ -9,12 +9,12 @@ use std::fmt;
 use std::time::Duration;
 
 use redeliver_sim::choice::Ppm;
-use redeliver_sim::fault::{Kind, Rule, Seam};
+use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::harness::build::{Build, Shipped};
 use crate::harness::explore::Target;
 use crate::harness::run::RunResult;
-use crate::harness::scenario::Scenario;
+use crate::harness::scenario::{Scenario, ServiceOverride};
 use crate::harness::simulate::simulate_built;
 use crate::harness::verdict::{Anomaly, AnomalyKind};
 use crate::harness::workload::Workload;
@@ -23,26 +23,77 @@ pub mod bend;
 mod naive;
 
 pub mod ack_before_commit;
+pub mod ack_before_letter;
+pub mod ack_before_retry;
+pub mod ack_multiple;
+pub mod acks_on_shutdown;
+pub mod attempt_not_carried;
 pub mod attempts_in_memory;
+pub mod backoff_without_ceiling;
 pub mod check_then_set;
+pub mod claim_taken_for_done;
+pub mod concurrent_publish;
+pub mod counts_per_process;
 pub mod cursor;
+pub mod cut_dedup_key;
+pub mod dead_connection_kept;
+pub mod done_before_effect;
+pub mod done_in_second_tx;
+pub mod double_subscription;
+pub mod doubt_taken_for_commit;
+pub mod doubt_taken_for_confirm;
 pub mod dual_write;
+pub mod endless_relay_lease;
+pub mod error_ends_worker;
+pub mod exhausted_dropped;
 pub mod failed_head;
 pub mod forgotten_mandatory;
 pub mod give_up_at_once;
 pub mod kept_claim;
+pub mod key_per_call;
+pub mod lease_by_own_clock;
+pub mod lease_shorter_than_call;
+pub mod letter_twice;
+pub mod lost_update;
+pub mod malformed_requeued;
 pub mod mark_before_confirm;
+pub mod mark_matches_nothing;
+pub mod new_id_per_publish;
 pub mod no_dedup;
 pub mod no_fence;
+pub mod no_resubscribe;
+pub mod notifications_only;
+pub mod order_by_timestamp;
 pub mod order_ignored;
+pub mod origin_lost;
+pub mod outbox_after_commit;
+pub mod parked_counted;
+pub mod poison_retried;
 pub mod publish_before_commit;
+pub mod race_without_cancel;
+pub mod relay_gives_up;
+pub mod renamed_route;
 pub mod requeue;
+pub mod rescue_by_age;
 pub mod retry_at_once;
+pub mod retry_in_place;
+pub mod shared_dedup_key;
 pub mod short_dedup_window;
+pub mod stack_trace_in_header;
+pub mod starved_renewal;
 pub mod stranded_claim;
 pub mod swallow;
+pub mod time_limit_ignored;
+pub mod timer_in_memory;
+pub mod token_not_passed;
+pub mod tries_ignored;
+pub mod trusts_redelivered;
 pub mod unbounded_prefetch;
+pub mod unclaimed_rows;
 pub mod unconfirmed_letter;
+pub mod unconfirmed_retry;
+pub mod unknown_version_dropped;
+pub mod whole_batch_marked;
 
 /// A planted bug.
 #[derive(Clone, Copy)]
@@ -94,26 +145,77 @@ impl Plant {
 /// All planted bugs, by name.
 pub const ALL: &[Plant] = &[
     ack_before_commit::PLANT,
+    ack_before_letter::PLANT,
+    ack_before_retry::PLANT,
+    ack_multiple::PLANT,
+    acks_on_shutdown::PLANT,
+    attempt_not_carried::PLANT,
     attempts_in_memory::PLANT,
+    backoff_without_ceiling::PLANT,
     check_then_set::PLANT,
+    claim_taken_for_done::PLANT,
+    concurrent_publish::PLANT,
+    counts_per_process::PLANT,
     cursor::PLANT,
+    cut_dedup_key::PLANT,
+    dead_connection_kept::PLANT,
+    done_before_effect::PLANT,
+    done_in_second_tx::PLANT,
+    double_subscription::PLANT,
+    doubt_taken_for_commit::PLANT,
+    doubt_taken_for_confirm::PLANT,
     dual_write::PLANT,
+    endless_relay_lease::PLANT,
+    error_ends_worker::PLANT,
+    exhausted_dropped::PLANT,
     failed_head::PLANT,
     forgotten_mandatory::PLANT,
     give_up_at_once::PLANT,
     kept_claim::PLANT,
+    key_per_call::PLANT,
+    lease_by_own_clock::PLANT,
+    lease_shorter_than_call::PLANT,
+    letter_twice::PLANT,
+    lost_update::PLANT,
+    malformed_requeued::PLANT,
     mark_before_confirm::PLANT,
+    mark_matches_nothing::PLANT,
+    new_id_per_publish::PLANT,
     no_dedup::PLANT,
     no_fence::PLANT,
+    no_resubscribe::PLANT,
+    notifications_only::PLANT,
+    order_by_timestamp::PLANT,
     order_ignored::PLANT,
+    origin_lost::PLANT,
+    outbox_after_commit::PLANT,
+    parked_counted::PLANT,
+    poison_retried::PLANT,
     publish_before_commit::PLANT,
+    race_without_cancel::PLANT,
+    relay_gives_up::PLANT,
+    renamed_route::PLANT,
     requeue::PLANT,
+    rescue_by_age::PLANT,
     retry_at_once::PLANT,
+    retry_in_place::PLANT,
+    shared_dedup_key::PLANT,
     short_dedup_window::PLANT,
+    stack_trace_in_header::PLANT,
+    starved_renewal::PLANT,
     stranded_claim::PLANT,
     swallow::PLANT,
+    time_limit_ignored::PLANT,
+    timer_in_memory::PLANT,
+    token_not_passed::PLANT,
+    tries_ignored::PLANT,
+    trusts_redelivered::PLANT,
     unbounded_prefetch::PLANT,
+    unclaimed_rows::PLANT,
     unconfirmed_letter::PLANT,
+    unconfirmed_retry::PLANT,
+    unknown_version_dropped::PLANT,
+    whole_batch_marked::PLANT,
 ];
 
 /// Runs a workload on a build.
@@ -138,6 +240,28 @@ fn scenario<L: Workload>(name: &str, change: impl FnOnce(&mut Scenario)) -> Scen
     scenario.faults_until = Duration::from_secs(40);
     change(&mut scenario);
     scenario
+}
+
+/// A fault that happens at a second of the run and lasts for some.
+fn event(kind: Kind, at: u64, lasts: u64, target: &str) -> Event {
+    Event {
+        kind,
+        at: at * 1_000_000_000,
+        lasts: lasts * 1_000_000_000,
+        target: Some(target.into()),
+        amount: 0,
+    }
+}
+
+/// Payments whose service charges again when it is asked again, and never starts from cold: what
+/// a claim is there for.
+fn forgetful_payments() -> ServiceOverride {
+    ServiceOverride {
+        name: "payments".to_owned(),
+        honours_keys: Some(false),
+        cold_starts: Some((0, Duration::ZERO)),
+        ..ServiceOverride::default()
+    }
 }
 
 /// A fault that strikes processes whose name starts so.

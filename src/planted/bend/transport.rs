@@ -1,6 +1,7 @@
 //! A bent transport.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Bend;
@@ -35,6 +36,8 @@ pub struct BentPublisher<P> {
 pub struct BentReceiver<R> {
     inner: R,
     bend: Arc<dyn Bend>,
+    /// What is unsettled, by tag.
+    held: Arc<Mutex<BTreeMap<u64, Delivery>>>,
 }
 
 impl<T: Transport> Transport for BentTransport<T> {
@@ -61,13 +64,16 @@ impl<T: Transport> Transport for BentTransport<T> {
         Ok(BentReceiver {
             inner: self.inner.receiver(name, queue, prefetch).await?,
             bend: self.bend.clone(),
+            held: Arc::default(),
         })
     }
 }
 
 impl<P: Publisher> Publisher for BentPublisher<P> {
     async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
-        let outcomes = self.inner.publish(batch, within).await;
+        let bent = batch.iter().map(|outgoing| self.bend.outgoing(outgoing));
+        let bent: Vec<Outgoing> = bent.collect();
+        let outcomes = self.inner.publish(&bent, within).await;
         let said = outcomes
             .into_iter()
             .map(|outcome| self.bend.outcome(outcome));
@@ -75,9 +81,29 @@ impl<P: Publisher> Publisher for BentPublisher<P> {
     }
 }
 
+impl<R: Receiver> BentReceiver<R> {
+    /// The delivery and every earlier one that is unsettled.
+    fn take_until(&self, tag: u64) -> Vec<Delivery> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = held.split_off(&(tag + 1));
+        std::mem::replace(&mut *held, later).into_values().collect()
+    }
+
+    /// It is settled by other means.
+    fn forget(&self, tag: u64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.remove(&tag);
+    }
+}
+
 impl<R: Receiver> Receiver for BentReceiver<R> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
-        self.inner.receive().await
+        let delivery = self.bend.received(self.inner.receive().await?);
+        if self.bend.acks_multiple() {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.insert(delivery.receipt.tag, delivery.clone());
+        }
+        Ok(delivery)
     }
 
     async fn settle(
@@ -85,6 +111,19 @@ impl<R: Receiver> Receiver for BentReceiver<R> {
         delivery: &Delivery,
         settlement: Settlement,
     ) -> Result<(), TransportError> {
+        let settlement = self.bend.settles(delivery, settlement);
+        if self.bend.acks_multiple() {
+            if settlement == Settlement::Done {
+                for earlier in self.take_until(delivery.receipt.tag) {
+                    self.inner.settle(&earlier, Settlement::Done).await?;
+                }
+                return Ok(());
+            }
+            self.forget(delivery.receipt.tag);
+        }
+        if self.bend.acks_first(&settlement) {
+            self.inner.settle(delivery, Settlement::Done).await?;
+        }
         let anyway = self.bend.acks_anyway(&settlement);
         match self.inner.settle(delivery, settlement).await {
             Err(_) if anyway => self.inner.settle(delivery, Settlement::Done).await,
