@@ -138,6 +138,8 @@ plants! {
     a_retry_that_waits_in_memory = "timer-in-memory",
     a_token_that_is_not_passed_on = "token-not-passed",
     retries_beyond_their_number = "tries-ignored",
+    a_copy_that_is_not_persistent = "transient-copy",
+    a_delay_queue_that_expires = "expiring-delay-queue",
     a_copy_that_is_not_flagged = "trusts-redelivered",
     more_work_in_hand_than_workers = "unbounded-prefetch",
     rows_that_two_relays_send = "unclaimed-rows",

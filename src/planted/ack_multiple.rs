@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
+use super::bend::{Wire, bent_wire};
 use super::{Plant, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
 
@@ -15,7 +15,7 @@ use crate::workloads::Orders;
 pub const PLANT: Plant = Plant {
     name: "ack-multiple",
     class: "commits the position of a batch regardless of failures",
-    change: "a receiver whose acks take along all earlier deliveries",
+    change: "an `amqp` adapter whose acks take along all earlier deliveries",
     report: "ordermentum/steveo#1054",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
@@ -34,13 +34,13 @@ pub const PLANT: Plant = Plant {
 pub struct AckMultiple;
 
 impl Build for AckMultiple {
-    bent_ports!(|_: &SimPorts| Multiple);
+    bent_wire!(Multiple);
 }
 
 #[derive(Debug)]
 struct Multiple;
 
-impl Bend for Multiple {
+impl Wire for Multiple {
     fn acks_multiple(&self) -> bool {
         true
     }

@@ -13,16 +13,19 @@ use crate::pipeline::handler::Boxed;
 use crate::pipeline::inbox::InboxRow;
 use crate::pipeline::outbox::RelayClaim;
 use crate::ports::{Delivery, Ports, PublishOutcome, ServiceCall, Settlement, StoreError};
+use crate::rabbitmq::amqp::{Publish, QueueSpec};
 use crate::service::sim::SimService;
 use crate::store::sim::SimStore;
 
 mod service;
 mod store;
 mod transport;
+mod wire;
 
 pub use service::BentService;
 pub use store::{BentStore, BentTx};
 pub use transport::{BentPublisher, BentReceiver, BentTransport};
+pub use wire::{BentAmqp, BentChannel, BentConnection};
 
 /// What a bug changes about the ports of a process.
 pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
@@ -107,11 +110,6 @@ pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Whether an ack takes along all earlier deliveries of its channel.
-    fn acks_multiple(&self) -> bool {
-        false
-    }
-
     /// A call as an outside service gets it.
     fn called(&self, call: ServiceCall) -> ServiceCall {
         call
@@ -119,6 +117,24 @@ pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
 
     /// Whether a delivery is acked although settling it so has failed.
     fn acks_anyway(&self, _: &Settlement) -> bool {
+        false
+    }
+}
+
+/// What a bug changes about the frames that a process sends to the broker.
+pub trait Wire: std::fmt::Debug + Send + Sync + 'static {
+    /// A queue as it is really declared.
+    fn declared(&self, spec: &QueueSpec) -> QueueSpec {
+        spec.clone()
+    }
+
+    /// A message as it is really published.
+    fn published(&self, message: Publish) -> Publish {
+        message
+    }
+
+    /// Whether an ack takes along all earlier deliveries of its channel.
+    fn acks_multiple(&self) -> bool {
         false
     }
 }
@@ -155,6 +171,36 @@ macro_rules! bent_ports {
     };
 }
 
+/// The ports of a build are the shipped ones over an `amqp` adapter bent by `$wire`.
+macro_rules! bent_wire {
+    ($wire:expr) => {
+        type Transport = $crate::rabbitmq::RabbitMq<
+            $crate::planted::bend::BentAmqp<$crate::rabbitmq::sim::SimAmqp>,
+            $crate::env::sim::SimEnv,
+        >;
+        type Store = $crate::store::sim::SimStore;
+        type Service = $crate::service::sim::SimService;
+
+        fn ports(
+            &self,
+            bare: $crate::harness::build::SimPorts,
+        ) -> $crate::ports::Ports<
+            Self::Transport,
+            Self::Store,
+            Self::Service,
+            $crate::env::sim::SimEnv,
+        > {
+            let bent = $crate::planted::bend::BentAmqp::new($crate::rabbitmq::sim::SimAmqp, $wire);
+            $crate::ports::Ports {
+                transport: bare.transport.over(bent),
+                store: bare.store,
+                service: bare.service,
+                env: bare.env,
+            }
+        }
+    };
+}
+
 /// The ports of a build are those of the shipped pipeline.
 macro_rules! shipped_ports {
     () => {
@@ -171,4 +217,4 @@ macro_rules! shipped_ports {
     };
 }
 
-pub(super) use {bent_ports, shipped_ports};
+pub(super) use {bent_ports, bent_wire, shipped_ports};

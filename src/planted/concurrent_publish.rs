@@ -24,6 +24,7 @@ pub const PLANT: Plant = Plant {
         scenario::<Deposits>("concurrent-publish", |s| {
             s.messages = 30;
             s.clients = 1;
+            s.relays = 1;
             s.over = Duration::from_secs(4);
         })
     },

@@ -1,7 +1,6 @@
 //! A bent transport.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Bend;
@@ -36,8 +35,6 @@ pub struct BentPublisher<P> {
 pub struct BentReceiver<R> {
     inner: R,
     bend: Arc<dyn Bend>,
-    /// What is unsettled, by tag.
-    held: Arc<Mutex<BTreeMap<u64, Delivery>>>,
 }
 
 impl<T: Transport> Transport for BentTransport<T> {
@@ -64,7 +61,6 @@ impl<T: Transport> Transport for BentTransport<T> {
         Ok(BentReceiver {
             inner: self.inner.receiver(name, queue, prefetch).await?,
             bend: self.bend.clone(),
-            held: Arc::default(),
         })
     }
 }
@@ -81,29 +77,9 @@ impl<P: Publisher> Publisher for BentPublisher<P> {
     }
 }
 
-impl<R: Receiver> BentReceiver<R> {
-    /// The delivery and every earlier one that is unsettled.
-    fn take_until(&self, tag: u64) -> Vec<Delivery> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let later = held.split_off(&(tag + 1));
-        std::mem::replace(&mut *held, later).into_values().collect()
-    }
-
-    /// It is settled by other means.
-    fn forget(&self, tag: u64) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.remove(&tag);
-    }
-}
-
 impl<R: Receiver> Receiver for BentReceiver<R> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
-        let delivery = self.bend.received(self.inner.receive().await?);
-        if self.bend.acks_multiple() {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.insert(delivery.receipt.tag, delivery.clone());
-        }
-        Ok(delivery)
+        Ok(self.bend.received(self.inner.receive().await?))
     }
 
     async fn settle(
@@ -112,15 +88,6 @@ impl<R: Receiver> Receiver for BentReceiver<R> {
         settlement: Settlement,
     ) -> Result<(), TransportError> {
         let settlement = self.bend.settles(delivery, settlement);
-        if self.bend.acks_multiple() {
-            if settlement == Settlement::Done {
-                for earlier in self.take_until(delivery.receipt.tag) {
-                    self.inner.settle(&earlier, Settlement::Done).await?;
-                }
-                return Ok(());
-            }
-            self.forget(delivery.receipt.tag);
-        }
         if self.bend.acks_first(&settlement) {
             self.inner.settle(delivery, Settlement::Done).await?;
         }
