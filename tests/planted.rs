@@ -136,7 +136,6 @@ plants! {
     a_failure_that_is_acked = "swallow",
     retries_beyond_their_time = "time-limit-ignored",
     a_retry_that_waits_in_memory = "timer-in-memory",
-    a_token_that_is_not_passed_on = "token-not-passed",
     retries_beyond_their_number = "tries-ignored",
     a_copy_that_is_not_persistent = "transient-copy",
     a_delay_queue_that_expires = "expiring-delay-queue",

@@ -19,6 +19,10 @@
 //!   delayed exchanges: the `amqp` port has no expiration, the broker model has no such plugin.
 //! * A cursor on transaction ids, a snapshot that holds vacuum up, a table that grows slow: the
 //!   database model has no ids that rewind and no cost of size.
+//! * A fencing token that is not passed on: no scenario was found in which the service alone is
+//!   fenced. One that forgets keys also charges twice for a worker whose call was answered and whose
+//!   claim was then lost, which no pipeline can help. Missing: a service that checks tokens and
+//!   tells the heir what was done.
 //! * One dead letter redriven twice, a redrive that wedges: no run has an operator in it.
 
 use std::fmt;
@@ -102,7 +106,6 @@ pub mod stranded_claim;
 pub mod swallow;
 pub mod time_limit_ignored;
 pub mod timer_in_memory;
-pub mod token_not_passed;
 pub mod transient_copy;
 pub mod tries_ignored;
 pub mod trusts_redelivered;
@@ -226,7 +229,6 @@ pub const ALL: &[Plant] = &[
     swallow::PLANT,
     time_limit_ignored::PLANT,
     timer_in_memory::PLANT,
-    token_not_passed::PLANT,
     transient_copy::PLANT,
     tries_ignored::PLANT,
     trusts_redelivered::PLANT,
