@@ -1,6 +1,8 @@
 //! The relay remembers the highest id that it has published and asks for what lies above. Ids
 //! are given in the order of inserts, not of commits: a row that is committed late is never read.
 
+use std::time::Duration;
+
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::shipped_ports;
@@ -26,6 +28,7 @@ pub const PLANT: Plant = Plant {
             s.relays = 1;
             s.rules = vec![fault_at(Seam::Commit, Kind::Pause, 20, "client")];
             s.rules[0].lasts = 5_000_000_000;
+            s.settle = Some(Duration::from_secs(600));
         })
     },
     planted: on::<Orders, Cursor>,

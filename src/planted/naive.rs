@@ -10,11 +10,103 @@ use std::time::Duration;
 use crate::pipeline::dead_letter::{DeadLetter, Reason};
 use crate::pipeline::event::Event;
 use crate::pipeline::handler::{Consumer, Cx, Failure, Opaque, Outside, TxOf};
-use crate::pipeline::policy::Policy;
+use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
+use crate::pipeline::policy::{Policy, RelayPolicy};
 use crate::pipeline::retry::Next;
 use crate::ports::{
-    Delivery, Env, Receiver, Scope, Settlement, Store, Transport, TransportError, Tx, World,
+    Delivery, Env, PublishOutcome, Publisher, Receiver, Row, Scope, Settlement, Store, Transport,
+    TransportError, Tx, World,
 };
+
+/// The ports of a build are the shipped ones, and its consumers are naive: each runs `$run`.
+macro_rules! naive_consumer {
+    ($run:path) => {
+        $crate::planted::bend::shipped_ports!();
+
+        async fn consumer(
+            self,
+            world: $crate::harness::build::WorldOf<Self>,
+            consumer: $crate::pipeline::handler::Consumer<$crate::harness::build::WorldOf<Self>>,
+            policy: $crate::pipeline::policy::Policy,
+        ) {
+            $run($crate::planted::naive::Naive::new(world, consumer, policy)).await;
+        }
+    };
+}
+
+/// The relays of a build are naive: every round is `$round`, and begins after a look at the clock.
+macro_rules! naive_relay {
+    ($round:path) => {
+        async fn relay(
+            self,
+            world: $crate::harness::build::WorldOf<Self>,
+            policy: $crate::pipeline::policy::RelayPolicy,
+        ) {
+            loop {
+                $round(&world, &policy).await;
+                $crate::ports::Env::sleep(&world.env, policy.poll).await;
+            }
+        }
+    };
+}
+
+pub(super) use {naive_consumer, naive_relay};
+
+/// Rows that this relay may publish now.
+pub(super) async fn claimed<W: World>(world: &W, policy: &RelayPolicy) -> Vec<ClaimedRow> {
+    let claim = RelayClaim {
+        relay: world.env().process().into(),
+        limit: policy.batch,
+        lease: policy.lease,
+    };
+    let rows = world.store().outbox_claim(&claim).await;
+    rows.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the outbox cannot be read");
+        Vec::new()
+    })
+}
+
+/// Publishes rows over a connection of their own; an outcome for each.
+pub(super) async fn published<W: World>(
+    world: &W,
+    policy: &RelayPolicy,
+    rows: &[ClaimedRow],
+) -> Vec<PublishOutcome> {
+    let batch: Vec<_> = rows.iter().map(|row| row.outgoing.clone()).collect();
+    match world.transport().publisher("relay").await {
+        Ok(mut publisher) => publisher.publish(&batch, policy.confirm_timeout).await,
+        Err(error) => vec![PublishOutcome::InDoubt(error.to_string()); rows.len()],
+    }
+}
+
+/// Marks a row that was published.
+pub(super) async fn mark<W: World>(world: &W, row: &ClaimedRow) {
+    if let Err(error) = world.store().outbox_mark(&[(row.id, row.token)]).await {
+        tracing::warn!(%error, "a row waits for its lease to end");
+    }
+}
+
+/// Gives a row back that was not.
+pub(super) async fn give_back<W: World>(world: &W, policy: &RelayPolicy, row: &ClaimedRow) {
+    let (ids, later) = ([(row.id, row.token)], policy.backoff);
+    if let Err(error) = world.store().outbox_release(&ids, later, "failed").await {
+        tracing::warn!(%error, "a row waits for its lease to end");
+    }
+}
+
+/// A line in a team's own table of what was done.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Processed {
+    key: String,
+}
+
+impl Row for Processed {
+    const TABLE: &'static str = "processed";
+
+    fn key(&self) -> String {
+        self.key.clone()
+    }
+}
 
 /// The subscription type of a world.
 pub(super) type ReceiverOf<W> = <<W as World>::Transport as Transport>::Receiver;
@@ -141,6 +233,35 @@ impl<W: World> Naive<W> {
     /// Runs the handler and commits.
     pub(super) async fn done(&self, event: &Event, attempt: u32) -> Result<(), Failure> {
         Ok(self.work(event, attempt).await?.commit().await?)
+    }
+
+    /// Runs the handler and commits, together with the note that `key` is done; not where that
+    /// was noted before.
+    pub(super) async fn once(&self, event: &Event, attempt: u32, key: &str) -> Result<(), Failure> {
+        let answer = self.call(event, attempt).await?;
+        let mut tx = self.world.store().begin(self.scope(event, attempt)).await?;
+        let note = Processed {
+            key: format!("{}/{key}", self.consumer.name()),
+        };
+        if tx.insert(&note).await?.is_some() {
+            tx.rollback().await;
+            return Ok(());
+        }
+        self.apply(event, attempt, answer, &mut tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Done, or what the policy says about the failure.
+    pub(super) fn judge(
+        &self,
+        delivery: &Delivery,
+        event: &Event,
+        done: Result<(), Failure>,
+    ) -> Settlement {
+        match done {
+            Ok(()) => Settlement::Done,
+            Err(failure) => self.after(delivery, event, &failure),
+        }
     }
 
     /// What the policy says about a failed attempt, without an inbox to ask.

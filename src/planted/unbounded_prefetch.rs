@@ -24,6 +24,9 @@ pub const PLANT: Plant = Plant {
     scenario: || {
         scenario::<Orders>("unbounded-prefetch", |s| {
             s.messages = 40;
+            s.worker_processes = 1;
+            s.policy.consumer.workers = 2;
+            s.policy.consumer.prefetch = 2;
             s.over = std::time::Duration::from_secs(1);
         })
     },

@@ -70,6 +70,17 @@ impl<A: Amqp, E: Env> RabbitMq<A, E> {
         }
     }
 
+    /// The same over another adapter.
+    #[must_use]
+    pub fn over<B: Amqp>(self, amqp: B) -> RabbitMq<B, E> {
+        RabbitMq {
+            amqp,
+            env: self.env,
+            names: self.names,
+            options: self.options,
+        }
+    }
+
     /// The names it uses.
     pub fn names(&self) -> &Names {
         &self.names

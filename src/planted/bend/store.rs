@@ -45,11 +45,22 @@ impl<T: Tx> Tx for BentTx<T> {
         &mut self,
         key: &str,
     ) -> Result<Option<Versioned<R>>, StoreError> {
+        if !self.bend.locks() {
+            return self.inner.get(key).await;
+        }
         self.inner.get_for_update(key).await
     }
 
     async fn update<R: Row>(&mut self, row: &R, version: i64) -> Result<bool, StoreError> {
-        self.inner.update(row, version).await
+        let updated = self.inner.update(row, version).await?;
+        if updated || self.bend.locks() {
+            return Ok(updated);
+        }
+        // `UPDATE … WHERE id = …`: whatever stands there now is written over.
+        match self.inner.get::<R>(&row.key()).await? {
+            Some(there) => self.inner.update(row, there.version).await,
+            None => Ok(false),
+        }
     }
 
     async fn scan<R: Row>(
@@ -69,15 +80,27 @@ impl<T: Tx> Tx for BentTx<T> {
     }
 
     async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
-        let row = self.inner.inbox_open(consumer, key).await?;
-        Ok(self.bend.opened(row))
+        let (kept_by, kept_as) = self.bend.inbox_key(consumer, key);
+        let row = self.inner.inbox_open(&kept_by, &kept_as).await?;
+        Ok(self.bend.opened(InboxRow {
+            consumer: consumer.into(),
+            idempotency_key: key.into(),
+            ..row
+        }))
     }
 
     async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {
-        match self.bend.saved(row) {
-            Some(row) => self.inner.inbox_save(&row).await,
-            None => Ok(()),
-        }
+        let Some(row) = self.bend.saved(row) else {
+            return Ok(());
+        };
+        let (consumer, idempotency_key) =
+            (self.bend).inbox_key(&row.consumer, &row.idempotency_key);
+        let kept = InboxRow {
+            consumer,
+            idempotency_key,
+            ..row
+        };
+        self.inner.inbox_save(&kept).await
     }
 
     async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
@@ -102,7 +125,7 @@ impl<T: Tx> Tx for BentTx<T> {
     }
 
     async fn commit(self) -> Result<(), StoreError> {
-        self.inner.commit().await?;
+        self.bend.commits(self.inner.commit().await)?;
         if !self.taken.is_empty() {
             self.bend.committed(self.taken).await;
         }
@@ -126,10 +149,13 @@ impl<S: Store> Store for BentStore<S> {
     }
 
     async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
-        self.inner.outbox_claim(claim).await
+        self.inner.outbox_claim(&self.bend.claims(claim)).await
     }
 
     async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
+        if !self.bend.marks() {
+            return Ok(rows.len() as u64);
+        }
         self.inner.outbox_mark(rows).await
     }
 
@@ -157,6 +183,9 @@ impl<S: Store> Store for BentStore<S> {
         token: u64,
         lease: Duration,
     ) -> Result<bool, StoreError> {
+        if !self.bend.renews() {
+            return Ok(true);
+        }
         self.inner.inbox_renew(consumer, key, token, lease).await
     }
 

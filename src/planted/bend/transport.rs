@@ -67,7 +67,9 @@ impl<T: Transport> Transport for BentTransport<T> {
 
 impl<P: Publisher> Publisher for BentPublisher<P> {
     async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
-        let outcomes = self.inner.publish(batch, within).await;
+        let bent = batch.iter().map(|outgoing| self.bend.outgoing(outgoing));
+        let bent: Vec<Outgoing> = bent.collect();
+        let outcomes = self.inner.publish(&bent, within).await;
         let said = outcomes
             .into_iter()
             .map(|outcome| self.bend.outcome(outcome));
@@ -77,7 +79,7 @@ impl<P: Publisher> Publisher for BentPublisher<P> {
 
 impl<R: Receiver> Receiver for BentReceiver<R> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
-        self.inner.receive().await
+        Ok(self.bend.received(self.inner.receive().await?))
     }
 
     async fn settle(
@@ -85,6 +87,10 @@ impl<R: Receiver> Receiver for BentReceiver<R> {
         delivery: &Delivery,
         settlement: Settlement,
     ) -> Result<(), TransportError> {
+        let settlement = self.bend.settles(delivery, settlement);
+        if self.bend.acks_first(&settlement) {
+            self.inner.settle(delivery, Settlement::Done).await?;
+        }
         let anyway = self.bend.acks_anyway(&settlement);
         match self.inner.settle(delivery, settlement).await {
             Err(_) if anyway => self.inner.settle(delivery, Settlement::Done).await,

@@ -1,0 +1,45 @@
+//! The original is acked, then it is put into the dead letters: who dies in between has lost it.
+
+use redeliver_sim::fault::{Kind, Seam};
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::ports::Settlement;
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "ack-before-letter",
+    class: "acked before the dead letter is stored",
+    change: "a receiver that acks first and publishes the dead letter then",
+    report: "spring-projects/spring-amqp#1294",
+    anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
+    checkers: &["lost", "misfiled"],
+    scenario: || {
+        scenario::<Orders>("ack-before-letter", |s| {
+            s.poison.poison = 2;
+            s.rules = vec![fault_at(Seam::Publish, Kind::Crash, 50, "charge-card")];
+        })
+    },
+    planted: on::<Orders, AckBeforeLetter>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AckBeforeLetter;
+
+impl Build for AckBeforeLetter {
+    bent_ports!(|_: &SimPorts| AckFirst);
+}
+
+#[derive(Debug)]
+struct AckFirst;
+
+impl Bend for AckFirst {
+    fn acks_first(&self, settlement: &Settlement) -> bool {
+        matches!(settlement, Settlement::DeadLetter(_))
+    }
+}

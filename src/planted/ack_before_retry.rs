@@ -1,0 +1,48 @@
+//! The original is acked, then its copy is published for the next attempt: who dies in between has
+//! lost it.
+
+use redeliver_sim::fault::{Kind, Seam};
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, fault, fault_at, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::ports::Settlement;
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "ack-before-retry",
+    class: "acked before the retry is stored",
+    change: "a receiver that acks first and publishes the copy of a retry then",
+    report: "celery/celery#3053",
+    anomalies: &[AnomalyKind::Lost],
+    checkers: &["lost", "balance"],
+    scenario: || {
+        scenario::<Orders>("ack-before-retry", |s| {
+            s.rules = vec![
+                fault(Kind::ServiceFails, 30, "charge-card"),
+                fault_at(Seam::Publish, Kind::Crash, 30, "charge-card"),
+            ];
+        })
+    },
+    planted: on::<Orders, AckBeforeRetry>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AckBeforeRetry;
+
+impl Build for AckBeforeRetry {
+    bent_ports!(|_: &SimPorts| AckFirst);
+}
+
+#[derive(Debug)]
+struct AckFirst;
+
+impl Bend for AckFirst {
+    fn acks_first(&self, settlement: &Settlement) -> bool {
+        matches!(settlement, Settlement::RetryAfter { .. })
+    }
+}

@@ -1,0 +1,47 @@
+//! What was written to the socket counts as delivered: no answer is as good as a confirm.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::ports::PublishOutcome;
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "doubt-taken-for-confirm",
+    class: "socket write taken as delivery",
+    change: "a publisher that reports what is in doubt as confirmed",
+    report: "amqp-rs/lapin#142",
+    anomalies: &[AnomalyKind::Lost],
+    checkers: &["lost", "balance"],
+    scenario: || {
+        scenario::<Orders>("doubt-taken-for-confirm", |s| {
+            s.rules = vec![fault(Kind::LostPublish, 10, "relay")];
+        })
+    },
+    planted: on::<Orders, DoubtTakenForConfirm>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DoubtTakenForConfirm;
+
+impl Build for DoubtTakenForConfirm {
+    bent_ports!(|_: &SimPorts| Hopeful);
+}
+
+#[derive(Debug)]
+struct Hopeful;
+
+impl Bend for Hopeful {
+    fn outcome(&self, outcome: PublishOutcome) -> PublishOutcome {
+        match outcome {
+            PublishOutcome::InDoubt(_) => PublishOutcome::Confirmed,
+            other => other,
+        }
+    }
+}

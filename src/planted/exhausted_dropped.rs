@@ -1,0 +1,52 @@
+//! The last retry fails, and that is the end: there is no dead letter on that path.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::dead_letter::Reason;
+use crate::ports::{Delivery, Settlement};
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "exhausted-dropped",
+    class: "no dead letter at the end of the delayed path",
+    change: "a transport that acks what has used up its attempts",
+    report: "MassTransit/MassTransit#1037",
+    anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
+    checkers: &["lost", "misfiled"],
+    scenario: || {
+        scenario::<Orders>("exhausted-dropped", |s| {
+            s.policy.retry.attempts = 2;
+            s.worker_processes = 1;
+            s.rules = vec![fault(Kind::ServiceFails, 60, "charge-card")];
+        })
+    },
+    planted: on::<Orders, ExhaustedDropped>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExhaustedDropped;
+
+impl Build for ExhaustedDropped {
+    bent_ports!(|_: &SimPorts| Tired);
+}
+
+#[derive(Debug)]
+struct Tired;
+
+impl Bend for Tired {
+    fn settles(&self, _: &Delivery, settlement: Settlement) -> Settlement {
+        match &settlement {
+            Settlement::DeadLetter(story) if story.reason == Reason::AttemptsExhausted => {
+                Settlement::Done
+            }
+            _ => settlement,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What is done is remembered by the message alone: of two consumers of a fact only the first ever
+//! works.
+
+use std::sync::Arc;
+
+use super::bend::{Bend, bent_ports};
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::{Build, SimPorts};
+use crate::harness::verdict::AnomalyKind;
+use crate::workloads::Onboarding;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "shared-dedup-key",
+    class: "a dedup key that is too wide: work is silently discarded",
+    change: "a store with one inbox for all consumers",
+    report: "developerz-ai/wurk#218",
+    anomalies: &[AnomalyKind::Lost],
+    checkers: &["lost", "balance"],
+    scenario: || {
+        scenario::<Onboarding>("shared-dedup-key", |s| {
+            s.messages = 4;
+        })
+    },
+    planted: on::<Onboarding, SharedDedupKey>,
+    shipped: shipped::<Onboarding>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedDedupKey;
+
+impl Build for SharedDedupKey {
+    bent_ports!(|_: &SimPorts| ForAll);
+}
+
+#[derive(Debug)]
+struct ForAll;
+
+impl Bend for ForAll {
+    fn inbox_key(&self, _: &str, key: &str) -> (Arc<str>, Arc<str>) {
+        ("all".into(), key.into())
+    }
+}

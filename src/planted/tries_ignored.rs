@@ -1,0 +1,49 @@
+//! Retries have a limit in number and one in time, and only the time is looked at.
+
+use redeliver_sim::fault::Kind;
+
+use super::bend::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Build, WorldOf};
+use crate::harness::verdict::AnomalyKind;
+use crate::pipeline::consumer::Runner;
+use crate::pipeline::handler::Consumer;
+use crate::pipeline::policy::Policy;
+use crate::workloads::Orders;
+
+/// See the module.
+pub const PLANT: Plant = Plant {
+    name: "tries-ignored",
+    class: "a time limit makes the number of tries ignored",
+    change: "a consumer that is given a thousand attempts",
+    report: "laravel/framework#15696",
+    anomalies: &[AnomalyKind::OverRetried],
+    checkers: &["over_retried"],
+    scenario: || {
+        scenario::<Orders>("tries-ignored", |s| {
+            s.policy.retry.attempts = 2;
+            s.worker_processes = 1;
+            s.rules = vec![fault(Kind::ServiceFails, 60, "charge-card")];
+        })
+    },
+    planted: on::<Orders, TriesIgnored>,
+    shipped: shipped::<Orders>,
+};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TriesIgnored;
+
+impl Build for TriesIgnored {
+    shipped_ports!();
+
+    async fn consumer(
+        self,
+        world: WorldOf<Self>,
+        consumer: Consumer<WorldOf<Self>>,
+        mut policy: Policy,
+    ) {
+        policy.retry.attempts = 1_000;
+        Runner::new(world, consumer, policy).run().await;
+    }
+}
