@@ -5,6 +5,7 @@
 //! server does not answer.
 
 mod conform;
+mod doctor;
 mod explore;
 mod gate;
 mod interrupt;
@@ -48,6 +49,7 @@ enum Command {
     Conform(conform::Args),
     Shrink(shrink::Args),
     Planted(planted::Args),
+    Doctor(doctor::Args),
     Scenarios(scenarios::Args),
     Schema(schema::Args),
 }
@@ -95,6 +97,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Conform(args) => conform::conform(&args, &context),
         Command::Shrink(args) => shrink::run(&args, &context),
         Command::Planted(args) => planted::planted(&args),
+        Command::Doctor(args) => doctor::doctor(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),
     }

@@ -13,6 +13,7 @@ use crate::harness::plan::Plan;
 use crate::harness::reached::Reached;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
+use crate::harness::state;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 use crate::harness::workload::{Request, Workload};
 
@@ -112,6 +113,7 @@ pub fn result<L: Workload>(
             false => Vec::new(),
         },
         hash: measured.hash,
+        state: state::of(&view.reading.store),
         trace: measured.trace,
     }
 }

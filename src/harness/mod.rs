@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod seed;
 pub mod simulate;
 mod simulated_reading;
+pub mod state;
 pub mod stranger;
 pub mod swarm;
 pub mod test;

@@ -50,6 +50,8 @@ pub struct RunResult {
     pub requests: Vec<Arc<str>>,
     /// Hash over the whole trace.
     pub hash: u64,
+    /// Hash over the rows and payloads at the end, of which a trace says nothing.
+    pub state: u64,
     /// The trace; empty unless recorded.
     pub trace: Vec<TraceLine>,
 }

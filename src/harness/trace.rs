@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use redeliver_sim::trace::subject_word;
 use redeliver_sim::try_with;
 
 use crate::harness::history::{Ended, Entry, History, Seen, Settled, What};
@@ -47,7 +48,12 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
     match what {
         What::Commit { on, effects, seen } => {
             let size = effects.emitted.len() + effects.rows.len() * 16 + effects.inbox.len() * 256;
-            ("commit", &on.subject, [size as u64, code(seen)])
+            let rows = effects.rows.iter().map(|(_, key)| subject_word(key));
+            let emitted = effects.emitted.iter();
+            let all = rows.chain(emitted.map(|event| subject_word(&event.idempotency_key)));
+            // Their order counts too.
+            let names = all.fold(size as u64, |sum, word| sum.rotate_left(7) ^ word);
+            ("commit", &on.subject, [names, code(seen)])
         }
         What::Publish { event, outcome } => {
             let code = match outcome {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::progress::Progress;
+use crate::harness::explore::{Unrepeatable, is_same, repeat};
 use crate::harness::report::Tally;
 use crate::harness::run::{Registered, RunResult};
 use crate::harness::scenario::Scenario;
@@ -24,6 +25,12 @@ pub(super) enum Plan {
     /// As many as can be; one at least.
     Until(Instant),
 }
+
+/// One seed in so many is run twice, the first among them.
+const SAMPLE: u64 = 64;
+
+/// A run, and where it was made twice, how the second differs.
+type Made = (RunResult, Option<Option<Unrepeatable>>);
 
 pub(super) struct Pool {
     threads: rayon::ThreadPool,
@@ -79,13 +86,19 @@ impl Pool {
             let runs = self.batch(
                 scenario,
                 workload,
-                first.wrapping_add(done),
+                (first, first.wrapping_add(done)),
                 size_now,
                 progress,
             );
-            for run in runs {
-                match run {
-                    Some(run) => tally.add(run),
+            for made in runs {
+                match made {
+                    Some((run, again)) => {
+                        tally.repeated += u64::from(again.is_some());
+                        if let Some(Some(found)) = again {
+                            tally.unrepeatable.get_or_insert(found.to_string());
+                        }
+                        tally.add(run);
+                    }
                     None => tally.interrupted = true,
                 }
             }
@@ -103,20 +116,44 @@ impl Pool {
         &self,
         scenario: &Scenario,
         workload: &Registered,
-        first: u64,
+        (start, first): (u64, u64),
         size: u64,
         progress: &Progress,
-    ) -> Vec<Option<RunResult>> {
+    ) -> Vec<Option<Made>> {
         let one = |i: u64| {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
             let seed = first.wrapping_add(i);
             let _running = progress.running(rayon::current_thread_index().unwrap_or(0), seed);
-            Some((workload.simulate)(scenario, seed, false))
+            let run = (workload.simulate)(scenario, seed, false);
+            let sampled = seed.wrapping_sub(start).is_multiple_of(SAMPLE);
+            let again = sampled.then(|| self.again(scenario, workload, &run));
+            Some((run, again))
         };
         self.threads
             .install(|| (0..size).into_par_iter().map(one).collect())
+    }
+
+    /// Makes a run once more; gives where the two part.
+    fn again(
+        &self,
+        scenario: &Scenario,
+        workload: &Registered,
+        run: &RunResult,
+    ) -> Option<Unrepeatable> {
+        let (simulate, seed) = (&workload.simulate, run.seed);
+        if is_same(run, &simulate(scenario, seed, false)) {
+            return None;
+        }
+        let found = repeat(simulate, scenario, seed);
+        // By chance the next two may be the same.
+        Some(found.unwrap_or(Unrepeatable {
+            seed,
+            parted: None,
+            before: None,
+            noticed: None,
+        }))
     }
 
     /// Runs one seed with its trace.

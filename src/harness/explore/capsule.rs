@@ -12,7 +12,7 @@ const COURSE: usize = 600;
 
 /// The lines of a trace, as a capsule keeps them. No payload is among them: a trace names
 /// messages by their keys.
-fn course(trace: &[TraceLine]) -> Vec<String> {
+pub(super) fn course(trace: &[TraceLine]) -> Vec<String> {
     trace
         .iter()
         .map(|line| line.to_string().trim_end().to_owned())
@@ -97,12 +97,16 @@ pub fn divergence(capsule: &Capsule, run: &RunResult) -> Option<Divergence> {
     if capsule.course.is_empty() {
         return None;
     }
-    let now = course(&run.trace);
-    let lines = capsule.course.len().max(now.len());
-    let at = (0..lines).find(|at| capsule.course.get(*at) != now.get(*at))?;
+    parted(&capsule.course, &course(&run.trace))
+}
+
+/// The first line in which two courses differ.
+pub(super) fn parted(kept: &[String], now: &[String]) -> Option<Divergence> {
+    let lines = kept.len().max(now.len());
+    let at = (0..lines).find(|at| kept.get(*at) != now.get(*at))?;
     Some(Divergence {
         line: at + 1,
-        kept: capsule.course.get(at).cloned(),
+        kept: kept.get(at).cloned(),
         now: now.get(at).cloned(),
     })
 }

@@ -56,6 +56,10 @@ pub struct Tally {
     pub violations: Vec<Violation>,
     /// Runs that came to nothing, and why the first did.
     pub inconclusive: (u64, Option<String>),
+    /// Runs that were made twice, to see whether their seeds decide them.
+    pub repeated: u64,
+    /// The first of them that came out otherwise.
+    pub unrepeatable: Option<String>,
     /// The runs that were planned were not all made.
     pub interrupted: bool,
     kinds: Vec<AnomalyKind>,
@@ -82,6 +86,8 @@ impl Tally {
             violated: 0,
             violations: Vec::new(),
             inconclusive: (0, None),
+            repeated: 0,
+            unrepeatable: None,
             interrupted: false,
             kinds: Vec::new(),
             excused: false,
@@ -189,6 +195,9 @@ impl Tally {
         }
         if self.interrupted {
             return Some(format!("stopped after {} seeds", self.seeds));
+        }
+        if let Some(why) = &self.unrepeatable {
+            return Some(why.clone());
         }
         if let (1.., Some(why)) = &self.inconclusive {
             return Some(why.clone());
