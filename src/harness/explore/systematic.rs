@@ -184,8 +184,13 @@ impl Strategy for Systematic {
         let [bases, singles, pairs] = self.runs;
         let [_, bad_singles, bad_pairs] = self.violated;
         let schedules = if bases == 1 { "schedule" } else { "schedules" };
+        let requests = if self.calm.messages == 1 {
+            "request"
+        } else {
+            "requests"
+        };
         let places = format!(
-            ": {} places, {bases} {schedules}, {} requests",
+            ": {} places, {bases} {schedules}, {} {requests}",
             grouped(self.places),
             self.calm.messages
         );
