@@ -1,13 +1,15 @@
 //! Strategies: what they try, that they try the same again, and that they find what is planted.
 
 use redeliver::harness::explore::{
-    Extent, Portfolio, Priority, Random, Strategy, Systematic, Trial, hunt,
+    Extent, Portfolio, Priority, Random, Strategy, Systematic, Trial, hunt, moments, needed, pin,
+    settled, shrink,
 };
 use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
 use redeliver::planted::{self, Plant};
 use redeliver::workloads::Orders;
+use redeliver_sim::fault::{Kind, Rule};
 
 const SMALL: Extent = Extent {
     messages: 1,
@@ -129,4 +131,47 @@ fn planted_bugs_are_found_by_slow_processes() {
     let shows = |run: &_| plant.is_shown_by(run);
     let found = hunt(&plant.planted, &mut priority, 301, shows);
     found.unwrap_or_else(|runs| panic!("not in {runs} runs"));
+}
+
+/// The event was committed and its publish got lost: from then on nothing could avert the loss.
+#[test]
+fn a_failure_is_explained_by_its_fault_and_by_its_moment() {
+    let plant = plant("dual-write");
+    let scenario = (plant.scenario)();
+    let mut seeds = Random::new(&scenario, 0, 50);
+    let shows = |run: &_| plant.is_shown_by(run);
+    let (_, _, run) = hunt(&plant.planted, &mut seeds, 50, shows).expect("it is caught");
+    let target = plant.target(&run).expect("it is shown again");
+    let pinned = pin(&scenario, &run);
+    let shrunk = shrink(&plant.planted, pinned, run.clone(), target, 400);
+    let faults = needed(&plant.planted, &shrunk, target);
+    assert!(faults.len() == 1 && faults[0].necessary, "{faults:?}");
+    assert!(faults[0].fault.starts_with("lost-publish at the"), "{faults:?}");
+
+    let moments = moments(&plant.planted, &scenario, &run, target, 12);
+    let (_, from) = settled(&moments).expect("it is settled");
+    assert!(from.what.contains("fault lost-publish"), "{moments:#?}");
+}
+
+/// Nothing is drawn anew before the moment that is named.
+#[test]
+fn a_run_that_goes_on_by_another_seed_has_the_same_past() {
+    let scenario = Scenario {
+        rules: vec![Rule::new(Kind::LostConfirm, 100_000)],
+        messages: 10,
+        ..Scenario::new("past", "orders")
+    };
+    let run = simulate(&Orders, &scenario, 3, true);
+    let at = run.trace[run.trace.len() / 2].at;
+    let other = Scenario {
+        reseed: Some((at, 99)),
+        ..scenario
+    };
+    let other = simulate(&Orders, &other, 3, true);
+    let past = |run: &RunResult| -> Vec<String> {
+        let before = run.trace.iter().filter(|line| line.at < at);
+        before.map(ToString::to_string).collect()
+    };
+    assert_eq!(past(&run), past(&other));
+    assert_ne!(run.hash, other.hash);
 }

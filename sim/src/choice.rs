@@ -75,12 +75,8 @@ pub struct Choices {
 impl Choices {
     /// The choices of `seed`.
     pub fn new(seed: u64) -> Self {
-        let seed = (
-            sip13((seed, !seed), &[name("redeliver.k0")]),
-            sip13((seed, !seed), &[1]),
-        );
         Self {
-            seed,
+            seed: keys(seed),
             occurrences: HashMap::default(),
             draws: 0,
         }
@@ -96,6 +92,11 @@ impl Choices {
             occurrences,
             ..Self::new(seed)
         };
+    }
+
+    /// From now on the choices of another seed; what was drawn before still counts as drawn.
+    pub fn reseed(&mut self, seed: u64) {
+        self.seed = keys(seed);
     }
 
     /// How many draws were made.
@@ -131,6 +132,13 @@ impl Choices {
     pub fn chance(&mut self, key: Key, ppm: Ppm) -> bool {
         ppm > 0 && strikes(self.draw(key), ppm)
     }
+}
+
+fn keys(seed: u64) -> (u64, u64) {
+    (
+        sip13((seed, !seed), &[name("redeliver.k0")]),
+        sip13((seed, !seed), &[1]),
+    )
 }
 
 /// Whether a drawn value strikes at `ppm` in a million. The highest values strike, so that 0,

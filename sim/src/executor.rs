@@ -159,7 +159,7 @@ pub(crate) fn run_in_tokio() {
                     let floor = start + Duration::from_millis(at / 1_000_000);
                     if wait_for_tokio(floor, &foreign).await {
                         let ns = start.elapsed().as_nanos() as u64;
-                        with(|w| w.now = w.now.max(ns));
+                        with(|w| w.advance(ns));
                     } else if next.is_some() {
                         advance(at);
                     } else {
@@ -195,7 +195,7 @@ async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign) -> bool 
 fn advance(at: u64) {
     with(|w| {
         debug_assert!(at >= w.now, "time must not run backwards");
-        w.now = w.now.max(at);
+        w.advance(at);
     });
     loop {
         let due = with(|w| w.timers.pop_due(w.now));

@@ -54,6 +54,8 @@ pub fn try_with<R>(f: impl FnOnce(&mut World) -> R) -> Option<R> {
 pub struct Options {
     /// Decides everything.
     pub seed: u64,
+    /// From this virtual time on another seed decides: to see what a run's past has settled.
+    pub reseed: Option<(u64, u64)>,
     /// Keep the whole trace, not only its hash.
     pub record: bool,
     /// Run inside a paused tokio runtime, so that tasks may use `tokio::time`.
@@ -72,6 +74,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             seed: 0,
+            reseed: None,
             record: false,
             tokio: false,
             step_limit: 50_000_000,
@@ -156,6 +159,7 @@ pub struct World {
     on_heal: Vec<crate::timer::Action>,
     id: u64,
     pub(crate) choices: Choices,
+    reseed: Option<(u64, u64)>,
     trace: Trace,
     pub(crate) strikes: Strikes,
     pub(crate) healed: bool,
@@ -207,6 +211,7 @@ impl World {
                 None => Choices::new(options.seed),
             },
             trace: Trace::new(options.record),
+            reseed: options.reseed,
             strikes: Strikes::new(&options.rules, options.record),
             healed: false,
             tasks: Vec::new(),
@@ -298,6 +303,17 @@ impl World {
     /// Virtual time since the start, in nanoseconds.
     pub fn now(&self) -> u64 {
         self.now
+    }
+
+    /// Moves the clock on, never back.
+    pub(crate) fn advance(&mut self, to: u64) {
+        self.now = self.now.max(to);
+        if let Some((at, seed)) = self.reseed
+            && self.now >= at
+        {
+            self.reseed = None;
+            self.choices.reseed(seed);
+        }
     }
 
     /// The choices of this run.

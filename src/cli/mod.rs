@@ -6,6 +6,7 @@
 
 mod conform;
 mod doctor;
+mod explain;
 mod explore;
 mod gate;
 mod interrupt;
@@ -48,6 +49,7 @@ enum Command {
     Run(run::Args),
     Conform(conform::Args),
     Shrink(shrink::Args),
+    Explain(explain::Args),
     Planted(planted::Args),
     Doctor(doctor::Args),
     Scenarios(scenarios::Args),
@@ -96,6 +98,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Run(args) => run::run(&args, &context),
         Command::Conform(args) => conform::conform(&args, &context),
         Command::Shrink(args) => shrink::run(&args, &context),
+        Command::Explain(args) => explain::explain(&args, &context),
         Command::Planted(args) => planted::planted(&args),
         Command::Doctor(args) => doctor::doctor(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),

@@ -95,6 +95,14 @@ impl Kept {
         story::render(&self.scenario, &self.shrunk.run, replay)
     }
 
+    pub(super) fn shrunk(&self) -> &Shrunk {
+        &self.shrunk
+    }
+
+    pub(super) fn target(&self) -> Target {
+        self.target
+    }
+
     pub(super) fn faults(&self) -> usize {
         self.shrunk.faults()
     }

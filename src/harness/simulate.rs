@@ -65,6 +65,7 @@ pub fn simulate_built<L: Workload, B: Build>(
     let swarm = swarm::draw(scenario, seed);
     let options = Options {
         seed,
+        reseed: scenario.reseed,
         record,
         tokio: L::TOKIO,
         step_limit: STEP_LIMIT,

@@ -4,6 +4,7 @@
 //! has decided, fault by fault; [`shrink()`] then takes away what the anomaly does not need.
 
 mod capsule;
+mod explain;
 mod hunt;
 mod pin;
 mod priority;
@@ -13,6 +14,7 @@ mod strategy;
 mod systematic;
 
 pub use capsule::{Divergence, Outcome, capsule, compare, divergence};
+pub use explain::{Moment, Needed, describe_rule, moments, needed, settled};
 pub use hunt::hunt;
 pub use pin::pin;
 pub use priority::Priority;

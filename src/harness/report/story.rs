@@ -91,8 +91,8 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
     text
 }
 
-/// The lines of one message with the faults among them; `!` marks faults.
-fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
+/// The lines of one message with the faults among them.
+pub fn lines_of<'a>(trace: &'a [TraceLine], message: &str) -> Vec<&'a TraceLine> {
     let own = |line: &&TraceLine| !message.is_empty() && is_about(line, message);
     let first = trace.iter().find(own).map_or(0, |line| line.at);
     let last = trace
@@ -106,10 +106,13 @@ fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
     let among = |line: &TraceLine| {
         (first..=last).contains(&line.at) && is_common(line) && concerned(&line.actor)
     };
-    let told: Vec<_> = trace
-        .iter()
-        .filter(|line| own(line) || among(line))
-        .collect();
+    let told = trace.iter().filter(|line| own(line) || among(line));
+    told.collect()
+}
+
+/// The same as text; `!` marks faults.
+fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
+    let told = lines_of(trace, message);
     let gap = told.len().saturating_sub(LINES);
     for (i, line) in told.iter().enumerate() {
         if gap > 0 && (LINES / 2..LINES / 2 + gap).contains(&i) {

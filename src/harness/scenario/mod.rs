@@ -95,6 +95,9 @@ pub struct Scenario {
     pub time_scale: u32,
     /// What has to come out.
     pub expect: Expect,
+    /// From this virtual time on, in nanoseconds, another seed decides. No file says so: it is for
+    /// those who ask what a run's past has settled.
+    pub reseed: Option<(u64, u64)>,
     /// Where this is one failing run that was kept: what came of it then.
     pub capsule: Option<Capsule>,
     /// Where it is known to fail: excused until a day.
@@ -159,6 +162,7 @@ impl Scenario {
             seed: None,
             time_scale: 1,
             expect: Expect::default(),
+            reseed: None,
             capsule: None,
             known: None,
         }
