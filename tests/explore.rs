@@ -146,7 +146,10 @@ fn a_failure_is_explained_by_its_fault_and_by_its_moment() {
     let shrunk = shrink(&plant.planted, pinned, run.clone(), target, 400);
     let faults = needed(&plant.planted, &shrunk, target);
     assert!(faults.len() == 1 && faults[0].necessary, "{faults:?}");
-    assert!(faults[0].fault.starts_with("lost-publish at the"), "{faults:?}");
+    assert!(
+        faults[0].fault.starts_with("lost-publish at the"),
+        "{faults:?}"
+    );
 
     let moments = moments(&plant.planted, &scenario, &run, target, 12);
     let (_, from) = settled(&moments).expect("it is settled");

@@ -131,8 +131,10 @@ struct Search {
     messages: u64,
     found: Vec<Found>,
     inconclusive: Option<String>,
-    /// Ended before the strategies had nothing left.
+    /// Ended before the strategies had nothing left: by its time, or from outside.
     stopped: bool,
+    /// From outside.
+    interrupted: bool,
 }
 
 pub(super) fn explore(args: &Args, context: &Context) -> u8 {
@@ -184,8 +186,9 @@ fn search(
     let mut said = Instant::now();
     loop {
         let over = args.duration.is_some_and(|most| began.elapsed() >= most);
-        if over || stop.load(Ordering::Relaxed) {
-            search.stopped = true;
+        search.interrupted = stop.load(Ordering::Relaxed);
+        search.stopped = over || search.interrupted;
+        if search.stopped {
             return search;
         }
         let trials = portfolio.next(BATCH);
@@ -235,6 +238,7 @@ impl Search {
         match &self.inconclusive {
             _ if self.violated > 0 => Verdict::Violated,
             Some(_) => Verdict::Inconclusive,
+            None if self.interrupted => Verdict::Inconclusive,
             None if self.messages == 0 => Verdict::Inconclusive,
             None => Verdict::Valid,
         }

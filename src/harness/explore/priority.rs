@@ -142,6 +142,7 @@ impl Strategy for Priority {
             ": depth 1 to {DEPTH}, {} processes, {calls} calls",
             self.processes.len()
         );
-        vec![said(self.violated, self.made, "order", "orders", &more)]
+        let all = said(self.violated, self.made, "order", "orders", &more);
+        all.into_iter().collect()
     }
 }

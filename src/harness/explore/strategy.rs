@@ -90,18 +90,23 @@ impl Strategy for Random {
     }
 
     fn statements(&self) -> Vec<String> {
-        vec![said(self.violated, self.made, "seed", "seeds", "")]
+        let all = said(self.violated, self.made, "seed", "seeds", "");
+        all.into_iter().collect()
     }
 }
 
-/// `no seed of 200 breaks this scenario`, `3 of 200 seeds break it`.
-pub(super) fn said(bad: u64, all: u64, one: &str, many: &str, more: &str) -> String {
+/// `no seed of 200 breaks this scenario`, `3 seeds of 200 break it`; of none nothing can be said.
+pub(super) fn said(bad: u64, all: u64, one: &str, many: &str, more: &str) -> Option<String> {
     use crate::harness::report::human::grouped;
-    let all = grouped(all);
+    let of = grouped(all);
     match bad {
-        0 => format!("no {one} of {all} breaks this scenario{more}"),
-        1 => format!("1 {one} of {all} breaks this scenario{more}"),
-        bad => format!("{} {many} of {all} break this scenario{more}", grouped(bad)),
+        _ if all == 0 => None,
+        0 => Some(format!("no {one} of {of} breaks this scenario{more}")),
+        1 => Some(format!("1 {one} of {of} breaks this scenario{more}")),
+        bad => Some(format!(
+            "{} {many} of {of} break this scenario{more}",
+            grouped(bad)
+        )),
     }
 }
 

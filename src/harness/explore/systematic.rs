@@ -194,13 +194,8 @@ impl Strategy for Systematic {
             grouped(self.places),
             self.calm.messages
         );
-        let mut lines = vec![said(
-            bad_singles,
-            singles,
-            "single fault",
-            "single faults",
-            &places,
-        )];
+        let (one, many) = ("single fault", "single faults");
+        let mut lines = Vec::from_iter(said(bad_singles, singles, one, many, &places));
         if self.violated[Stage::Base as usize] > 0 {
             lines.insert(0, "it is violated without any fault".to_owned());
         }
@@ -208,16 +203,9 @@ impl Strategy for Systematic {
             let left = grouped(self.faults - singles);
             lines.push(format!("{left} single faults were not tried"));
         }
-        if pairs > 0 {
-            let known = format!(", drawn from {}", grouped(self.pairs_known));
-            lines.push(said(
-                bad_pairs,
-                pairs,
-                "pair of faults",
-                "pairs of faults",
-                &known,
-            ));
-        }
+        let (one, many) = ("pair of faults", "pairs of faults");
+        let known = format!(", drawn from {}", grouped(self.pairs_known));
+        lines.extend(said(bad_pairs, pairs, one, many, &known));
         lines
     }
 }
