@@ -13,7 +13,7 @@ use super::out::{self, Out};
 use super::{Context, Format, USAGE};
 use crate::harness::explore::{Outcome, compare};
 use crate::harness::report::human::{short, time};
-use crate::harness::report::{self, story};
+use crate::harness::report::{self, diagram, story};
 use crate::harness::run::RunResult;
 use crate::harness::scenario::{Capsule, Scenario};
 use crate::harness::verdict::{AnomalyKind, Verdict};
@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// Print the whole trace, not only the part of the offending message
     #[arg(long)]
     trace: bool,
+    /// Draw it: a column for each process, a line for each step
+    #[arg(long, conflicts_with = "format")]
+    diagram: bool,
     /// What the run came to when it was found
     #[arg(long, value_name = "ANOMALY:HASH", value_parser = Expected::parse)]
     expect: Option<Expected>,
@@ -165,6 +168,12 @@ fn judge_capsule(scenario: &Scenario, kept: &Capsule, run: &RunResult) -> (u8, S
 
 fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) -> String {
     let mut text = String::new();
+    if args.diagram {
+        let drawn = diagram::build(run);
+        let message = story::chosen(&run.anomalies).map_or("", |anomaly| &anomaly.message);
+        let message = if args.trace { "" } else { message };
+        return diagram::render(&drawn, message, args.trace);
+    }
     if args.trace {
         for line in &run.trace {
             let _ = writeln!(text, "{line}");

@@ -127,6 +127,9 @@ pub enum What {
         effects: Effects,
         /// How COMMIT ended.
         seen: Seen,
+        /// When COMMIT was sent: what it changes can be seen from then on, long before it is known
+        /// to have been carried out.
+        since: u64,
     },
     /// A message was published and its outcome is known.
     Publish {
@@ -134,6 +137,8 @@ pub enum What {
         event: Arc<Event>,
         /// What became of it.
         outcome: PublishOutcome,
+        /// When it was sent; it may be delivered before it is confirmed.
+        since: u64,
     },
     /// A consumer got a message.
     Delivered {

@@ -7,7 +7,7 @@ use redeliver_sim::reach::Called;
 use redeliver_sim::trace::Entry;
 
 use crate::harness::checkers::{self, View};
-use crate::harness::history::{Seen, What};
+use crate::harness::history::{History, Seen, What};
 use crate::harness::pickups;
 use crate::harness::plan::Plan;
 use crate::harness::reached::Reached;
@@ -114,6 +114,10 @@ pub fn result<L: Workload>(
         },
         hash: measured.hash,
         state: state::of(&view.reading.store),
+        history: match measured.recorded {
+            true => view.history.clone(),
+            false => History::default(),
+        },
         trace: measured.trace,
     }
 }

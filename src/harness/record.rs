@@ -47,9 +47,13 @@ impl<E: Env> Log<E> {
 
     /// Adds an entry.
     pub fn add(&self, what: What) {
-        let at = crate::ports::env::nanos(self.env.elapsed());
         super::trace::line(&what);
-        self.recorder.add(at, &self.process, what);
+        self.recorder.add(self.now(), &self.process, what);
+    }
+
+    /// Nanoseconds since the start of the run.
+    fn now(&self) -> u64 {
+        crate::ports::env::nanos(self.env.elapsed())
     }
 
     /// Notes the start of a handler; gives the number of the run.
@@ -219,10 +223,16 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
             on,
             effects,
         } = self;
+        let since = log.now();
         let result = inner.commit().await;
         let seen = result.as_ref().map_or_else(seen, |()| Seen::Ok);
         if !effects.is_empty() || !effects.inbox.is_empty() {
-            log.add(What::Commit { on, effects, seen });
+            log.add(What::Commit {
+                on,
+                effects,
+                seen,
+                since,
+            });
         }
         result
     }
@@ -325,10 +335,15 @@ impl<T: Transport, E: Env> Transport for Recorded<T, E> {
 
 impl<P: Publisher, E: Env> Publisher for Recorded<P, E> {
     async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
+        let since = self.log.now();
         let outcomes = self.inner.publish(batch, within).await;
         for (outgoing, outcome) in batch.iter().zip(&outcomes) {
             let (event, outcome) = (outgoing.event.clone(), outcome.clone());
-            self.log.add(What::Publish { event, outcome });
+            self.log.add(What::Publish {
+                event,
+                outcome,
+                since,
+            });
         }
         outcomes
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 
+use crate::harness::history::History;
 use crate::harness::reached::Reached;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
@@ -52,6 +53,8 @@ pub struct RunResult {
     pub hash: u64,
     /// Hash over the rows and payloads at the end, of which a trace says nothing.
     pub state: u64,
+    /// What clients saw, each entry with its line in the trace; empty unless recorded.
+    pub history: History,
     /// The trace; empty unless recorded.
     pub trace: Vec<TraceLine>,
 }

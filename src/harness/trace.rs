@@ -35,6 +35,12 @@ pub fn lines(history: &History) -> Vec<TraceLine> {
     history.entries.iter().map(line).collect()
 }
 
+/// Whether a line of a trace is that of an entry made at that time.
+pub fn is_line_of(line: &TraceLine, what: &What, at: u64) -> bool {
+    let (word, subject, _) = summary(what);
+    (line.at, line.what, &*line.subject) == (at, word, subject)
+}
+
 fn code(seen: &Seen) -> u64 {
     match seen {
         Seen::Ok => 0,
@@ -46,7 +52,9 @@ fn code(seen: &Seen) -> u64 {
 /// The word of an entry, what it is about, and two numbers that tell it from its like.
 fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
     match what {
-        What::Commit { on, effects, seen } => {
+        What::Commit {
+            on, effects, seen, ..
+        } => {
             let size = effects.emitted.len() + effects.rows.len() * 16 + effects.inbox.len() * 256;
             let rows = effects.rows.iter().map(|(_, key)| subject_word(key));
             let emitted = effects.emitted.iter();
@@ -55,7 +63,7 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
             let names = all.fold(size as u64, |sum, word| sum.rotate_left(7) ^ word);
             ("commit", &on.subject, [names, code(seen)])
         }
-        What::Publish { event, outcome } => {
+        What::Publish { event, outcome, .. } => {
             let code = match outcome {
                 PublishOutcome::Confirmed => 0,
                 PublishOutcome::Returned(_) => 1,
@@ -125,7 +133,9 @@ fn told(seen: &Seen) -> String {
 
 fn detail(what: &What) -> String {
     match what {
-        What::Commit { on, effects, seen } => {
+        What::Commit {
+            on, effects, seen, ..
+        } => {
             let mut parts = vec![format!("[{}]", on.consumer)];
             parts.extend(
                 effects
@@ -146,7 +156,7 @@ fn detail(what: &What) -> String {
             parts.extend(effects.inbox.iter().map(|i| format!("inbox {}", i.state)));
             format!("{} {}", parts.join(", "), told(seen))
         }
-        What::Publish { event, outcome } => {
+        What::Publish { event, outcome, .. } => {
             let outcome = match outcome {
                 PublishOutcome::Confirmed => "confirmed".to_owned(),
                 PublishOutcome::Returned(why) => format!("returned: {why}"),

@@ -129,7 +129,7 @@ fn publishing(
 ) {
     let mut published: BTreeMap<(Scope<'_>, u64), Published> = BTreeMap::new();
     for place in &index.publishes {
-        if let What::Publish { event, outcome } = &index.entry(*place).what
+        if let What::Publish { event, outcome, .. } = &index.entry(*place).what
             && let Some(sequence) = sequence(event)
         {
             let known = published.entry((scope(event), sequence)).or_default();

@@ -198,7 +198,16 @@ impl Kit {
     }
 
     pub(super) fn commit(&mut self, process: &str, on: OnBehalf, effects: Effects, seen: Seen) {
-        self.add(process, What::Commit { on, effects, seen });
+        let since = self.now;
+        self.add(
+            process,
+            What::Commit {
+                on,
+                effects,
+                seen,
+                since,
+            },
+        );
     }
 
     /// A client's commit, without a row in the outbox.
@@ -232,7 +241,15 @@ impl Kit {
 
     pub(super) fn publish(&mut self, event: &Arc<Event>, outcome: PublishOutcome) {
         let event = event.clone();
-        self.add("relay-1", What::Publish { event, outcome });
+        let since = self.now;
+        self.add(
+            "relay-1",
+            What::Publish {
+                event,
+                outcome,
+                since,
+            },
+        );
     }
 
     /// A committed, published event.

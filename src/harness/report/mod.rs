@@ -1,10 +1,11 @@
 //! What runs came to, for people and for machines. Nothing here runs anything.
 //!
 //! [`Tally`] adds runs of one scenario up; [`table`] shows tallies in 80 columns, [`story`] one
-//! violation as a story, [`json`] both as NDJSON.
+//! violation as a story, [`json`] both as NDJSON. [`diagram`] draws a recorded run.
 
 use crate::harness::reached::{Cell, Reached};
 
+pub mod diagram;
 pub mod human;
 pub mod json;
 pub mod story;

@@ -110,9 +110,9 @@ impl<'a> Index<'a> {
 
     fn add(&mut self, place: usize, entry: &'a Entry, open: &mut Open) {
         match &entry.what {
-            What::Commit { on, effects, seen } => {
-                self.add_commit(place, entry, (on, effects, seen))
-            }
+            What::Commit {
+                on, effects, seen, ..
+            } => self.add_commit(place, entry, (on, effects, seen)),
             What::Publish { .. } => self.publishes.push(place),
             What::Delivered {
                 consumer,
