@@ -13,6 +13,7 @@ mod interrupt;
 mod out;
 mod planted;
 mod replay;
+mod report;
 mod run;
 mod scenarios;
 mod schema;
@@ -50,6 +51,7 @@ enum Command {
     Conform(conform::Args),
     Shrink(shrink::Args),
     Explain(explain::Args),
+    Report(report::Args),
     Planted(planted::Args),
     Doctor(doctor::Args),
     Scenarios(scenarios::Args),
@@ -99,6 +101,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Conform(args) => conform::conform(&args, &context),
         Command::Shrink(args) => shrink::run(&args, &context),
         Command::Explain(args) => explain::explain(&args, &context),
+        Command::Report(args) => report::report(&args, &context),
         Command::Planted(args) => planted::planted(&args),
         Command::Doctor(args) => doctor::doctor(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),

@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     if args.format == Format::Json {
         out.line(&line(&kept));
     }
-    out::complain(&summary(&kept.shrunk, kept.before));
+    out::complain(&kept.summary());
     Verdict::Violated.exit_code()
 }
 
@@ -101,6 +101,11 @@ impl Kept {
 
     pub(super) fn target(&self) -> Target {
         self.target
+    }
+
+    /// How small it is, in a few words.
+    pub(super) fn summary(&self) -> String {
+        summary(&self.shrunk, self.before)
     }
 
     pub(super) fn faults(&self) -> usize {
@@ -187,7 +192,7 @@ fn line(kept: &Kept) -> String {
 }
 
 /// The commit of the code under test, as CI or git says; empty where neither does.
-fn commit() -> String {
+pub(super) fn commit() -> String {
     let named = ["GITHUB_SHA", "CI_COMMIT_SHA"];
     if let Some(commit) = named.iter().find_map(|name| std::env::var(name).ok()) {
         return commit;

@@ -2,6 +2,7 @@
 
 mod canary;
 mod junit;
+mod pages;
 mod pool;
 mod progress;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::canary::Canaries;
+use self::pages::Pages;
 use self::pool::{Plan, Pool};
 use self::progress::Progress;
 use super::interrupt;
@@ -65,6 +67,9 @@ pub(super) struct Args {
     /// Keep the first violated seed of each scenario there, made small
     #[arg(long, value_name = "DIR")]
     capsules: Option<PathBuf>,
+    /// Write pages for a browser there: index.html, and one for each violated scenario
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
 }
 
 pub(super) fn gate(args: &Args, context: &Context) -> u8 {
@@ -84,6 +89,7 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
     };
     let (mut out, started) = (Out::default(), Instant::now());
     let (mut tallies, mut stories) = (Vec::new(), Vec::new());
+    let mut pages = args.report.as_deref().map(Pages::into);
     for (i, (scenario, workload)) in scenarios.iter().enumerate() {
         let plan = plan(args, scenario, started, scenarios.len() - i);
         let mut tally = pool.run(
@@ -100,6 +106,10 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
         {
             out::complain(&why);
         }
+        if let Some(pages) = &mut pages {
+            let worst = worst(&tally).filter(|_| stories[i].is_some());
+            pages.add(&tally, worst, workload, context);
+        }
         if args.format == Format::Json {
             tell_machines(&tally, context, &mut out);
         }
@@ -114,11 +124,11 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
         false => verdict(&tallies, interrupted).and(Verdict::Inconclusive),
     };
     if args.format == Format::Json {
-        let canaries = json::Canaries {
+        let sung = json::Canaries {
             planted: canaries.all,
             silent: &canaries.silent,
         };
-        let summary = json::summary(&tallies, verdict, wall, interrupted, Some(canaries));
+        let summary = json::summary(&tallies, verdict, wall, interrupted, Some(sung));
         out.line(&summary);
     } else {
         let told: Vec<_> = stories.iter().flatten().collect();
@@ -144,7 +154,12 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
         .junit
         .as_ref()
         .map(|path| junit::write(path, &tallies, &stories, wall));
-    if let Some(Err(why)) = written {
+    let shown = pages.map(|pages| {
+        let canaries = canaries.describe();
+        pages.finish(&tallies, &stories, verdict, &canaries, wall, interrupted)
+    });
+    let failed = [written, shown].into_iter().flatten().find_map(Result::err);
+    if let Some(why) = failed {
         out::complain(&why);
         if verdict != Verdict::Violated {
             return ENVIRONMENT;

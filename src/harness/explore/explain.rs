@@ -18,6 +18,34 @@ const MOMENTS: usize = 24;
 /// What part of the runs has to fail for the failure to count as settled.
 const SETTLED: (u32, u32) = (9, 10);
 
+/// Why a run failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// Requests that the small run has left.
+    pub messages: usize,
+    /// Its faults.
+    pub needed: Vec<Needed>,
+    /// Moments of the run as it was found.
+    pub moments: Vec<Moment>,
+}
+
+impl Explanation {
+    /// Explains a recorded run by its small one, with `draws` runs for each moment.
+    pub fn of(
+        simulate: Simulate<'_>,
+        scenario: &Scenario,
+        run: &RunResult,
+        (small, target): (&Shrunk, Target),
+        draws: u32,
+    ) -> Self {
+        Self {
+            messages: small.messages(),
+            needed: needed(simulate, small, target),
+            moments: moments(simulate, scenario, run, target, draws),
+        }
+    }
+}
+
 /// A fault that a small run has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
@@ -172,7 +200,8 @@ pub fn describe_rule(rule: &Rule) -> String {
     text
 }
 
-fn describe_event(event: &Event) -> String {
+/// A fault at a time in words.
+pub fn describe_event(event: &Event) -> String {
     let seconds = std::time::Duration::from_nanos(event.at).as_secs_f64();
     let target = event.target.as_deref().unwrap_or("all");
     format!("{} of {target} at {seconds:.3} s", event.kind.as_str())

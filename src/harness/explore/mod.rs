@@ -14,7 +14,9 @@ mod strategy;
 mod systematic;
 
 pub use capsule::{Divergence, Outcome, capsule, compare, divergence};
-pub use explain::{Moment, Needed, describe_rule, moments, needed, settled};
+pub use explain::{
+    Explanation, Moment, Needed, describe_event, describe_rule, moments, needed, settled,
+};
 pub use hunt::hunt;
 pub use pin::pin;
 pub use priority::Priority;

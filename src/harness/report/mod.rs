@@ -1,13 +1,17 @@
 //! What runs came to, for people and for machines. Nothing here runs anything.
 //!
 //! [`Tally`] adds runs of one scenario up; [`table`] shows tallies in 80 columns, [`story`] one
-//! violation as a story, [`json`] both as NDJSON. [`diagram`] draws a recorded run.
+//! violation as a story, [`json`] both as NDJSON. [`diagram`] draws a recorded run, and [`page`]
+//! puts it into a browser.
 
 use crate::harness::reached::{Cell, Reached};
 
 pub mod diagram;
+pub mod explained;
 pub mod human;
 pub mod json;
+pub mod page;
+pub mod perfetto;
 pub mod story;
 pub mod table;
 mod tally;

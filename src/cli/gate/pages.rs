@@ -1,0 +1,91 @@
+//! The gate as pages for a browser: one for all of it, and one for each violated scenario.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::report::{Effort, again, page, write};
+use super::super::shrink::commit;
+use super::Context;
+use crate::harness::report::page::gate::{Gate, render};
+use crate::harness::report::{Tally, Violation};
+use crate::harness::run::Registered;
+use crate::harness::verdict::Verdict;
+
+/// Less than for one run alone: a red gate may have many.
+const EFFORT: Effort = Effort {
+    runs: 1_000,
+    draws: 10,
+};
+
+/// Pages as they are written.
+#[derive(Debug)]
+pub(super) struct Pages {
+    folder: PathBuf,
+    /// The file of each scenario that is violated.
+    files: Vec<Option<String>>,
+    failed: Option<String>,
+}
+
+impl Pages {
+    /// Into this folder, which need not be there yet.
+    pub(super) fn into(folder: &Path) -> Self {
+        let made = std::fs::create_dir_all(folder);
+        Self {
+            folder: folder.to_owned(),
+            files: Vec::new(),
+            failed: made.err().map(|why| format!("{}: {why}", folder.display())),
+        }
+    }
+
+    /// The page of a scenario's violated run, where it has one to be told.
+    pub(super) fn add(
+        &mut self,
+        tally: &Tally,
+        worst: Option<&Violation>,
+        workload: &Registered,
+        context: &Context,
+    ) {
+        let file = worst.map(|worst| {
+            let run = (workload.simulate)(&tally.scenario, worst.seed, true);
+            let again = again(&context.program, &tally.scenario, &run);
+            let text = page(&tally.scenario, workload, &run, &again, None, EFFORT);
+            let name = format!("{}-{}.html", tally.scenario.name, worst.seed);
+            self.write(&name, &text);
+            name
+        });
+        self.files.push(file);
+    }
+
+    fn write(&mut self, name: &str, text: &str) {
+        if self.failed.is_none() {
+            self.failed = write(&self.folder.join(name), text).err();
+        }
+    }
+
+    /// The page of the gate.
+    pub(super) fn finish(
+        mut self,
+        tallies: &[Tally],
+        stories: &[Option<String>],
+        verdict: Verdict,
+        canaries: &str,
+        wall: Duration,
+        interrupted: bool,
+    ) -> Result<(), String> {
+        let text = render(&Gate {
+            tallies,
+            verdict,
+            stories,
+            pages: &self.files,
+            canaries,
+            wall,
+            interrupted,
+            commit: &commit(),
+        });
+        self.write("index.html", &text);
+        match self.failed {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+}

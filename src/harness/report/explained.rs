@@ -1,0 +1,103 @@
+//! Why a run failed, in plain words and as a plot.
+
+use std::fmt::Write;
+
+use crate::harness::explore::{Explanation, Moment, settled};
+use crate::harness::verdict::Anomaly;
+
+/// How wide a full bar is.
+const BAR: u32 = 20;
+
+/// A time of a run in seconds, to the millisecond.
+pub fn seconds(at: u64) -> String {
+    format!("{}.{:03}", at / 1_000_000_000, at / 1_000_000 % 1_000)
+}
+
+/// What happened, in plain words.
+pub fn paragraph(anomaly: &Anomaly, why: &Explanation) -> String {
+    let Explanation {
+        messages,
+        needed,
+        moments,
+    } = why;
+    let mut text = format!("{} But {}. ", anomaly.promise, anomaly.seen);
+    let messages = match messages {
+        1 => "1 request".to_owned(),
+        n => format!("{n} requests"),
+    };
+    match &needed[..] {
+        [] => {
+            let _ = write!(text, "It takes no fault at all, only {messages}. ");
+        }
+        [only] => {
+            let _ = write!(text, "It takes {messages} and one fault: {}. ", only.fault);
+        }
+        all => {
+            let faults: Vec<_> = all.iter().map(|one| one.fault.as_str()).collect();
+            let _ = write!(
+                text,
+                "It takes {messages} and {} faults: {}. ",
+                all.len(),
+                faults.join("; ")
+            );
+        }
+    }
+    let spare = needed.iter().filter(|one| !one.necessary).count();
+    match (needed.len(), spare) {
+        (0, _) => {}
+        (1, 0) => text.push_str("Without it the run is without that anomaly. "),
+        (_, 0) => text.push_str("Take any one of them away, and the anomaly is gone. "),
+        (_, spare) => {
+            let _ = write!(text, "{spare} of them could be spared one at a time. ");
+        }
+    }
+    match settled(moments) {
+        Some((Some(before), from)) => {
+            let _ = write!(
+                text,
+                "It was settled at {} s ({}): of runs that share everything up to there, {} of {} \
+                 fail; the moment before ({} s, {}) it was {} of {}.",
+                seconds(from.at),
+                from.what,
+                from.failing,
+                from.of,
+                seconds(before.at),
+                before.what,
+                before.failing,
+                before.of
+            );
+        }
+        Some((None, from)) => {
+            let _ = write!(
+                text,
+                "It was settled from the first moment on: {} of {} runs that begin anew at {} s fail.",
+                from.failing,
+                from.of,
+                seconds(from.at)
+            );
+        }
+        None => text.push_str("At no moment was it settled: it takes luck to the end."),
+    }
+    text
+}
+
+/// The share of failing runs over the moments.
+pub fn plot(moments: &[Moment], draws: u32) -> String {
+    let mut text = format!("   seconds  fails of {draws:<10}  just after\n");
+    for moment in moments {
+        let filled = (moment.failing * BAR / moment.of.max(1)) as usize;
+        let bar = format!(
+            "{}{}",
+            "#".repeat(filled),
+            ".".repeat(BAR as usize - filled)
+        );
+        let _ = writeln!(
+            text,
+            "{:>10}  {bar} {:>3}  {}",
+            seconds(moment.at),
+            moment.failing,
+            moment.what
+        );
+    }
+    text
+}
