@@ -12,10 +12,11 @@ use serde_json::json;
 use super::out::{self, Out};
 use super::{Context, Format, USAGE};
 use crate::harness::explore::{Outcome, compare};
-use crate::harness::report::human::{short, time};
+use crate::harness::report::human::{short, time, wrap};
 use crate::harness::report::{self, diagram, story};
 use crate::harness::run::RunResult;
 use crate::harness::scenario::{Capsule, Scenario};
+use crate::harness::swarm;
 use crate::harness::verdict::{AnomalyKind, Verdict};
 
 /// Run one seed of a scenario again, with its trace
@@ -75,6 +76,11 @@ pub(super) fn replay(args: &Args, context: &Context) -> u8 {
         return USAGE;
     };
     out::complain(&format!("{} seed {seed}", scenario.name));
+    let drawn = swarm::describe(&scenario, seed);
+    if let Some(drawn) = &drawn {
+        let words = drawn.split(' ').map(str::to_owned);
+        out::complain(&wrap(words, 79).join("\n  "));
+    }
     let run = (workload.simulate)(&scenario, seed, true);
     let kept = scenario.capsule.as_ref();
     // Another seed than that of the capsule is another run.
@@ -85,7 +91,7 @@ pub(super) fn replay(args: &Args, context: &Context) -> u8 {
     };
     let mut out = Out::default();
     if args.format == Format::Json {
-        tell_machines(args, &scenario, &run, code, &mut out);
+        tell_machines(args, &scenario, &run, (code, drawn), &mut out);
     } else {
         out.text(&show(args, &scenario, &run, context));
     }
@@ -219,7 +225,13 @@ fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) ->
     text
 }
 
-fn tell_machines(args: &Args, scenario: &Scenario, run: &RunResult, code: u8, out: &mut Out) {
+fn tell_machines(
+    args: &Args,
+    scenario: &Scenario,
+    run: &RunResult,
+    (code, drawn): (u8, Option<String>),
+    out: &mut Out,
+) {
     if args.trace {
         let lines = run
             .trace
@@ -231,6 +243,7 @@ fn tell_machines(args: &Args, scenario: &Scenario, run: &RunResult, code: u8, ou
         "type": "replay",
         "scenario": scenario.name,
         "seed": run.seed,
+        "swarm": drawn,
         "verdict": run.verdict,
         "because": run.inconclusive,
         "reproduced": (args.expect.is_some() || scenario.capsule.is_some()).then_some(code == 1),

@@ -6,10 +6,15 @@ use std::sync::atomic::AtomicBool;
 
 use super::interrupt;
 use super::out::{self, Out};
+use super::report::write;
+use super::shrink::commit;
 use super::{Context, ENVIRONMENT, Format};
 use crate::harness::report::human::wrap;
+use crate::harness::report::page::failure::{self, Failure};
 use crate::harness::report::{Tally, json, story, table};
-use crate::harness::run::{LiveError, LiveOptions, LiveReport, Secret, TraceLine, live_name};
+use crate::harness::run::{
+    LiveError, LiveOptions, LiveReport, RunResult, Secret, TraceLine, live_name,
+};
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::topology::QueueType;
@@ -39,6 +44,9 @@ pub(super) struct Args {
     /// Print all that was seen, too: a run on real servers cannot be replayed for it
     #[arg(long)]
     trace: bool,
+    /// Also write the run as a page for the browser
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -125,6 +133,10 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
     let mut run = report.result.clone();
     let command = command(args, context);
     let told = story::render(scenario, &run, &command);
+    let shown = args.report.as_ref().map(|path| {
+        let text = page(scenario, &run, &command);
+        write(path, &text)
+    });
     let trace = std::mem::take(&mut run.trace);
     tally.add(run);
     let verdict = tally.verdict().0;
@@ -138,7 +150,7 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
         }
         tell_people(&tally, &report, &told, &mut out);
     }
-    match report.left_behind {
+    match report.left_behind.or(shown.and_then(Result::err)) {
         None => verdict.exit_code(),
         Some(why) => {
             out::complain(&why);
@@ -149,6 +161,18 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
             }
         }
     }
+}
+
+/// A real run as a page: it cannot be replayed, so it is neither made small nor explained.
+fn page(scenario: &Scenario, run: &RunResult, command: &str) -> String {
+    failure::render(&Failure {
+        scenario,
+        run,
+        again: command,
+        small: None,
+        beside: None,
+        commit: &commit(),
+    })
 }
 
 fn tell_people(tally: &Tally, report: &LiveReport, told: &str, out: &mut Out) {

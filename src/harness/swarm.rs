@@ -17,6 +17,59 @@ pub struct Swarm {
     pub events: Vec<Event>,
 }
 
+/// What the swarm of a seed has drawn, in full: each fault that is on with its chance or its time,
+/// and then those that are off. None where the scenario itself says it all.
+pub fn describe(scenario: &Scenario, seed: u64) -> Option<String> {
+    if !scenario.swarm {
+        return None;
+    }
+    let Swarm { rules, events } = draw(scenario, seed);
+    let on = rules.iter().map(|rule| {
+        let place = place(rule);
+        let (percent, rest) = (rule.ppm / 10_000, rule.ppm % 10_000);
+        format!("{}{place} {percent}.{rest:04}%", rule.kind.as_str())
+    });
+    let timed = events.iter().map(|event| {
+        let (s, ms) = (event.at / 1_000_000_000, event.at / 1_000_000 % 1_000);
+        format!("{} at {s}.{ms:03} s", event.kind.as_str())
+    });
+    let on: Vec<_> = on.chain(timed).collect();
+    let mut text = match on.is_empty() {
+        true => "swarm: no fault is on".to_owned(),
+        false => format!("swarm: {}", on.join(", ")),
+    };
+    let same = |a: &Rule, b: &Rule| (a.kind, place(a)) == (b.kind, place(b));
+    let off = scenario
+        .rules
+        .iter()
+        .filter(|rule| !rules.iter().any(|on| same(on, rule)));
+    let off = off.map(|rule| format!("{}{}", rule.kind.as_str(), place(rule)));
+    let gone = |event: &&Event| {
+        !events
+            .iter()
+            .any(|on| (on.kind, &on.target) == (event.kind, &event.target))
+    };
+    let timed = scenario
+        .events
+        .iter()
+        .filter(gone)
+        .map(|event| event.kind.as_str().to_owned());
+    let off: Vec<_> = off.chain(timed).collect();
+    if !off.is_empty() {
+        text.push_str(&format!("; off: {}", off.join(", ")));
+    }
+    Some(text)
+}
+
+fn place(rule: &Rule) -> String {
+    let seam = rule.seam.map(|seam| format!(" at {}", seam.as_str()));
+    let process = rule
+        .process
+        .as_ref()
+        .map(|process| format!(" of {process}"));
+    seam.unwrap_or_default() + &process.unwrap_or_default()
+}
+
 /// The faults of a scenario for a seed.
 pub fn draw(scenario: &Scenario, seed: u64) -> Swarm {
     let until = crate::ports::env::nanos(scenario.faults_until);

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::harness::report::Tally;
+use super::worst;
+use crate::cli::shrink::commit;
+use crate::harness::report::{Tally, story};
 use crate::harness::verdict::Verdict;
 
 /// Writes the report.
@@ -14,16 +16,30 @@ pub(super) fn write(
     tallies: &[Tally],
     stories: &[Option<String>],
     wall: Duration,
+    program: &str,
 ) -> Result<(), String> {
-    let text = render(tallies, stories, wall)?;
+    let text = render(tallies, stories, wall, program)?;
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn render(tallies: &[Tally], told: &[Option<String>], wall: Duration) -> Result<String, String> {
+fn render(
+    tallies: &[Tally],
+    told: &[Option<String>],
+    wall: Duration,
+    program: &str,
+) -> Result<String, String> {
     let mut suite = TestSuite::new("scenarios");
     suite.set_time(wall);
+    suite.add_property(Property::new(
+        "redeliver.version",
+        env!("CARGO_PKG_VERSION"),
+    ));
+    let commit = commit();
+    if !commit.is_empty() {
+        suite.add_property(Property::new("commit", commit));
+    }
     for (tally, story) in tallies.iter().zip(told) {
-        suite.add_test_case(case(tally, story.as_deref()));
+        suite.add_test_case(case(tally, story.as_deref(), program));
     }
     let mut report = Report::new("redeliver gate");
     report.set_time(wall);
@@ -31,7 +47,7 @@ fn render(tallies: &[Tally], told: &[Option<String>], wall: Duration) -> Result<
     report.to_string().map_err(|error| error.to_string())
 }
 
-fn case(tally: &Tally, story: Option<&str>) -> TestCase {
+fn case(tally: &Tally, story: Option<&str>, program: &str) -> TestCase {
     let (verdict, why) = tally.verdict();
     let status = match verdict {
         Verdict::Valid => TestCaseStatus::success(),
@@ -56,7 +72,36 @@ fn case(tally: &Tally, story: Option<&str>) -> TestCase {
     let mut case = TestCase::new(tally.scenario.name.as_str(), status);
     case.set_classname("redeliver");
     case.set_time(tally.wall);
+    for (name, value) in properties(tally, program) {
+        case.add_property(Property::new(name, value));
+    }
     case
+}
+
+/// What a dashboard may want to count, and what a person copies.
+fn properties(tally: &Tally, program: &str) -> Vec<(String, String)> {
+    let mut all = vec![
+        ("workload".to_owned(), tally.scenario.workload.clone()),
+        ("verdict".to_owned(), tally.verdict().0.to_string()),
+        ("seeds".to_owned(), tally.seeds.to_string()),
+        ("first_seed".to_owned(), tally.first_seed.to_string()),
+        ("messages".to_owned(), tally.messages.to_string()),
+        ("violated_seeds".to_owned(), tally.violated.to_string()),
+    ];
+    for (fault, count) in tally.faults_in_order() {
+        all.push((format!("fault.{fault}"), count.to_string()));
+    }
+    if let Some(worst) = worst(tally)
+        && let Some(anomaly) = story::chosen(&worst.anomalies)
+    {
+        let path = &tally.scenario.path;
+        let replay = story::replay_line(program, path, worst.seed, anomaly, worst.hash);
+        all.push(("anomaly".to_owned(), anomaly.kind.to_string()));
+        all.push(("seed".to_owned(), worst.seed.to_string()));
+        all.push(("trace_hash".to_owned(), format!("{:016x}", worst.hash)));
+        all.push(("replay".to_owned(), replay));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -67,7 +112,7 @@ mod tests {
     #[test]
     fn an_inconclusive_scenario_is_an_error() {
         let tally = Tally::new(&Scenario::new("calm-day", "orders"), 1);
-        let xml = render(&[tally], &[None], Duration::ZERO).expect("a report");
+        let xml = render(&[tally], &[None], Duration::ZERO, "redeliver").expect("a report");
         assert!(
             xml.contains(r#"<testcase name="calm-day" classname="redeliver""#),
             "{xml}"

@@ -1,6 +1,7 @@
 //! `redeliver gate`: every scenario over many seeds, on all cores, with one verdict.
 
 mod canary;
+mod github;
 mod junit;
 mod pages;
 mod pool;
@@ -70,6 +71,10 @@ pub(super) struct Args {
     /// Write pages for a browser there: index.html, and one for each violated scenario
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    /// Annotations and a step summary for GitHub Actions
+    #[arg(long, env = "GITHUB_ACTIONS", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    github: bool,
 }
 
 pub(super) fn gate(args: &Args, context: &Context) -> u8 {
@@ -153,12 +158,19 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
     let written = args
         .junit
         .as_ref()
-        .map(|path| junit::write(path, &tallies, &stories, wall));
+        .map(|path| junit::write(path, &tallies, &stories, wall, &context.program));
     let shown = pages.map(|pages| {
         let canaries = canaries.describe();
         pages.finish(&tallies, &stories, verdict, &canaries, wall, interrupted)
     });
-    let failed = [written, shown].into_iter().flatten().find_map(Result::err);
+    let program = &context.program;
+    let told = args
+        .github
+        .then(|| github::tell(&tallies, &stories, verdict, &canaries, program));
+    let failed = [written, shown, told]
+        .into_iter()
+        .flatten()
+        .find_map(Result::err);
     if let Some(why) = failed {
         out::complain(&why);
         if verdict != Verdict::Violated {

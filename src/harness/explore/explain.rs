@@ -41,7 +41,10 @@ impl Explanation {
         Self {
             messages: small.messages(),
             needed: needed(simulate, small, target),
-            moments: moments(simulate, scenario, run, target, draws),
+            moments: match draws {
+                0 => Vec::new(),
+                draws => moments(simulate, scenario, run, target, draws),
+            },
         }
     }
 }

@@ -51,6 +51,9 @@ pub fn paragraph(anomaly: &Anomaly, why: &Explanation) -> String {
             let _ = write!(text, "{spare} of them could be spared one at a time. ");
         }
     }
+    if moments.is_empty() {
+        return text;
+    }
     match settled(moments) {
         Some((Some(before), from)) => {
             let _ = write!(

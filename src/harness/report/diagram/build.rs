@@ -26,8 +26,20 @@ pub fn build(run: &RunResult) -> Diagram {
     }
     // A stable order: what happened at the same time stays as it was seen.
     builder.raw.sort_by_key(|raw| raw.step.at);
-    for anomaly in run.anomalies.iter().take(MARKED) {
-        builder.violation(anomaly);
+    // What several checkers say of one message is one violation.
+    let mut marked: Vec<(&Anomaly, usize)> = Vec::new();
+    for anomaly in &run.anomalies {
+        let same = |(other, _): &(&Anomaly, usize)| {
+            (other.kind, &other.message) == (anomaly.kind, &anomaly.message)
+        };
+        match marked.iter().position(same) {
+            Some(place) => marked[place].1 += 1,
+            None if marked.len() < MARKED => marked.push((anomaly, 0)),
+            None => {}
+        }
+    }
+    for (anomaly, more) in marked {
+        builder.violation(anomaly, more);
     }
     let lanes = builder.in_order();
     let mut diagram = Diagram {
@@ -300,8 +312,9 @@ impl<'a> Builder<'a> {
         broker.then(|| self.lane("broker", Role::Broker))
     }
 
-    /// Marks the step at which an anomaly is to be seen at the latest.
-    fn violation(&mut self, anomaly: &Anomaly) {
+    /// Marks the step at which an anomaly is to be seen at the latest; `more` were seen of its kind
+    /// and message.
+    fn violation(&mut self, anomaly: &Anomaly, more: usize) {
         let about = |raw: &&Raw<'_>| {
             let of = raw.step.message.map(|of| &*self.messages[of]);
             of.is_some_and(|of| leads_to(of, &anomaly.message))
@@ -330,7 +343,10 @@ impl<'a> Builder<'a> {
             tone: Tone::Failed,
             message: self.message(&anomaly.message),
             label: anomaly.kind.as_str().to_uppercase(),
-            detail: anomaly.seen.clone(),
+            detail: match more {
+                0 => anomaly.seen.clone(),
+                more => format!("{} (and {more} more)", anomaly.seen),
+            },
         };
         let place = self.raw.partition_point(|raw| raw.step.at <= at);
         let source = Source::Marked;

@@ -147,9 +147,12 @@ impl Busy {
     fn new(diagram: &Diagram) -> Self {
         let mut changes = Vec::with_capacity(diagram.spans.len() * 2);
         for span in &diagram.spans {
-            // It shows on the lines between its ends.
+            // It shows on the lines between its ends, if there are any.
+            if span.to.is_some_and(|to| to <= span.from + 1) {
+                continue;
+            }
             changes.push((span.from + 1, span.lane, span.what, true));
-            if let Some(to) = span.to.filter(|to| *to > span.from) {
+            if let Some(to) = span.to {
                 changes.push((to, span.lane, span.what, false));
             }
         }

@@ -179,8 +179,7 @@ fn drawn(i: usize) -> Markup {
         }
         div .scroller .screen tabindex="0" role="application"
             aria-label="space-time diagram; arrow keys go from step to step" {
-            div .spacer {}
-            svg aria-hidden="true" {}
+            div .spacer { svg aria-hidden="true" {} }
         }
         div .panel .screen aria-live="polite" {}
         p .legend {

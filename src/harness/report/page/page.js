@@ -64,6 +64,9 @@
       for (let i = lower(this.froms, chunk * CHUNK); i < this.froms.length && this.froms[i] < first; i++) {
         if (this.byFrom[i].to >= first) found.add(this.byFrom[i]);
       }
+      // Where a whole backlog waits, what only passes by says nothing and hides the rest.
+      const passing = [...found].filter((one) => one.from < first && one.to > last);
+      if (passing.length > 40) passing.forEach((one) => found.delete(one));
       return found;
     }
   }
@@ -137,6 +140,7 @@
       this.connect(rowOf);
       this.selected = step === undefined ? -1 : rowOf[step];
       this.layOut();
+      this.show(this.selected);
       this.tell();
     }
 
@@ -191,6 +195,7 @@
       this.y = y;
       this.end = end;
       this.spacer.style.height = `${end}px`;
+      this.scroller.style.height = `${end + 2}px`;
       this.soon();
     }
 
@@ -262,7 +267,7 @@
       under.setAttribute("class", row === this.selected ? "under sel" : "under");
       canvas.insertBefore(under, canvas.firstChild);
       group.firstChild.setAttribute("class", "row");
-      if (kind === HEAL) svg("line", { class: "heal", x1: GUTTER, x2: place.width, y1: at, y2: at }, group);
+      if (kind === HEAL) svg("line", { class: "heal", x1: GUTTER, x2: GUTTER + this.lanes.length * place.step, y1: at, y2: at }, group);
       this.mark(group, kind, data.tone[step], x(data.lane[step]), at);
       // Where rows are closer than letters are high, not every one is named.
       if (at - free >= 13 || kind === VIOLATION || kind === FAULT || row === this.selected) {
@@ -438,14 +443,13 @@
   });
   addEventListener("beforeprint", () => diagrams.filter((one) => !one.root.hidden).forEach((one) => one.print()));
   addEventListener("afterprint", () => document.querySelectorAll("svg.print, .print-more").forEach((node) => node.remove()));
-  document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", async () => {
-    const from = $(button.dataset.copy);
-    try { await navigator.clipboard.writeText(from.textContent); } catch {
-      // A page from disk may not be allowed to; then at least it is selected.
-      getSelection().selectAllChildren(from);
-      document.execCommand("copy");
-    }
-    button.textContent = "copied";
+  document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", () => {
+    const from = $(button.dataset.copy), done = () => { button.textContent = "copied"; };
+    // A page from disk may not be allowed to copy; then at least it is selected.
+    getSelection().selectAllChildren(from);
+    button.textContent = "selected";
+    if (document.execCommand("copy")) done();
+    else if (navigator.clipboard) navigator.clipboard.writeText(from.textContent).then(done, () => {});
   }));
   const theme = $("theme");
   theme.addEventListener("click", () => {

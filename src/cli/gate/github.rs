@@ -1,0 +1,238 @@
+//! The gate inside of GitHub Actions: annotations, one for each class of anomaly, and the summary
+//! of the step.
+//!
+//! Workflow commands go to standard error, which the runner reads as well, so that standard output
+//! stays what it is everywhere else.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::canary::Canaries;
+use super::worst;
+use crate::cli::out;
+use crate::harness::report::human::{grouped, time};
+use crate::harness::report::{Tally, story};
+use crate::harness::verdict::{AnomalyKind, Verdict};
+
+/// Where the runner reads the summary of a step.
+const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+
+/// A summary that is longer is refused as a whole.
+const SUMMARY_BYTES: usize = 1_000_000;
+
+/// A story that is longer is left to the other reports.
+const STORY_BYTES: usize = 20_000;
+
+/// Tells GitHub what came out.
+pub(super) fn tell(
+    tallies: &[Tally],
+    stories: &[Option<String>],
+    verdict: Verdict,
+    canaries: &Canaries,
+    program: &str,
+) -> Result<(), String> {
+    if !canaries.silent.is_empty() {
+        let nowhere = Path::new("");
+        let text = canaries.describe();
+        out::complain(&command(
+            "error",
+            nowhere,
+            "the checkers are not awake",
+            &text,
+        ));
+    }
+    for line in annotations(tallies, program) {
+        out::complain(&line);
+    }
+    let Some(path) = std::env::var_os(SUMMARY).filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let path = Path::new(&path);
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path);
+    file.and_then(|mut file| file.write_all(summary(tallies, stories, verdict).as_bytes()))
+        .map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// One error for each class of anomaly that was not expected, and one warning for each scenario of
+/// which nothing can be said.
+fn annotations(tallies: &[Tally], program: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for kind in AnomalyKind::ALL {
+        let meant = |tally: &&Tally| {
+            let expects = tally.scenario.expect.verdict == Verdict::Violated;
+            (expects && tally.is_expected(kind)) || tally.is_known(kind)
+        };
+        let shows = |tally: &&Tally| {
+            let mut all = tally.violations.iter().flat_map(|found| &found.anomalies);
+            all.any(|anomaly| anomaly.kind == kind)
+        };
+        let red: Vec<_> = tallies.iter().filter(|t| shows(t) && !meant(t)).collect();
+        let Some(first) = red.first() else {
+            continue;
+        };
+        lines.extend(error(first, kind, &red[1..], program));
+    }
+    for tally in tallies {
+        if let (Verdict::Inconclusive, why) = tally.verdict() {
+            let title = format!("{}: inconclusive", tally.scenario.name);
+            let why = why.unwrap_or_default();
+            lines.push(command("warning", &tally.scenario.path, &title, &why));
+        }
+    }
+    lines
+}
+
+/// The first violation of that class, with how to have it again.
+fn error(tally: &Tally, kind: AnomalyKind, also: &[&Tally], program: &str) -> Option<String> {
+    let (violation, anomaly) = tally.violations.iter().find_map(|violation| {
+        let mut all = violation.anomalies.iter();
+        Some((violation, all.find(|anomaly| anomaly.kind == kind)?))
+    })?;
+    let path = &tally.scenario.path;
+    let replay = story::replay_line(program, path, violation.seed, anomaly, violation.hash);
+    let mut text = format!(
+        "{} But {}. {} of {} seeds are violated.\n{replay}",
+        anomaly.promise,
+        anomaly.seen,
+        grouped(tally.violated),
+        grouped(tally.seeds)
+    );
+    if !also.is_empty() {
+        let names: Vec<_> = also
+            .iter()
+            .map(|tally| tally.scenario.name.as_str())
+            .collect();
+        let _ = write!(text, "\nAlso in: {}", names.join(", "));
+    }
+    let title = format!("{}: {kind}", tally.scenario.name);
+    Some(command("error", path, &title, &text))
+}
+
+/// A workflow command, with its own escapes.
+fn command(level: &str, path: &Path, title: &str, text: &str) -> String {
+    let data = |text: &str| {
+        let text = text.replace('%', "%25");
+        text.replace('\r', "%0D").replace('\n', "%0A")
+    };
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    format!(
+        "::{level} file={},title={}::{}",
+        property(&path.display().to_string()),
+        property(title),
+        data(text)
+    )
+}
+
+/// The summary as Markdown: what is not valid first.
+fn summary(tallies: &[Tally], stories: &[Option<String>], verdict: Verdict) -> String {
+    let mut text = format!("### Redeliver: {verdict}\n\n");
+    let seeds: u64 = tallies.iter().map(|tally| tally.seeds).sum();
+    let virtual_ns: u128 = tallies.iter().map(|tally| tally.virtual_ns).sum();
+    let _ = writeln!(
+        text,
+        "{} runs of {} scenarios, {} of virtual time.\n",
+        grouped(seeds),
+        tallies.len(),
+        time(u64::try_from(virtual_ns).unwrap_or(u64::MAX))
+    );
+    text.push_str("| scenario | verdict | seeds | violated | anomalies |\n");
+    text.push_str("| --- | --- | ---: | ---: | --- |\n");
+    let mut all: Vec<_> = tallies
+        .iter()
+        .map(|tally| (tally.verdict(), tally))
+        .collect();
+    all.sort_by_key(|((verdict, _), _)| std::cmp::Reverse(*verdict));
+    for ((verdict, why), tally) in all {
+        let found = worst(tally).map(|worst| worst.anomalies.iter().map(|a| a.kind.as_str()));
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.dedup();
+        let what = why.unwrap_or_else(|| found.join(", ")).replace('|', "\\|");
+        let _ = writeln!(
+            text,
+            "| {} | {verdict} | {} | {} | {what} |",
+            tally.scenario.name,
+            grouped(tally.seeds),
+            grouped(tally.violated),
+        );
+    }
+    for (tally, story) in tallies.iter().zip(stories) {
+        let Some(story) = story.as_ref().filter(|story| story.len() < STORY_BYTES) else {
+            continue;
+        };
+        // More tildes than any story has.
+        let _ = write!(
+            text,
+            "\n<details><summary>{}</summary>\n\n~~~~~~text\n{story}~~~~~~\n\n</details>\n",
+            tally.scenario.name
+        );
+        if text.len() > SUMMARY_BYTES - STORY_BYTES - 1_000 {
+            text.push_str("\nMore stories are in the log.\n");
+            break;
+        }
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::harness::report::Violation;
+    use crate::harness::scenario::Scenario;
+    use crate::harness::verdict::Anomaly;
+
+    fn red(name: &str) -> Tally {
+        let mut scenario = Scenario::new(name, "orders");
+        scenario.path = PathBuf::from(format!("scenarios/{name}, 100 %.toml"));
+        let mut tally = Tally::new(&scenario, 1);
+        let anomaly = |kind| Anomaly {
+            kind,
+            checker: "lost",
+            message: Arc::from("order-1"),
+            message_id: None,
+            consumer: Arc::from(""),
+            promise: "It ends.",
+            seen: "it is 100 % lost\nfor good".to_owned(),
+        };
+        tally.seeds = 20;
+        tally.violated = 2;
+        tally.violations = (1..3)
+            .map(|seed| Violation {
+                seed,
+                hash: 7,
+                anomalies: vec![anomaly(AnomalyKind::Lost), anomaly(AnomalyKind::Lost)],
+            })
+            .collect();
+        tally
+    }
+
+    #[test]
+    fn one_annotation_for_each_class_however_many_runs_show_it() {
+        let mut tallies = vec![red("one"), red("two")];
+        tallies.push(Tally::new(&Scenario::new("empty", "orders"), 1));
+        assert_eq!(
+            annotations(&tallies, "redeliver"),
+            [
+                "::error file=scenarios/one%2C 100 %25.toml,title=one%3A lost::It ends. But it is \
+                 100 %25 lost%0Afor good. 2 of 20 seeds are violated.%0Aredeliver replay \
+                 'scenarios/one, 100 %25.toml' --seed 1 --expect lost:0000000000000007%0AAlso in: \
+                 two",
+                "::warning file=,title=empty%3A inconclusive::nothing was run",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_summary_tells_the_worst_first() {
+        let tallies = [Tally::new(&Scenario::new("empty", "orders"), 1), red("one")];
+        let text = summary(&tallies, &[None, Some("story\n".into())], Verdict::Violated);
+        insta::assert_snapshot!(text);
+    }
+}
