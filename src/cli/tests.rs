@@ -159,3 +159,58 @@ fn junit_tells_the_story() {
         1
     );
 }
+
+#[test]
+fn the_page_of_a_gate_leads_to_those_of_its_violated_runs() {
+    let files = Files::new("pages", &["calm", "unclear", "violated"]);
+    assert_eq!(files.command("gate DIR --report DIR/pages"), 1);
+    let read = |name: &str| std::fs::read_to_string(files.path().join("pages").join(name));
+    let index = read("index.html").expect("a page");
+    assert_eq!(index.matches(r#"href="violated-17.html""#).count(), 2);
+    assert!(
+        index.contains("1 violated") && index.contains("1 inconclusive"),
+        "{index}"
+    );
+    let run = read("violated-17.html").expect("a page");
+    assert!(run.contains("Every committed event takes effect."), "{run}");
+    assert!(run.contains("--expect lost:0000000000000011"), "{run}");
+    let all = std::fs::read_dir(files.path().join("pages")).expect("a folder");
+    assert_eq!(all.count(), 2, "what is valid has no page of its own");
+    // A place that is a file.
+    let nowhere = "gate DIR/calm.toml --report DIR/calm.toml";
+    assert_eq!(files.command(nowhere), ENVIRONMENT);
+}
+
+#[test]
+fn a_report_ends_as_its_run_does() {
+    let files = Files::new("report", &["calm", "unclear", "violated"]);
+    for (line, code) in [
+        ("report DIR/calm.toml --seed 1 --output DIR/calm.html", 0),
+        (
+            "report DIR/unclear.toml --seed 3 --output DIR/unclear.html --format json",
+            3,
+        ),
+        (
+            "report DIR/violated.toml --seed 17 --output DIR/violated.html --beside DIR/calm.toml \
+             --perfetto DIR/violated.json",
+            1,
+        ),
+        ("report DIR/violated.toml --output DIR/none.html", 2),
+        (
+            "report DIR/calm.toml --seed 1 --output DIR/no/where.html",
+            4,
+        ),
+        ("report DIR/calm.toml --seed 1 --beside DIR/nowhere.toml", 2),
+    ] {
+        assert_eq!(files.command(line), code, "{line}");
+    }
+    for name in [
+        "calm.html",
+        "unclear.html",
+        "violated.html",
+        "violated.json",
+    ] {
+        assert!(files.path().join(name).is_file(), "{name}");
+    }
+    assert!(!files.path().join("none.html").exists());
+}

@@ -184,7 +184,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::harness::report::Violation;
+    use crate::harness::run::RunResult;
     use crate::harness::scenario::Scenario;
     use crate::harness::verdict::Anomaly;
 
@@ -201,15 +201,20 @@ mod tests {
             promise: "It ends.",
             seen: "it is 100 % lost\nfor good".to_owned(),
         };
-        tally.seeds = 20;
-        tally.violated = 2;
-        tally.violations = (1..3)
-            .map(|seed| Violation {
+        for seed in 1..21 {
+            let red = seed < 3;
+            tally.add(RunResult {
                 seed,
                 hash: 7,
-                anomalies: vec![anomaly(AnomalyKind::Lost), anomaly(AnomalyKind::Lost)],
-            })
-            .collect();
+                messages: 1,
+                verdict: match red {
+                    true => Verdict::Violated,
+                    false => Verdict::Valid,
+                },
+                anomalies: vec![anomaly(AnomalyKind::Lost); if red { 2 } else { 0 }],
+                ..RunResult::default()
+            });
+        }
         tally
     }
 
