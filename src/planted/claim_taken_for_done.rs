@@ -4,7 +4,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -25,6 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ClaimTakenForDone>,
+    build: Planted::of::<ClaimTakenForDone>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, CutDedupKey>,
+    build: Planted::of::<CutDedupKey>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,7 +3,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -26,6 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoneBeforeEffect>,
+    build: Planted::of::<DoneBeforeEffect>,
     shipped: shipped::<Orders>,
 };
 

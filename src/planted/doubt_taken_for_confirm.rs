@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::PublishOutcome;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoubtTakenForConfirm>,
+    build: Planted::of::<DoubtTakenForConfirm>,
     shipped: shipped::<Orders>,
 };
 

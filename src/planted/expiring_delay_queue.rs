@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Wire, bent_wire};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::rabbitmq::amqp::{AMQPValue, QueueSpec};
@@ -28,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ExpiringDelayQueue>,
+    build: Planted::of::<ExpiringDelayQueue>,
     shipped: shipped::<Orders>,
 };
 

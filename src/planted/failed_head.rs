@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
@@ -27,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, FailedHead>,
+    build: Planted::of::<FailedHead>,
     shipped: shipped::<Deposits>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Event, Kind};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::PublishOutcome;
@@ -32,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ForgottenMandatory>,
+    build: Planted::of::<ForgottenMandatory>,
     shipped: shipped::<Orders>,
 };
 

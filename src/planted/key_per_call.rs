@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Env, ServiceCall};
@@ -26,6 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, KeyPerCall>,
+    build: Planted::of::<KeyPerCall>,
     shipped: shipped::<Orders>,
 };
 

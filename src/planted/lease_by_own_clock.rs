@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, event, fault, forgetful_payments, on, scenario, shipped};
+use super::{Plant, Planted, event, fault, forgetful_payments, on, scenario, shipped};
 use crate::env::sim::SimEnv;
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
@@ -29,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LeaseByOwnClock>,
+    build: Planted::of::<LeaseByOwnClock>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, forgetful_payments, on, scenario, shipped};
+use super::{Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
@@ -28,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LeaseShorterThanCall>,
+    build: Planted::of::<LeaseShorterThanCall>,
     shipped: shipped::<Orders>,
 };
 

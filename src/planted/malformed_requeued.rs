@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::naive::{Naive, ReceiverOf, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Delivery, Receiver, Settlement, World};
@@ -24,6 +24,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, MalformedRequeued>,
+    build: Planted::of::<MalformedRequeued>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, claimed, give_back, mark, naive_consumer, naive_relay, published};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -28,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NewIdPerPublish>,
+    build: Planted::of::<NewIdPerPublish>,
     shipped: shipped::<Orders>,
 };
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -32,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NoFence>,
+    build: Planted::of::<NoFence>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -30,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, OrderIgnored>,
+    build: Planted::of::<OrderIgnored>,
     shipped: shipped::<Deposits>,
 };
 

@@ -5,7 +5,7 @@ use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
 use super::dual_write::send;
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts, SimTransport};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
@@ -26,6 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, PublishBeforeCommit>,
+    build: Planted::of::<PublishBeforeCommit>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::scenario::ServiceOverride;
 use crate::harness::verdict::AnomalyKind;
@@ -32,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RaceWithoutCancel>,
+    build: Planted::of::<RaceWithoutCancel>,
     shipped: shipped::<Orders>,
 };
 

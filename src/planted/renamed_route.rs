@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RenamedRoute>,
+    build: Planted::of::<RenamedRoute>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,7 +7,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
@@ -31,6 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, Requeue>,
+    build: Planted::of::<Requeue>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, forgetful_payments, on, scenario, shipped};
+use super::{Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -28,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RescueByAge>,
+    build: Planted::of::<RescueByAge>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -26,6 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RetryInPlace>,
+    build: Planted::of::<RetryInPlace>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Onboarding;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Onboarding, SharedDedupKey>,
+    build: Planted::of::<SharedDedupKey>,
     shipped: shipped::<Onboarding>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -26,6 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ShortDedupWindow>,
+    build: Planted::of::<ShortDedupWindow>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,7 +2,7 @@
 //! into a frame.
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Delivery, Settlement};
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, StackTraceInHeader>,
+    build: Planted::of::<StackTraceInHeader>,
     shipped: shipped::<Orders>,
 };
 

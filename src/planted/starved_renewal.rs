@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, forgetful_payments, on, scenario, shipped};
+use super::{Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -27,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, StarvedRenewal>,
+    build: Planted::of::<StarvedRenewal>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
@@ -30,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TimeLimitIgnored>,
+    build: Planted::of::<TimeLimitIgnored>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault, fault_at, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::{Event, Outgoing};
@@ -32,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TimerInMemory>,
+    build: Planted::of::<TimerInMemory>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Wire, bent_wire};
-use super::{Plant, event, fault, on, scenario, shipped};
+use super::{Plant, Planted, event, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::topology::QueueType;
@@ -31,6 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TransientCopy>,
+    build: Planted::of::<TransientCopy>,
     shipped: shipped::<Orders>,
 };
 

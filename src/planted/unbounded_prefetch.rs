@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::{Consumer, Failure};
@@ -31,6 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnboundedPrefetch>,
+    build: Planted::of::<UnboundedPrefetch>,
     shipped: shipped::<Orders>,
 };
 

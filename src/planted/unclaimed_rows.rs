@@ -2,7 +2,7 @@
 //! same rows, and the consumers have no memory.
 
 use super::naive::{Naive, mark, naive_consumer, naive_relay, published};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -25,6 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnclaimedRows>,
+    build: Planted::of::<UnclaimedRows>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,7 +2,7 @@
 //! deployed before its consumer.
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnknownVersionDropped>,
+    build: Planted::of::<UnknownVersionDropped>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Plant, event, on, scenario, shipped};
+use super::{Plant, Planted, event, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -26,6 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, WholeBatchMarked>,
+    build: Planted::of::<WholeBatchMarked>,
     shipped: shipped::<Orders>,
 };
 
