@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "celery/celery#1628",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("ack-before-commit", |s| {
             let worker = "reserve-inventory";

@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "ordermentum/steveo#1054",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("ack-multiple", |s| {
             s.over = Duration::from_secs(4);

@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "centrifugal/centrifugo#1196",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("acks-on-shutdown", |s| {
             s.over = Duration::from_secs(2);

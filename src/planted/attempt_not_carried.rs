@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "rabbitmq/rabbitmq-server#10709",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("attempt-not-carried", |s| {
             s.policy.retry.attempts = 2;

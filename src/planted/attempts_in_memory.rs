@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "sidekiq/sidekiq#4594",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Deposits>("attempts-in-memory", |s| {
             s.poison.killer = 1;

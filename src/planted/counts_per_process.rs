@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "Particular/NServiceBus.RabbitMQ#1259",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("counts-per-process", |s| {
             s.policy.retry.attempts = 3;

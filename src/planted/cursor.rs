@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "Eventuous/eventuous#222",
     anomalies: &[AnomalyKind::Stuck, AnomalyKind::Lost],
     checkers: &["stuck", "lost"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("poll-by-last-id", |s| {
             s.messages = 20;

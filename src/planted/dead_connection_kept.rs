@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "amqp-rs/lapin#371",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("dead-connection-kept", |s| {
             s.relays = 1;

@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "mhayk/Overpass#16",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("done-before-effect", |s| {
             s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, "reserve-inventory")];

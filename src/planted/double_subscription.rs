@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "EasyNetQ/EasyNetQ#1329",
     anomalies: &[AnomalyKind::Invariant],
     checkers: &["in_flight"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("double-subscription", |s| {
             s.policy.consumer.workers = 1;

@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
         AnomalyKind::Invariant,
     ],
     checkers: &["orders", "transitions"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("doubt-taken-for-commit", |s| {
             s.rules = vec![fault_at(

@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "amqp-rs/lapin#142",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("doubt-taken-for-confirm", |s| {
             s.rules = vec![fault(Kind::LostPublish, 10, "relay")];

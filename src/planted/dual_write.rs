@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "opendefender/OpenRisk#344",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("dual-write", |s| {
             s.rules = vec![redeliver_sim::fault::Rule::new(Kind::LostPublish, 100_000)];

@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "AlexeyRaga/kafkaflow-contrib#24",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("endless-relay-lease", |s| {
             s.rules = vec![fault_at(Seam::Publish, Kind::Crash, 20, "relay")];

@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "gftea/amqprs#66",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("error-ends-worker", |s| {
             s.rules = vec![fault(Kind::ServiceFails, 20, "charge-card")];

@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "MassTransit/MassTransit#1037",
     anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
     checkers: &["lost", "misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("exhausted-dropped", |s| {
             s.policy.retry.attempts = 2;

@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "dapr/components-contrib#4257",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("forgotten-mandatory", |s| {
             s.events = vec![Event {

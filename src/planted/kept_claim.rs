@@ -15,6 +15,7 @@ pub const PLANT: Plant = Plant {
     report: "zoolutions/sidekiq-unique-jobs#339",
     anomalies: &[AnomalyKind::Leaked],
     checkers: &["leaked"],
+    needs: &[],
     scenario: || scenario::<Orders>("kept-claim", |s| s.poison.poison = 1),
     planted: on::<Orders, KeptClaim>,
     build: Planted::of::<KeptClaim>,

@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "Shuttle/shuttle-esb#32",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("letter-twice", |s| {
             s.worker_processes = 1;

@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "elixir-broadway/broadway_rabbitmq#73",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("malformed-requeued", |s| {
             s.poison.malformed = 1;

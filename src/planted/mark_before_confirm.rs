@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "namastack/namastack-outbox#371",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("mark-before-confirm", |s| {
             s.rules = vec![fault(Kind::LostPublish, 10, "relay")];

@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "JasperFx/wolverine#2361",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("mark-matches-nothing", |s| {
             s.settle = Some(Duration::from_secs(300));

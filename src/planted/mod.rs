@@ -41,9 +41,17 @@ use crate::harness::workload::Workload;
 
 pub mod bend;
 mod build;
+mod elsewhere;
+mod fit;
 mod naive;
+mod need;
+mod survey;
 
 pub use build::{Bug, Planted};
+pub use elsewhere::{Caught, Limits, Outcome, Shown, bounded, look};
+pub use fit::fitted;
+pub use need::Need;
+pub use survey::Survey;
 
 pub mod ack_before_commit;
 pub mod ack_before_letter;
@@ -134,6 +142,8 @@ pub struct Plant {
     pub anomalies: &'static [AnomalyKind],
     /// By one of these checkers.
     pub checkers: &'static [&'static str],
+    /// What a workload has to do for it to show.
+    pub needs: &'static [Need],
     /// The smallest faults that show it.
     pub scenario: fn() -> Scenario,
     /// What has the bug, for any workload.

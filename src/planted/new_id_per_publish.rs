@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "pragmaticalabs/pragmatica#1237",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("new-id-per-publish", |s| {
             s.rules = vec![fault(Kind::LostConfirm, 20, "relay")];

@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "celery/celery#6760",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("no-resubscribe", |s| {
             s.worker_processes = 1;

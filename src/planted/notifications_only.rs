@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "graphile/worker#541",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("notifications-only", |s| {
             s.messages = 4;

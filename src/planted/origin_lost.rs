@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "MassTransit/MassTransit#983",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("origin-lost", |s| {
             s.policy.retry.attempts = 2;

@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "vgv/kolbasa#79",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("poison-retried", |s| {
             s.poison.poison = 1;

@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "n8n-io/n8n#24050",
     anomalies: &[AnomalyKind::EffectWithoutEvent],
     checkers: &["effect_without_event"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("publish-before-commit", |s| {
             s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, "client")];

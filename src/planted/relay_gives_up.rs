@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "alexfrmn/murmur#141",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("relay-gives-up", |s| {
             s.events = vec![event(Kind::UnboundQueue, 2, 20, "charge-card")];

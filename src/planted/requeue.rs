@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
     report: "symfony/symfony#34107",
     anomalies: &[AnomalyKind::OverRetried, AnomalyKind::Stuck],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("requeue", |s| {
             s.poison.poison = 1;

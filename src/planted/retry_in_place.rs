@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "ThreeDotsLabs/watermill#224",
     anomalies: &[AnomalyKind::Stuck, AnomalyKind::OverRetried],
     checkers: &["stuck", "over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("retry-in-place", |s| {
             s.poison.poison = 1;

@@ -16,6 +16,7 @@ pub const PLANT: Plant = Plant {
     report: "Particular/NServiceBus#5764",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("stack-trace-in-header", |s| {
             s.poison.poison = 1;

@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "getsentry/taskbroker#25",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("swallow", |s| {
             s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];

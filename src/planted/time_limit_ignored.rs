@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "laravel/framework#27832",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("time-limit-ignored", |s| {
             s.policy.retry.first = Duration::from_secs(4);

@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "laravel/framework#15696",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("tries-ignored", |s| {
             s.policy.retry.attempts = 2;

@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "InditexTech/scs-outbox#94",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("trusts-redelivered", |s| {
             s.rules = vec![fault(Kind::DuplicatePublish, 50, "relay")];

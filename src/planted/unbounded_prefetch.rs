@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "ruby-amqp/hutch#364",
     anomalies: &[AnomalyKind::Invariant],
     checkers: &["in_flight"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("unbounded-prefetch", |s| {
             s.messages = 40;

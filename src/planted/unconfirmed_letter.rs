@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "spring-projects/spring-amqp#1293",
     anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
     checkers: &["lost", "misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("unconfirmed-letter", |s| {
             s.poison.poison = 2;

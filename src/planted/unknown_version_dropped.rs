@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "FoundatioFx/Foundatio#455",
     anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
     checkers: &["lost", "misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("unknown-version-dropped", |s| {
             s.poison.unknown_version = 1;

@@ -6,6 +6,7 @@
 mod capsule;
 mod explain;
 mod hunt;
+mod keep;
 mod pin;
 mod priority;
 mod repeat;
@@ -16,6 +17,7 @@ mod systematic;
 pub use capsule::{Divergence, Outcome, capsule, compare, divergence};
 pub use explain::{Moment, Needed, describe_rule, moments, needed, settled};
 pub use hunt::hunt;
+pub use keep::{Kept, keep};
 pub use pin::pin;
 pub use priority::Priority;
 pub use repeat::{CAUSES, Unrepeatable, is_same, repeat};
