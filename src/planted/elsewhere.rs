@@ -137,9 +137,11 @@ pub fn look(
         Err(seeds) => seeds,
     };
     hunted.struck.replace(false);
-    match hunted.catch(&fit::fitted(plant, scenario, survey), limits) {
+    let fitted = fit::fitted(plant, scenario, survey);
+    let strikes = !(fitted.rules.is_empty() && fitted.events.is_empty());
+    match hunted.catch(&fitted, limits) {
         Ok((seeds, caught)) => outcome(before + seeds, Shown::ByItsFaults(caught)),
-        Err(seeds) => outcome(before + seeds, hunted.given_up()),
+        Err(seeds) => outcome(before + seeds, hunted.given_up(strikes)),
     }
 }
 
@@ -192,12 +194,13 @@ impl<'a> Hunt<'a> {
         Ok((seeds, Box::new(Caught { target, shrunk })))
     }
 
-    fn given_up(&self) -> Shown {
+    /// `strikes`: whether it has been given faults that strike.
+    fn given_up(&self, strikes: bool) -> Shown {
         match *self.blamed.borrow() {
             Some((target, seed)) => Shown::ShippedToo(target, seed),
             None => Shown::Not {
                 only_own_check: self.plant.needs_own_check(),
-                never_struck: !*self.struck.borrow(),
+                never_struck: strikes && !*self.struck.borrow(),
             },
         }
     }
