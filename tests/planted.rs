@@ -191,3 +191,118 @@ fn every_checker_is_red_for_some_planted_bug() {
     let excused: Vec<_> = NOT_SHOWN.iter().map(|(name, _)| *name).collect();
     assert_eq!(unproven, excused);
 }
+
+/// Bugs on a workload that they were not written for.
+mod elsewhere {
+    use redeliver::harness::run::Registered;
+    use redeliver::harness::scenario::Scenario;
+    use redeliver::harness::verdict::AnomalyKind;
+    use redeliver::planted::{self, Limits, Need, Outcome, Shown, Survey};
+    use redeliver::workloads::{Deposits, Onboarding, Orders};
+
+    const LIMITS: Limits = Limits {
+        first: 1,
+        seeds: 60,
+        shrink_runs: 60,
+    };
+
+    fn registered(name: &str) -> Registered {
+        let all = redeliver::workloads![Orders, Onboarding, Deposits];
+        *redeliver::harness::registry::find(&all, name).expect("a workload")
+    }
+
+    fn calm(workload: &str) -> Scenario {
+        let mut scenario = Scenario::new("calm", workload);
+        scenario.messages = 12;
+        scenario
+    }
+
+    fn look(name: &str, workload: &Registered, scenario: &Scenario) -> Outcome {
+        let plant = planted::ALL.iter().find(|plant| plant.name == name);
+        let plant = plant.expect("a planted bug of this name");
+        let scenario = planted::bounded(workload, scenario, LIMITS.first);
+        let survey = Survey::of(workload, &scenario, LIMITS.first, 3);
+        planted::look(plant, workload, &scenario, &survey, LIMITS)
+    }
+
+    #[test]
+    fn bugs_of_orders_are_caught_on_deposits() {
+        let deposits = registered("deposits");
+        for name in [
+            "dual-write",
+            "no-dedup",
+            "swallow",
+            "doubt-taken-for-confirm",
+            "letter-twice",
+        ] {
+            let outcome = look(name, &deposits, &calm("deposits"));
+            let caught = matches!(outcome.shown, Shown::ByItsFaults(_) | Shown::AsItIs(_));
+            assert!(caught, "{name}: not in {} seeds", outcome.seeds);
+        }
+    }
+
+    /// Its scenario says nothing of these faults, so a bug that needs some is not noticed; one that
+    /// needs none is, and so is one whose fault the scenario has.
+    #[test]
+    fn a_scenario_notices_what_its_faults_show() {
+        use redeliver_sim::fault::{Kind, Rule};
+        let deposits = registered("deposits");
+        let mut scenario = calm("deposits");
+        scenario.rules = vec![Rule::new(Kind::LostConfirm, 200_000)];
+        for name in ["no-dedup", "renamed-route"] {
+            let outcome = look(name, &deposits, &scenario);
+            let noticed = matches!(outcome.shown, Shown::AsItIs(_));
+            assert!(noticed, "{name}: not in {} seeds", outcome.seeds);
+        }
+    }
+
+    #[test]
+    fn what_a_workload_cannot_show_is_named_with_its_reason() {
+        for (workload, name, need) in [
+            ("deposits", "no-fence", Need::Claim),
+            ("deposits", "kept-claim", Need::Claim),
+            ("deposits", "key-per-call", Need::Service),
+            ("deposits", "shared-dedup-key", Need::SharedFact),
+            ("orders", "order-ignored", Need::Order),
+        ] {
+            let outcome = look(name, &registered(workload), &calm(workload));
+            match outcome.shown {
+                Shown::Cannot(needs) => assert!(needs.contains(&need), "{name}: {needs:?}"),
+                other => panic!("{name} on {workload}: {other:?}"),
+            }
+        }
+    }
+
+    /// What a bug needs, the workload does for which it was written.
+    #[test]
+    fn no_bug_needs_what_its_own_workload_does_not_do() {
+        for home in ["orders", "onboarding", "deposits"] {
+            let workload = registered(home);
+            for plant in planted::ALL {
+                let scenario = (plant.scenario)();
+                if plant.needs.is_empty() || scenario.workload != home {
+                    continue;
+                }
+                let survey = Survey::of(&workload, &scenario, 1, 3);
+                for need in plant.needs {
+                    assert!(survey.meets(*need), "{}: {need}", plant.name);
+                }
+            }
+        }
+    }
+
+    /// A workload that is broken by itself: nothing that it shows is a bug's doing.
+    #[test]
+    fn the_shipped_pipeline_is_never_blamed_on_a_bug() {
+        let mut broken = registered("deposits");
+        broken.simulate = |scenario, seed, record| {
+            let plant = planted::ALL.iter().find(|plant| plant.name == "swallow");
+            let build = (plant.expect("a planted bug").build)();
+            (registered("deposits").planted)(&build, scenario, seed, record)
+        };
+        match look("swallow", &broken, &calm("deposits")).shown {
+            Shown::ShippedToo(target, _) => assert_eq!(target.kind, AnomalyKind::Lost),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -76,7 +76,7 @@ mod tests {
     use redeliver::harness::report::story;
     use redeliver::harness::run::simulate;
     use redeliver::harness::scenario::Scenario;
-    use redeliver::harness::test::{Check, Kind as Fault, Rule, SEED_VARIABLE};
+    use redeliver::harness::test::{CAPSULES_VARIABLE, Check, Kind as Fault, Rule, SEED_VARIABLE};
 
     /// The line at the end of the panic is a command: this variable, this test.
     #[test]
@@ -102,6 +102,42 @@ mod tests {
         assert!(told.contains("seed 1: lost"), "{told}");
         let trace = String::from_utf8_lossy(&run.stdout);
         assert!(trace.contains("warehouse/pack"), "{trace}");
+    }
+
+    /// A failing test leaves its run, made small, as a file that is a test again: red with the bug,
+    /// green without.
+    #[test]
+    fn a_failing_test_leaves_a_capsule() {
+        let folder = std::env::temp_dir().join(format!("redeliver-kept-{}", std::process::id()));
+        let tests = std::env::current_exe().expect("this program");
+        let run = Command::new(tests)
+            .args([
+                "--exact",
+                "swallowed::tests::an_order_is_lost",
+                "--nocapture",
+            ])
+            .env(CAPSULES_VARIABLE, &folder)
+            .env_remove(SEED_VARIABLE)
+            .output()
+            .expect("it runs");
+        let path = folder.join("swallowed-tests-an_order_is_lost-lost-checkout.toml");
+        let told = String::from_utf8_lossy(&run.stderr);
+        assert!(
+            told.contains(&format!("kept as {}", path.display())),
+            "{told}"
+        );
+        assert!(told.contains("1 faults of "), "{told}");
+
+        let again = || Check::scenario(super::Checkout, &path).check();
+        let red = std::panic::catch_unwind(again).expect_err("it fails again");
+        let red = red.downcast_ref::<String>().expect("a message");
+        assert!(red.contains("reproduced: lost\n"), "{red}");
+
+        let text = std::fs::read_to_string(&path).expect("the capsule");
+        let mended = text.replace("checkout-swallowed", "checkout");
+        std::fs::write(&path, mended).expect("written");
+        Check::scenario(crate::Checkout, &path).check();
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     /// The README shows this failure. What a newcomer copies from there has to reproduce.

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::out::{self, Out};
-use super::shrink::keep;
 use super::{Context, Format, USAGE};
-use crate::harness::explore::{Explanation, settled};
+use crate::harness::explore::{Explanation, keep, settled};
 use crate::harness::report::human::wrap;
 use crate::harness::report::{explained, story};
 use crate::harness::verdict::{Anomaly, Verdict};
@@ -51,7 +50,7 @@ pub(super) fn explain(args: &Args, context: &Context) -> u8 {
     };
     let run = (workload.simulate)(&scenario, seed, true);
     let verdict = run.verdict;
-    let Some(kept) = keep(&scenario, &workload, run.clone(), args.runs) else {
+    let Some(kept) = keep(&workload.simulate, &scenario, run.clone(), args.runs) else {
         out::complain(&format!("nothing to explain: the run is {verdict}"));
         return verdict.exit_code();
     };

@@ -10,10 +10,9 @@ use serde_json::json;
 
 use super::interrupt;
 use super::out::{self, Out};
-use super::shrink::{Kept, keep};
 use super::{Context, ENVIRONMENT, Format};
 use crate::harness::explore::{
-    Extent, Portfolio, Priority, Random, Strategy, Systematic, Target, Trial,
+    Extent, Kept, Portfolio, Priority, Random, Strategy, Systematic, Target, Trial, keep,
 };
 use crate::harness::report::human::time;
 use crate::harness::report::story;
@@ -275,7 +274,7 @@ impl Told<'_> {
         let trial = &found.trial;
         let run = (self.workload.simulate)(&trial.scenario, trial.seed, true);
         let seed = trial.seed;
-        let Some(kept) = keep(&trial.scenario, self.workload, run, SHRINK_RUNS) else {
+        let Some(kept) = keep(&self.workload.simulate, &trial.scenario, run, SHRINK_RUNS) else {
             return Err(format!("seed {seed}: violated, and valid when run again"));
         };
         let path = match &self.args.capsules {

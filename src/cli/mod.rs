@@ -102,7 +102,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Shrink(args) => shrink::run(&args, &context),
         Command::Explain(args) => explain::explain(&args, &context),
         Command::Report(args) => report::report(&args, &context),
-        Command::Planted(args) => planted::planted(&args),
+        Command::Planted(args) => planted::planted(&args, &context),
         Command::Doctor(args) => doctor::doctor(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),

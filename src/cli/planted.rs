@@ -1,6 +1,9 @@
 //! `redeliver planted`: are the checkers awake? Each planted bug is looked for, caught and made
 //! small.
 
+mod on;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -8,12 +11,18 @@ use serde_json::json;
 
 use super::explore::Which;
 use super::out::{self, Out};
-use super::{ENVIRONMENT, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format, USAGE};
 use crate::harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
 use crate::harness::report::human::time;
 use crate::harness::verdict::Verdict;
 use crate::planted::{self, Plant};
 use crate::ports::env::nanos;
+
+/// Runs to make a caught bug smaller.
+const SHRINK_RUNS: u32 = 1_500;
+
+/// Seeds for each bug.
+const SEEDS: u64 = 1_000;
 
 /// Look for bugs that were planted on purpose, and say how soon each is caught
 #[derive(Debug, clap::Args)]
@@ -22,20 +31,31 @@ Examples:
   redeliver planted                       all of them
   redeliver planted no-dedup no-fence     these two
   redeliver planted --format json         one object a line, for machines
+  redeliver planted --on mine.toml        which of them would my scenario notice?
 
-Exit codes: 0 all caught, 1 one was not.")]
+With --on each bug is planted into the pipeline of the scenario's own workload. It is looked for
+under the scenario as it is, and where that does not notice it, under the few faults that the bug
+is known to need, aimed at this workload's consumers. What the shipped pipeline shows on the same
+seed does not count.
+
+Exit codes: 0 all caught, 1 one was not. With --on: 0 each was caught in one way or the other, or
+is named as one that this workload cannot show; 1 one was not; 3 of one nothing can be said, since
+the shipped pipeline shows the same; 2 usage.")]
 pub(super) struct Args {
     /// Only these, by name
     names: Vec<String>,
-    /// Give a bug up after so many seeds
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    seeds: u64,
+    /// On the workload of this scenario, not on the one that each was written for
+    #[arg(long, value_name = "SCENARIO")]
+    on: Option<PathBuf>,
+    /// Give a bug up after so many seeds [default: 1000; with --on 200, each way]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
     /// How to look for them
-    #[arg(long, value_enum, default_value = "random")]
+    #[arg(long, value_enum, default_value = "random", conflicts_with = "on")]
     strategy: Which,
-    /// Give shrinking up after so many runs
-    #[arg(long, value_name = "N", default_value_t = 1_500)]
-    shrink_runs: u32,
+    /// Give shrinking up after so many runs [default: 1500; with --on 300]
+    #[arg(long, value_name = "N")]
+    shrink_runs: Option<u32>,
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
     jobs: Option<u16>,
@@ -59,7 +79,7 @@ struct Caught {
     took: Duration,
 }
 
-pub(super) fn planted(args: &Args) -> u8 {
+pub(super) fn planted(args: &Args, context: &Context) -> u8 {
     let plants = match chosen(&args.names) {
         Ok(plants) => plants,
         Err(why) => {
@@ -73,6 +93,9 @@ pub(super) fn planted(args: &Args) -> u8 {
         out::complain("the threads cannot be started");
         return ENVIRONMENT;
     };
+    if let Some(path) = &args.on {
+        return pool.install(|| on::planted(path, plants, args, context));
+    }
     let found: Vec<Found> = pool.install(|| {
         let all = plants.into_par_iter();
         all.map(|plant| look_for(plant, args)).collect()
@@ -108,13 +131,14 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Plant>, String> {
 fn look_for(plant: &'static Plant, args: &Args) -> Found {
     let (scenario, began) = ((plant.scenario)(), Instant::now());
     let shows = |run: &_| plant.is_shown_by(run);
+    let seeds = args.seeds.unwrap_or(SEEDS);
     let extent = Extent {
         messages: scenario.messages.min(3),
         bases: 3,
-        pairs: args.seeds,
+        pairs: seeds,
     };
-    let mut strategy = args.strategy.of(&scenario, 0, args.seeds, extent);
-    let hunted = hunt(&plant.planted, &mut strategy, args.seeds, shows);
+    let mut strategy = args.strategy.of(&scenario, 0, seeds, extent);
+    let hunted = hunt(&plant.planted, &mut strategy, seeds, shows);
     let took = began.elapsed();
     let missed = |seeds| Found {
         plant,
@@ -132,7 +156,13 @@ fn look_for(plant: &'static Plant, args: &Args) -> Found {
     };
     let began = Instant::now();
     let pinned = pin(&trial.scenario, &run);
-    let shrunk = shrink(&plant.planted, pinned, run, target, args.shrink_runs);
+    let shrunk = shrink(
+        &plant.planted,
+        pinned,
+        run,
+        target,
+        args.shrink_runs.unwrap_or(SHRINK_RUNS),
+    );
     let caught = Caught {
         target,
         shrunk,

@@ -136,23 +136,12 @@ fn judge(run: &RunResult, expect: Option<Expected>) -> (u8, String) {
 
 /// The same for a run that was kept.
 fn judge_capsule(scenario: &Scenario, kept: &Capsule, run: &RunResult) -> (u8, String) {
-    let anomaly = kept.anomaly;
-    let (code, mut remark) = match compare(kept, run) {
-        Outcome::Reproduced => (1, format!("reproduced: {anomaly}")),
-        Outcome::ReproducedOtherwise(parted) => {
-            let mut text = format!("reproduced: {anomaly}, by another course of events");
-            if let Some(parted) = parted {
-                let _ = write!(text, "; they part at {parted}");
-            }
-            (1, text)
-        }
-        Outcome::Fixed => (0, format!("fixed: {anomaly} is not seen any more")),
-        Outcome::Changed(kinds) => {
-            let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-            let kinds = kinds.join(", ");
-            (3, format!("changed: {anomaly} was kept, {kinds} is seen"))
-        }
-        Outcome::Inconclusive(why) => (3, format!("inconclusive: {why}")),
+    let outcome = compare(kept, run);
+    let mut remark = outcome.remark(kept.anomaly);
+    let code = match outcome {
+        Outcome::Reproduced | Outcome::ReproducedOtherwise(_) => 1,
+        Outcome::Fixed => 0,
+        Outcome::Changed(_) | Outcome::Inconclusive(_) => 3,
     };
     let missed = scenario.rules.iter().filter(|rule| {
         let same = |strike: &Rule| {

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::out::{self, Out};
-use super::shrink::{commit, keep};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::Explanation;
+use crate::harness::explore::{Explanation, commit, keep};
 use crate::harness::report::page::failure::{Failure, Small, render};
 use crate::harness::report::{diagram, perfetto, story};
 use crate::harness::run::{Registered, RunResult};
@@ -142,7 +141,7 @@ pub(super) fn page(
     beside: Option<(&str, &RunResult)>,
     effort: Effort,
 ) -> String {
-    let kept = keep(scenario, workload, run.clone(), effort.runs);
+    let kept = keep(&workload.simulate, scenario, run.clone(), effort.runs);
     let explained = kept.as_ref().map(|kept| {
         let small = (kept.shrunk(), kept.target());
         let why = Explanation::of(&workload.simulate, scenario, run, small, effort.draws);

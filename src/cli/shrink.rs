@@ -7,10 +7,8 @@ use serde_json::json;
 
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::{Shrunk, Target, capsule, pin, shrink};
+use crate::harness::explore::{Kept, keep};
 use crate::harness::report::story;
-use crate::harness::run::{Registered, RunResult};
-use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
 
 /// Make a failing run small and keep it as a capsule
@@ -53,7 +51,7 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     out::complain(&format!("{} seed {seed}", scenario.name));
     let run = (workload.simulate)(&scenario, seed, true);
     let verdict = run.verdict;
-    let Some(kept) = keep(&scenario, &workload, run, args.runs) else {
+    let Some(kept) = keep(&workload.simulate, &scenario, run, args.runs) else {
         out::complain(&format!("nothing to make smaller: the run is {verdict}"));
         return verdict.exit_code();
     };
@@ -76,93 +74,6 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     }
     out::complain(&kept.summary());
     Verdict::Violated.exit_code()
-}
-
-/// A run that was made small.
-pub(super) struct Kept {
-    scenario: Scenario,
-    shrunk: Shrunk,
-    target: Target,
-    /// Faults and messages there were.
-    before: (usize, usize),
-    /// The file.
-    pub(super) text: String,
-}
-
-impl Kept {
-    /// What happened in it, with the line to copy.
-    pub(super) fn story(&self, replay: &str) -> String {
-        story::render(&self.scenario, &self.shrunk.run, replay)
-    }
-
-    pub(super) fn shrunk(&self) -> &Shrunk {
-        &self.shrunk
-    }
-
-    pub(super) fn target(&self) -> Target {
-        self.target
-    }
-
-    /// How small it is, in a few words.
-    pub(super) fn summary(&self) -> String {
-        summary(&self.shrunk, self.before)
-    }
-
-    pub(super) fn faults(&self) -> usize {
-        self.shrunk.faults()
-    }
-
-    pub(super) fn messages(&self) -> usize {
-        self.shrunk.messages()
-    }
-}
-
-/// Makes a recorded run small; none where nothing is wrong with it.
-pub(super) fn keep(
-    scenario: &Scenario,
-    workload: &Registered,
-    run: RunResult,
-    runs: u32,
-) -> Option<Kept> {
-    let target = Target::of(story::chosen(&run.anomalies)?);
-    let pinned = pin(scenario, &run);
-    let faults = pinned.rules.len() + pinned.events.len();
-    let before = (faults, run.requests.len());
-    let shrunk = shrink(&workload.simulate, pinned, run, target, runs);
-    let scenario = capsule(&shrunk, target, &commit());
-    let text = text(&scenario, &shrunk, before);
-    Some(Kept {
-        scenario,
-        shrunk,
-        target,
-        before,
-        text,
-    })
-}
-
-fn summary(shrunk: &Shrunk, (faults, messages): (usize, usize)) -> String {
-    format!(
-        "{} faults of {faults}, {} messages of {messages}, {} runs{}",
-        shrunk.faults(),
-        shrunk.messages(),
-        shrunk.runs,
-        match shrunk.unfinished {
-            true => "; more may go with a larger --runs",
-            false => "",
-        }
-    )
-}
-
-fn text(kept: &Scenario, shrunk: &Shrunk, before: (usize, usize)) -> String {
-    let found = shrunk.run.anomalies.iter().map(|found| &found.seen).next();
-    let seen = found
-        .map_or("", String::as_str)
-        .replace(char::is_control, " ");
-    format!(
-        "# A failing run, kept by `redeliver shrink`: {}.\n# Seen: {seen}\n{}",
-        summary(shrunk, before),
-        kept.to_toml()
-    )
 }
 
 fn line(kept: &Kept) -> String {
@@ -189,21 +100,4 @@ fn line(kept: &Kept) -> String {
         "capsule": text,
     })
     .to_string()
-}
-
-/// The commit of the code under test, as CI or git says; empty where neither does.
-pub(super) fn commit() -> String {
-    let named = ["GITHUB_SHA", "CI_COMMIT_SHA"];
-    if let Some(commit) = named.iter().find_map(|name| std::env::var(name).ok()) {
-        return commit;
-    }
-    let git = std::process::Command::new("git")
-        .args(["rev-parse", "HEAD"])
-        .output();
-    match git {
-        Ok(said) if said.status.success() => {
-            String::from_utf8_lossy(&said.stdout).trim().to_owned()
-        }
-        _ => String::new(),
-    }
 }

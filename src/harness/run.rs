@@ -13,9 +13,10 @@ use crate::harness::reached::Reached;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
 use crate::pipeline::topology::QueueType;
+use crate::planted::Planted;
 
 pub use crate::harness::live::run_live;
-pub use crate::harness::simulate::simulate;
+pub use crate::harness::simulate::{simulate, simulate_built};
 
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +70,9 @@ pub struct Registered {
     pub name: &'static str,
     /// Runs a scenario in the seeded world: seed, and whether to keep the trace.
     pub simulate: fn(&Scenario, u64, bool) -> RunResult,
+    /// Runs a scenario in the seeded world, on a pipeline with a planted bug: what `redeliver
+    /// planted --on` asks which bugs a scenario of this workload would show.
+    pub planted: fn(&Planted, &Scenario, u64, bool) -> RunResult,
     /// Runs a scenario on real servers.
     pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
 }

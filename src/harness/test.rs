@@ -12,6 +12,12 @@
 //!
 //! A failing test tells the story of the first violated seed and how to run that seed alone:
 //! `REDELIVER_SEED=17 cargo test checkout_survives_lost_confirms`.
+//!
+//! It also makes that run small and leaves it as a capsule, by default in `redeliver/` within
+//! cargo's target directory. [`Check::scenario`] runs a capsule like any scenario file: put into a
+//! repository beside its test it is a regression test.
+
+mod capsules;
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +25,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 pub use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
+use crate::harness::explore::{Outcome, compare};
 use crate::harness::report::{Tally, story};
 use crate::harness::run::{RunResult, simulate};
 use crate::harness::scenario::Scenario;
@@ -28,6 +35,10 @@ use crate::pipeline::policy::Policy;
 
 /// When set, the one seed that [`Check::check`] runs, with its whole trace.
 pub const SEED_VARIABLE: &str = "REDELIVER_SEED";
+
+/// When set, the folder in which [`Check::check`] leaves the capsule of a violated seed; `off` for
+/// none.
+pub const CAPSULES_VARIABLE: &str = "REDELIVER_CAPSULES";
 
 /// Seeds that run between two looks at whether one was violated.
 const CHUNK: u64 = 256;
@@ -57,7 +68,8 @@ impl<L: Workload> Check<L> {
         }
     }
 
-    /// A scenario from a file.
+    /// A scenario from a file. From a capsule it is the one run that was kept: the test fails while
+    /// that run breaks a promise, and says whether it is still the same one.
     ///
     /// # Panics
     /// With the mistakes in that file.
@@ -67,12 +79,13 @@ impl<L: Workload> Check<L> {
             Err(error) => panic!("{error}"),
         };
         let seeds = u64::from(scenario.seeds);
+        let first = scenario.capsule.as_ref().and(scenario.seed);
         Self {
             workload,
             scenario,
             test: test_name(),
             seeds,
-            first: 1,
+            first: first.unwrap_or(1),
         }
     }
 
@@ -144,6 +157,9 @@ impl<L: Workload> Check<L> {
         if let Some(seed) = alone() {
             return self.judge(seed, true);
         }
+        if self.scenario.capsule.is_some() {
+            return self.again();
+        }
         let mut tally = Tally::new(&self.scenario, self.first);
         let mut next = 0;
         while next < self.seeds {
@@ -175,6 +191,31 @@ impl<L: Workload> Check<L> {
         simulate(&self.workload, &self.scenario, seed, record)
     }
 
+    /// Runs a capsule: fixed, or still broken.
+    fn again(&self) {
+        let (Some(kept), Some(seed)) = (&self.scenario.capsule, self.scenario.seed) else {
+            return;
+        };
+        let run = self.run(seed, true);
+        let outcome = compare(kept, &run);
+        let remark = outcome.remark(kept.anomaly);
+        let path = self.scenario.path.display();
+        match outcome {
+            Outcome::Fixed => println!("{path}: {remark}"),
+            Outcome::Inconclusive(_) => panic!("{path}: {remark}"),
+            _ => {
+                let replay = self.command(seed);
+                let told = story::render(&self.scenario, &run, &replay);
+                panic!("{path}: {remark}\n{told}");
+            }
+        }
+    }
+
+    /// The line that runs a seed of this test alone.
+    fn command(&self, seed: u64) -> String {
+        format!("{SEED_VARIABLE}={seed} cargo test {}", self.test)
+    }
+
     /// Runs one seed with recording, and panics with its story.
     fn judge(&self, seed: u64, full: bool) {
         let run = self.run(seed, true);
@@ -183,11 +224,19 @@ impl<L: Workload> Check<L> {
                 println!("{line}");
             }
         }
-        let replay = format!("{SEED_VARIABLE}={seed} cargo test {}", self.test);
+        let replay = self.command(seed);
         match run.verdict {
             Verdict::Valid if full => println!("seed {seed} is valid"),
             Verdict::Valid => panic!("seed {seed} was violated, and is valid when recorded"),
-            Verdict::Violated => panic!("{}", story::render(&self.scenario, &run, &replay)),
+            Verdict::Violated => {
+                let told = story::render(&self.scenario, &run, &replay);
+                // Whoever asks for one seed has been told of it before.
+                let kept = match full {
+                    true => String::new(),
+                    false => self.keep(run),
+                };
+                panic!("{told}{kept}");
+            }
             Verdict::Inconclusive => panic!(
                 "seed {seed} is inconclusive: {}\n  {replay}",
                 run.inconclusive
@@ -195,6 +244,15 @@ impl<L: Workload> Check<L> {
                     .unwrap_or("nothing was measured")
             ),
         }
+    }
+}
+
+impl<L: Workload> Check<L> {
+    /// Leaves the run as a capsule, and says where.
+    fn keep(&self, run: RunResult) -> String {
+        let simulate =
+            |scenario: &Scenario, seed, record| simulate(&self.workload, scenario, seed, record);
+        capsules::keep(&simulate, &self.scenario, run, &self.test)
     }
 }
 

@@ -4,7 +4,7 @@ use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "celery/celery#1628",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("ack-before-commit", |s| {
             let worker = "reserve-inventory";
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckBeforeCommit>,
+    build: Planted::of::<AckBeforeCommit>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Settlement;
@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "celery/celery#3053",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("ack-before-retry", |s| {
             s.rules = vec![
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckBeforeRetry>,
+    build: Planted::of::<AckBeforeRetry>,
     shipped: shipped::<Orders>,
 };
 

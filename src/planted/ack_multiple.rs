@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Wire, bent_wire};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "ordermentum/steveo#1054",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("ack-multiple", |s| {
             s.over = Duration::from_secs(4);
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckMultiple>,
+    build: Planted::of::<AckMultiple>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, event, on, scenario, shipped};
+use super::{Plant, Planted, event, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::relay::until;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "centrifugal/centrifugo#1196",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("acks-on-shutdown", |s| {
             s.over = Duration::from_secs(2);
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AcksOnShutdown>,
+    build: Planted::of::<AcksOnShutdown>,
     shipped: shipped::<Orders>,
 };
 

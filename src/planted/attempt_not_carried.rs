@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "rabbitmq/rabbitmq-server#10709",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("attempt-not-carried", |s| {
             s.policy.retry.attempts = 2;
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AttemptNotCarried>,
+    build: Planted::of::<AttemptNotCarried>,
     shipped: shipped::<Orders>,
 };
 

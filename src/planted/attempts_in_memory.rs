@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "sidekiq/sidekiq#4594",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Deposits>("attempts-in-memory", |s| {
             s.poison.killer = 1;
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, AttemptsInMemory>,
+    build: Planted::of::<AttemptsInMemory>,
     shipped: shipped::<Deposits>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::InboxRow;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "Automattic/kue#1025",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("backoff-without-ceiling", |s| {
             s.worker_processes = 1;
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, BackoffWithoutCeiling>,
+    build: Planted::of::<BackoffWithoutCeiling>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::sim::SimEnv;
-use crate::harness::build::{SimPorts, SimTransport};
+use crate::harness::build::SimPorts;
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::handler::Boxed;
 use crate::pipeline::inbox::InboxRow;
 use crate::pipeline::outbox::RelayClaim;
 use crate::ports::{Delivery, Ports, PublishOutcome, ServiceCall, Settlement, StoreError};
+use crate::rabbitmq::RabbitMq;
 use crate::rabbitmq::amqp::{Publish, QueueSpec};
+use crate::rabbitmq::sim::SimAmqp;
 use crate::service::sim::SimService;
 use crate::store::sim::SimStore;
 
@@ -123,6 +125,11 @@ pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
 
 /// What a bug changes about the frames that a process sends to the broker.
 pub trait Wire: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether nothing is bent, so that frames need not be looked at.
+    fn is_straight(&self) -> bool {
+        false
+    }
+
     /// A queue as it is really declared.
     fn declared(&self, spec: &QueueSpec) -> QueueSpec {
         spec.clone()
@@ -139,82 +146,83 @@ pub trait Wire: std::fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Ports with a bend in them.
-pub type BentPorts =
-    Ports<BentTransport<SimTransport>, BentStore<SimStore>, BentService<SimService>, SimEnv>;
+/// A port that is bent nowhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Straight;
 
-/// Bends the ports of a process.
-pub fn bend(bare: SimPorts, bend: impl Bend) -> BentPorts {
+impl Bend for Straight {}
+
+impl Wire for Straight {
+    fn is_straight(&self) -> bool {
+        true
+    }
+}
+
+/// The transport of every planted build.
+pub type PlantedTransport = BentTransport<RabbitMq<BentAmqp<SimAmqp>, SimEnv>>;
+/// The store of every planted build.
+pub type PlantedStore = BentStore<SimStore>;
+/// The outside services of every planted build.
+pub type PlantedService = BentService<SimService>;
+
+/// Ports with a bend in them.
+///
+/// All planted builds have ports of these types, also one that bends only its frames or none of
+/// its ports: so a workload is compiled once for all of them, and not once for each.
+pub type BentPorts = Ports<PlantedTransport, PlantedStore, PlantedService, SimEnv>;
+
+/// Bends the ports of a process, and the frames beneath its transport.
+pub fn bend(bare: SimPorts, bend: impl Bend, wire: impl Wire) -> BentPorts {
     let bend: Arc<dyn Bend> = Arc::new(bend);
+    let transport = bare.transport.over(BentAmqp::new(SimAmqp, wire));
     Ports {
-        transport: BentTransport::new(bare.transport, bend.clone()),
+        transport: BentTransport::new(transport, bend.clone()),
         store: BentStore::new(bare.store, bend.clone()),
         service: BentService::new(bare.service, bend),
         env: bare.env,
     }
 }
 
-/// The ports of a build are bent by what `$bend` gives for the bare ports.
-macro_rules! bent_ports {
-    ($bend:expr) => {
-        type Transport = $crate::planted::bend::BentTransport<$crate::harness::build::SimTransport>;
-        type Store = $crate::planted::bend::BentStore<$crate::store::sim::SimStore>;
-        type Service = $crate::planted::bend::BentService<$crate::service::sim::SimService>;
+/// The ports of a build: those of every planted build, made by `$ports` from the bare ones.
+macro_rules! planted_ports {
+    ($ports:expr) => {
+        type Transport = $crate::planted::bend::PlantedTransport;
+        type Store = $crate::planted::bend::PlantedStore;
+        type Service = $crate::planted::bend::PlantedService;
 
         fn ports(
             &self,
             bare: $crate::harness::build::SimPorts,
         ) -> $crate::planted::bend::BentPorts {
-            let bent = $bend(&bare);
-            $crate::planted::bend::bend(bare, bent)
+            $ports(bare)
         }
+    };
+}
+
+/// The ports of a build are bent by what `$bend` gives for the bare ports.
+macro_rules! bent_ports {
+    ($bend:expr) => {
+        $crate::planted::bend::planted_ports!(|bare| {
+            let bent = $bend(&bare);
+            $crate::planted::bend::bend(bare, bent, $crate::planted::bend::Straight)
+        });
     };
 }
 
 /// The ports of a build are the shipped ones over an `amqp` adapter bent by `$wire`.
 macro_rules! bent_wire {
     ($wire:expr) => {
-        type Transport = $crate::rabbitmq::RabbitMq<
-            $crate::planted::bend::BentAmqp<$crate::rabbitmq::sim::SimAmqp>,
-            $crate::env::sim::SimEnv,
-        >;
-        type Store = $crate::store::sim::SimStore;
-        type Service = $crate::service::sim::SimService;
-
-        fn ports(
-            &self,
-            bare: $crate::harness::build::SimPorts,
-        ) -> $crate::ports::Ports<
-            Self::Transport,
-            Self::Store,
-            Self::Service,
-            $crate::env::sim::SimEnv,
-        > {
-            let bent = $crate::planted::bend::BentAmqp::new($crate::rabbitmq::sim::SimAmqp, $wire);
-            $crate::ports::Ports {
-                transport: bare.transport.over(bent),
-                store: bare.store,
-                service: bare.service,
-                env: bare.env,
-            }
-        }
+        $crate::planted::bend::planted_ports!(|bare| {
+            $crate::planted::bend::bend(bare, $crate::planted::bend::Straight, $wire)
+        });
     };
 }
 
-/// The ports of a build are those of the shipped pipeline.
+/// The ports of a build do what those of the shipped pipeline do.
 macro_rules! shipped_ports {
     () => {
-        type Transport = $crate::harness::build::SimTransport;
-        type Store = $crate::store::sim::SimStore;
-        type Service = $crate::service::sim::SimService;
-
-        fn ports(
-            &self,
-            bare: $crate::harness::build::SimPorts,
-        ) -> $crate::harness::build::SimPorts {
-            bare
-        }
+        $crate::planted::bend::bent_wire!($crate::planted::bend::Straight);
     };
 }
 
-pub(super) use {bent_ports, bent_wire, shipped_ports};
+pub(super) use {bent_ports, bent_wire, planted_ports, shipped_ports};

@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -23,12 +23,14 @@ pub const PLANT: Plant = Plant {
     report: "zonelessdev/zoneless#134",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Repeats],
     scenario: || {
         scenario::<Orders>("check-then-set", |s| {
             s.rules = vec![fault(Kind::DuplicatePublish, 50, "relay")];
         })
     },
     planted: on::<Orders, CheckThenSet>,
+    build: Planted::of::<CheckThenSet>,
     shipped: shipped::<Orders>,
 };
 

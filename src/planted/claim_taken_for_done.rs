@@ -4,7 +4,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -19,12 +19,14 @@ pub const PLANT: Plant = Plant {
     report: "zoolutions/sidekiq-unique-jobs#412",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::Claim],
     scenario: || {
         scenario::<Orders>("claim-taken-for-done", |s| {
             s.rules = vec![fault_at(Seam::Service, Kind::Crash, 20, "charge-card")];
         })
     },
     planted: on::<Orders, ClaimTakenForDone>,
+    build: Planted::of::<ClaimTakenForDone>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Plant, on, scenario, shipped};
+use super::{Need, Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "MassTransit/MassTransit#3512",
     anomalies: &[AnomalyKind::Reordered],
     checkers: &["reordered"],
+    needs: &[Need::Order],
     scenario: || {
         scenario::<Deposits>("concurrent-publish", |s| {
             s.messages = 30;
@@ -29,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, ConcurrentPublish>,
+    build: Planted::of::<ConcurrentPublish>,
     shipped: shipped::<Deposits>,
 };
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "Particular/NServiceBus.RabbitMQ#1259",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("counts-per-process", |s| {
             s.policy.retry.attempts = 3;
@@ -29,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, CountsPerProcess>,
+    build: Planted::of::<CountsPerProcess>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::shipped_ports;
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "Eventuous/eventuous#222",
     anomalies: &[AnomalyKind::Stuck, AnomalyKind::Lost],
     checkers: &["stuck", "lost"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("poll-by-last-id", |s| {
             s.messages = 20;
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, Cursor>,
+    build: Planted::of::<Cursor>,
     shipped: shipped::<Orders>,
 };
 

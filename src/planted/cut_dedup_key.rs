@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Need, Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -17,12 +17,14 @@ pub const PLANT: Plant = Plant {
     report: "zoolutions/sidekiq-unique-jobs#788",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::AlikeKeys],
     scenario: || {
         scenario::<Orders>("cut-dedup-key", |s| {
             s.messages = 12;
         })
     },
     planted: on::<Orders, CutDedupKey>,
+    build: Planted::of::<CutDedupKey>,
     shipped: shipped::<Orders>,
 };
 
@@ -39,7 +41,7 @@ struct ShortColumn;
 
 impl Bend for ShortColumn {
     fn inbox_key(&self, consumer: &str, key: &str) -> (Arc<str>, Arc<str>) {
-        let cut: String = key.chars().take(20).collect();
+        let cut: String = key.chars().take(super::survey::CUT).collect();
         (consumer.into(), cut.into())
     }
 }

@@ -6,7 +6,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "amqp-rs/lapin#371",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("dead-connection-kept", |s| {
             s.relays = 1;
@@ -29,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DeadConnectionKept>,
+    build: Planted::of::<DeadConnectionKept>,
     shipped: shipped::<Orders>,
 };
 

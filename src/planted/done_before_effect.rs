@@ -3,7 +3,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -20,12 +20,14 @@ pub const PLANT: Plant = Plant {
     report: "mhayk/Overpass#16",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("done-before-effect", |s| {
             s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, "reserve-inventory")];
         })
     },
     planted: on::<Orders, DoneBeforeEffect>,
+    build: Planted::of::<DoneBeforeEffect>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -21,12 +21,14 @@ pub const PLANT: Plant = Plant {
     report: "dotnetcore/CAP#189",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Repeats],
     scenario: || {
         scenario::<Orders>("done-in-second-tx", |s| {
             s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, "reserve-inventory")];
         })
     },
     planted: on::<Orders, DoneInSecondTx>,
+    build: Planted::of::<DoneInSecondTx>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Boxed;
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "EasyNetQ/EasyNetQ#1329",
     anomalies: &[AnomalyKind::Invariant],
     checkers: &["in_flight"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("double-subscription", |s| {
             s.policy.consumer.workers = 1;
@@ -31,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoubleSubscription>,
+    build: Planted::of::<DoubleSubscription>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,7 +3,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::StoreError;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
         AnomalyKind::Invariant,
     ],
     checkers: &["orders", "transitions"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("doubt-taken-for-commit", |s| {
             s.rules = vec![fault_at(
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoubtTakenForCommit>,
+    build: Planted::of::<DoubtTakenForCommit>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::PublishOutcome;
@@ -17,12 +17,14 @@ pub const PLANT: Plant = Plant {
     report: "amqp-rs/lapin#142",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("doubt-taken-for-confirm", |s| {
             s.rules = vec![fault(Kind::LostPublish, 10, "relay")];
         })
     },
     planted: on::<Orders, DoubtTakenForConfirm>,
+    build: Planted::of::<DoubtTakenForConfirm>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts, SimTransport};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
@@ -22,12 +22,14 @@ pub const PLANT: Plant = Plant {
     report: "opendefender/OpenRisk#344",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("dual-write", |s| {
             s.rules = vec![redeliver_sim::fault::Rule::new(Kind::LostPublish, 100_000)];
         })
     },
     planted: on::<Orders, DualWrite>,
+    build: Planted::of::<DualWrite>,
     shipped: shipped::<Orders>,
 };
 

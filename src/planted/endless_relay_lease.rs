@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "AlexeyRaga/kafkaflow-contrib#24",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("endless-relay-lease", |s| {
             s.rules = vec![fault_at(Seam::Publish, Kind::Crash, 20, "relay")];
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, EndlessRelayLease>,
+    build: Planted::of::<EndlessRelayLease>,
     shipped: shipped::<Orders>,
 };
 

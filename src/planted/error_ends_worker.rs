@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "gftea/amqprs#66",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("error-ends-worker", |s| {
             s.rules = vec![fault(Kind::ServiceFails, 20, "charge-card")];
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ErrorEndsWorker>,
+    build: Planted::of::<ErrorEndsWorker>,
     shipped: shipped::<Orders>,
 };
 

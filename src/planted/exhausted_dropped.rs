@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "MassTransit/MassTransit#1037",
     anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
     checkers: &["lost", "misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("exhausted-dropped", |s| {
             s.policy.retry.attempts = 2;
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ExhaustedDropped>,
+    build: Planted::of::<ExhaustedDropped>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Wire, bent_wire};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::rabbitmq::amqp::{AMQPValue, QueueSpec};
@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "rabbitmq/rabbitmq-server#5894",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("expiring-delay-queue", |s| {
             s.policy.retry.first = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ExpiringDelayQueue>,
+    build: Planted::of::<ExpiringDelayQueue>,
     shipped: shipped::<Orders>,
 };
 

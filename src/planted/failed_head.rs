@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "ow00us/sb11-mopl-team1#266",
     anomalies: &[AnomalyKind::Reordered],
     checkers: &["reordered"],
+    needs: &[Need::Order],
     scenario: || {
         scenario::<Deposits>("failed-head-passes", |s| {
             s.messages = 40;
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, FailedHead>,
+    build: Planted::of::<FailedHead>,
     shipped: shipped::<Deposits>,
 };
 

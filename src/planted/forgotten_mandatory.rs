@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Event, Kind};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::PublishOutcome;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "dapr/components-contrib#4257",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("forgotten-mandatory", |s| {
             s.events = vec![Event {
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ForgottenMandatory>,
+    build: Planted::of::<ForgottenMandatory>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
@@ -22,12 +22,14 @@ pub const PLANT: Plant = Plant {
     report: "ThreeDotsLabs/watermill#580",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("give-up-at-once", |s| {
             s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];
         })
     },
     planted: on::<Orders, GiveUpAtOnce>,
+    build: Planted::of::<GiveUpAtOnce>,
     shipped: shipped::<Orders>,
 };
 

@@ -1,7 +1,7 @@
 //! A message is given up, and its claim kept: new work under its key is turned away.
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Need, Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -15,8 +15,10 @@ pub const PLANT: Plant = Plant {
     report: "zoolutions/sidekiq-unique-jobs#339",
     anomalies: &[AnomalyKind::Leaked],
     checkers: &["leaked"],
+    needs: &[Need::Claim],
     scenario: || scenario::<Orders>("kept-claim", |s| s.poison.poison = 1),
     planted: on::<Orders, KeptClaim>,
+    build: Planted::of::<KeptClaim>,
     shipped: shipped::<Orders>,
 };
 

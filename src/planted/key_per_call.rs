@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Env, ServiceCall};
@@ -20,12 +20,14 @@ pub const PLANT: Plant = Plant {
     report: "pragmaticalabs/pragmatica#1237",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["orders"],
+    needs: &[Need::Service],
     scenario: || {
         scenario::<Orders>("key-per-call", |s| {
             s.rules = vec![fault(Kind::ServiceInDoubt, 20, "charge-card")];
         })
     },
     planted: on::<Orders, KeyPerCall>,
+    build: Planted::of::<KeyPerCall>,
     shipped: shipped::<Orders>,
 };
 

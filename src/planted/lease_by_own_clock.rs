@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, event, fault, forgetful_payments, on, scenario, shipped};
+use super::{Need, Plant, Planted, event, fault, forgetful_payments, on, scenario, shipped};
 use crate::env::sim::SimEnv;
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "Krzysztof318/MailFathom#1989",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Claim],
     scenario: || {
         scenario::<Orders>("lease-by-own-clock", |s| {
             s.services = vec![forgetful_payments()];
@@ -29,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LeaseByOwnClock>,
+    build: Planted::of::<LeaseByOwnClock>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, forgetful_payments, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "celery/kombu#337",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Claim],
     scenario: || {
         scenario::<Orders>("lease-shorter-than-call", |s| {
             s.services = vec![forgetful_payments()];
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LeaseShorterThanCall>,
+    build: Planted::of::<LeaseShorterThanCall>,
     shipped: shipped::<Orders>,
 };
 

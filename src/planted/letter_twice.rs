@@ -4,7 +4,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "Shuttle/shuttle-esb#32",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("letter-twice", |s| {
             s.worker_processes = 1;
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LetterTwice>,
+    build: Planted::of::<LetterTwice>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Onboarding;
@@ -24,6 +24,7 @@ pub const PLANT: Plant = Plant {
         AnomalyKind::Duplicated,
     ],
     checkers: &["onboarding", "transitions"],
+    needs: &[Need::LockedRow],
     scenario: || {
         scenario::<Onboarding>("lost-update", |s| {
             s.messages = 30;
@@ -37,6 +38,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Onboarding, LostUpdate>,
+    build: Planted::of::<LostUpdate>,
     shipped: shipped::<Onboarding>,
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::naive::{Naive, ReceiverOf, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Delivery, Receiver, Settlement, World};
@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "elixir-broadway/broadway_rabbitmq#73",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("malformed-requeued", |s| {
             s.poison.malformed = 1;
@@ -24,6 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, MalformedRequeued>,
+    build: Planted::of::<MalformedRequeued>,
     shipped: shipped::<Orders>,
 };
 

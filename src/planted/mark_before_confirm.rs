@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
@@ -22,12 +22,14 @@ pub const PLANT: Plant = Plant {
     report: "namastack/namastack-outbox#371",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("mark-before-confirm", |s| {
             s.rules = vec![fault(Kind::LostPublish, 10, "relay")];
         })
     },
     planted: on::<Orders, MarkBeforeConfirm>,
+    build: Planted::of::<MarkBeforeConfirm>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -17,12 +17,14 @@ pub const PLANT: Plant = Plant {
     report: "JasperFx/wolverine#2361",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("mark-matches-nothing", |s| {
             s.settle = Some(Duration::from_secs(300));
         })
     },
     planted: on::<Orders, MarkMatchesNothing>,
+    build: Planted::of::<MarkMatchesNothing>,
     shipped: shipped::<Orders>,
 };
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 use redeliver_sim::choice::Ppm;
 use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
-use crate::harness::build::{Build, Shipped};
+use crate::harness::build::Shipped;
 use crate::harness::explore::Target;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::{Scenario, ServiceOverride};
@@ -40,7 +40,18 @@ use crate::harness::verdict::{Anomaly, AnomalyKind};
 use crate::harness::workload::Workload;
 
 pub mod bend;
+mod build;
+mod elsewhere;
+mod fit;
 mod naive;
+mod need;
+mod survey;
+
+pub use build::{Bug, Planted};
+pub use elsewhere::{Caught, Limits, Outcome, Shown, bounded, look};
+pub use fit::fitted;
+pub use need::Need;
+pub use survey::Survey;
 
 pub mod ack_before_commit;
 pub mod ack_before_letter;
@@ -131,8 +142,12 @@ pub struct Plant {
     pub anomalies: &'static [AnomalyKind],
     /// By one of these checkers.
     pub checkers: &'static [&'static str],
+    /// What a workload has to do for it to show.
+    pub needs: &'static [Need],
     /// The smallest faults that show it.
     pub scenario: fn() -> Scenario,
+    /// What has the bug, for any workload.
+    pub build: fn() -> Planted,
     /// Runs a scenario with the bug: seed, and whether to keep the trace.
     pub planted: fn(&Scenario, u64, bool) -> RunResult,
     /// Runs the same workload on the shipped pipeline.
@@ -241,17 +256,17 @@ pub const ALL: &[Plant] = &[
 ];
 
 /// Runs a workload on a build.
-fn on<L: Workload + Default, B: Build + Default>(
+fn on<L: Workload + Default, B: Bug + Default>(
     scenario: &Scenario,
     seed: u64,
     record: bool,
 ) -> RunResult {
-    simulate_built(&B::default(), &L::default(), scenario, seed, record)
+    simulate_built(&Planted::of::<B>(), &L::default(), scenario, seed, record)
 }
 
 /// Runs a workload on the shipped pipeline.
 fn shipped<L: Workload + Default>(scenario: &Scenario, seed: u64, record: bool) -> RunResult {
-    on::<L, Shipped>(scenario, seed, record)
+    simulate_built(&Shipped, &L::default(), scenario, seed, record)
 }
 
 /// A small scenario in which faults strike for 40 s, with what `change` adds.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, claimed, give_back, mark, naive_consumer, naive_relay, published};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -22,12 +22,14 @@ pub const PLANT: Plant = Plant {
     report: "pragmaticalabs/pragmatica#1237",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("new-id-per-publish", |s| {
             s.rules = vec![fault(Kind::LostConfirm, 20, "relay")];
         })
     },
     planted: on::<Orders, NewIdPerPublish>,
+    build: Planted::of::<NewIdPerPublish>,
     shipped: shipped::<Orders>,
 };
 

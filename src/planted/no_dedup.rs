@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
@@ -21,12 +21,14 @@ pub const PLANT: Plant = Plant {
     report: "Particular/docs.particular.net#1816",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Repeats],
     scenario: || {
         scenario::<Orders>("no-dedup", |s| {
             s.rules = vec![fault(Kind::LostConfirm, 20, "relay")];
         })
     },
     planted: on::<Orders, NoDedup>,
+    build: Planted::of::<NoDedup>,
     shipped: shipped::<Orders>,
 };
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "riverqueue/river#1135",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Claim, Need::Repeats],
     scenario: || {
         scenario::<Orders>("no-fence", |s| {
             let mut asleep = fault_at(Seam::Service, Kind::Pause, 30, "charge-card");
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NoFence>,
+    build: Planted::of::<NoFence>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Receiver, Settlement, World};
@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "celery/celery#6760",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("no-resubscribe", |s| {
             s.worker_processes = 1;
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NoResubscribe>,
+    build: Planted::of::<NoResubscribe>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,7 +7,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, published};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "graphile/worker#541",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("notifications-only", |s| {
             s.messages = 4;
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NotificationsOnly>,
+    build: Planted::of::<NotificationsOnly>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Plant, event, on, scenario, shipped};
+use super::{Need, Plant, Planted, event, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "kagkarlsson/db-scheduler#433",
     anomalies: &[AnomalyKind::Reordered],
     checkers: &["reordered"],
+    needs: &[Need::Order],
     scenario: || {
         scenario::<Deposits>("order-by-timestamp", |s| {
             s.messages = 30;
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, OrderByTimestamp>,
+    build: Planted::of::<OrderByTimestamp>,
     shipped: shipped::<Deposits>,
 };
 

@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
     report: "KanishJebaMathewM/Truxify#9488",
     anomalies: &[AnomalyKind::Reordered],
     checkers: &["reordered"],
+    needs: &[Need::Order],
     scenario: || {
         scenario::<Deposits>("order-ignored", |s| {
             s.messages = 30;
@@ -30,6 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, OrderIgnored>,
+    build: Planted::of::<OrderIgnored>,
     shipped: shipped::<Deposits>,
 };
 
@@ -59,6 +61,7 @@ impl Build for OrderIgnored {
 }
 
 async fn once<W: World>(naive: &Naive<W>, event: &Event, attempt: u32) -> Result<(), Failure> {
+    let answer = naive.call(event, attempt).await?;
     let mut tx = naive
         .world
         .store()
@@ -70,7 +73,7 @@ async fn once<W: World>(naive: &Naive<W>, event: &Event, attempt: u32) -> Result
         tx.rollback().await;
         return Ok(());
     }
-    naive.apply(event, attempt, Box::new(()), &mut tx).await?;
+    naive.apply(event, attempt, answer, &mut tx).await?;
     row.state = InboxState::Done {
         result: bytes::Bytes::new(),
     };

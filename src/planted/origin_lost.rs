@@ -4,7 +4,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Delivery;
@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "MassTransit/MassTransit#983",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("origin-lost", |s| {
             s.policy.retry.attempts = 2;
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, OriginLost>,
+    build: Planted::of::<OriginLost>,
     shipped: shipped::<Orders>,
 };
 

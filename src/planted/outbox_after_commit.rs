@@ -4,7 +4,7 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
@@ -21,12 +21,14 @@ pub const PLANT: Plant = Plant {
     report: "brandur/sorg#239",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["orders"],
+    needs: &[Need::Emits],
     scenario: || {
         scenario::<Orders>("outbox-after-commit", |s| {
             s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, "charge-card")];
         })
     },
     planted: on::<Orders, OutboxAfterCommit>,
+    build: Planted::of::<OutboxAfterCommit>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Delivery;
@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "ThreeDotsLabs/watermill#645",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[Need::Order],
     scenario: || {
         scenario::<Deposits>("parked-counted", |s| {
             s.messages = 30;
@@ -29,6 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, ParkedCounted>,
+    build: Planted::of::<ParkedCounted>,
     shipped: shipped::<Deposits>,
 };
 

@@ -1,7 +1,7 @@
 //! All failures are alike: one that no attempt can mend is tried again like one that may pass.
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -17,12 +17,14 @@ pub const PLANT: Plant = Plant {
     report: "vgv/kolbasa#79",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("poison-retried", |s| {
             s.poison.poison = 1;
         })
     },
     planted: on::<Orders, PoisonRetried>,
+    build: Planted::of::<PoisonRetried>,
     shipped: shipped::<Orders>,
 };
 

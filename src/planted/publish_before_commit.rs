@@ -5,7 +5,7 @@ use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
 use super::dual_write::send;
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts, SimTransport};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
@@ -20,12 +20,14 @@ pub const PLANT: Plant = Plant {
     report: "n8n-io/n8n#24050",
     anomalies: &[AnomalyKind::EffectWithoutEvent],
     checkers: &["effect_without_event"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("publish-before-commit", |s| {
             s.rules = vec![fault_at(Seam::Commit, Kind::Crash, 20, "client")];
         })
     },
     planted: on::<Orders, PublishBeforeCommit>,
+    build: Planted::of::<PublishBeforeCommit>,
     shipped: shipped::<Orders>,
 };
 

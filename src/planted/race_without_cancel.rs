@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Need, Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::scenario::ServiceOverride;
 use crate::harness::verdict::AnomalyKind;
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "timgit/pg-boss#555",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Service, Need::Repeats],
     scenario: || {
         scenario::<Orders>("race-without-cancel", |s| {
             s.services = vec![ServiceOverride {
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RaceWithoutCancel>,
+    build: Planted::of::<RaceWithoutCancel>,
     shipped: shipped::<Orders>,
 };
 

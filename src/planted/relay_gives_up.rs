@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Plant, event, on, scenario, shipped};
+use super::{Plant, Planted, event, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -20,12 +20,14 @@ pub const PLANT: Plant = Plant {
     report: "alexfrmn/murmur#141",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("relay-gives-up", |s| {
             s.events = vec![event(Kind::UnboundQueue, 2, 20, "charge-card")];
         })
     },
     planted: on::<Orders, RelayGivesUp>,
+    build: Planted::of::<RelayGivesUp>,
     shipped: shipped::<Orders>,
 };
 

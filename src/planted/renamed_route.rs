@@ -1,9 +1,10 @@
 //! A type was renamed in the producer, and no queue is bound under its new name.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
@@ -13,16 +14,18 @@ use crate::workloads::Orders;
 pub const PLANT: Plant = Plant {
     name: "renamed-route",
     class: "a type renamed with its consumers not yet told",
-    change: "a publisher that sends payments under a new routing key",
+    change: "a publisher that sends the first type that it meets under a new routing key",
     report: "OctopusDeploy/Issues#7795",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("renamed-route", |s| {
             s.settle = Some(Duration::from_secs(300));
         })
     },
     planted: on::<Orders, RenamedRoute>,
+    build: Planted::of::<RenamedRoute>,
     shipped: shipped::<Orders>,
 };
 
@@ -31,17 +34,19 @@ pub const PLANT: Plant = Plant {
 pub struct RenamedRoute;
 
 impl Build for RenamedRoute {
-    bent_ports!(|_: &SimPorts| Renamed);
+    bent_ports!(|_: &SimPorts| Renamed::default());
 }
 
-#[derive(Debug)]
-struct Renamed;
+/// The routing key that has a new name: the first that its process published under.
+#[derive(Debug, Default)]
+struct Renamed(OnceLock<Arc<str>>);
 
 impl Bend for Renamed {
     fn outgoing(&self, outgoing: &Outgoing) -> Outgoing {
         let mut outgoing = outgoing.clone();
-        if *outgoing.routing_key == *"payment.taken" {
-            outgoing.routing_key = "payment.received".into();
+        let renamed = self.0.get_or_init(|| outgoing.routing_key.clone());
+        if outgoing.routing_key == *renamed {
+            outgoing.routing_key = format!("{renamed}-renamed").into();
         }
         outgoing
     }

@@ -7,7 +7,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
@@ -23,6 +23,7 @@ pub const PLANT: Plant = Plant {
     report: "symfony/symfony#34107",
     anomalies: &[AnomalyKind::OverRetried, AnomalyKind::Stuck],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("requeue", |s| {
             s.poison.poison = 1;
@@ -31,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, Requeue>,
+    build: Planted::of::<Requeue>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, forgetful_payments, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -20,6 +20,7 @@ pub const PLANT: Plant = Plant {
     report: "hexpm/hexpm#1825",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Claim],
     scenario: || {
         scenario::<Orders>("rescue-by-age", |s| {
             s.services = vec![forgetful_payments()];
@@ -28,6 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RescueByAge>,
+    build: Planted::of::<RescueByAge>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,7 +7,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
@@ -23,12 +23,14 @@ pub const PLANT: Plant = Plant {
     report: "elixir-broadway/broadway_rabbitmq#73",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("retry-at-once", |s| {
             s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];
         })
     },
     planted: on::<Orders, RetryAtOnce>,
+    build: Planted::of::<RetryAtOnce>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "ThreeDotsLabs/watermill#224",
     anomalies: &[AnomalyKind::Stuck, AnomalyKind::OverRetried],
     checkers: &["stuck", "over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("retry-in-place", |s| {
             s.poison.poison = 1;
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RetryInPlace>,
+    build: Planted::of::<RetryInPlace>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Need, Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Onboarding;
@@ -17,12 +17,14 @@ pub const PLANT: Plant = Plant {
     report: "developerz-ai/wurk#218",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::SharedFact],
     scenario: || {
         scenario::<Onboarding>("shared-dedup-key", |s| {
             s.messages = 4;
         })
     },
     planted: on::<Onboarding, SharedDedupKey>,
+    build: Planted::of::<SharedDedupKey>,
     shipped: shipped::<Onboarding>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "Particular/docs.particular.net#3552",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Repeats],
     scenario: || {
         scenario::<Orders>("short-dedup-window", |s| {
             s.policy.consumer.purge_every = Duration::from_secs(2);
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ShortDedupWindow>,
+    build: Planted::of::<ShortDedupWindow>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,7 +2,7 @@
 //! into a frame.
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Delivery, Settlement};
@@ -16,12 +16,14 @@ pub const PLANT: Plant = Plant {
     report: "Particular/NServiceBus#5764",
     anomalies: &[AnomalyKind::Misfiled],
     checkers: &["misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("stack-trace-in-header", |s| {
             s.poison.poison = 1;
         })
     },
     planted: on::<Orders, StackTraceInHeader>,
+    build: Planted::of::<StackTraceInHeader>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, forgetful_payments, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
@@ -18,6 +18,7 @@ pub const PLANT: Plant = Plant {
     report: "InsForge/InsForge#1795",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Claim],
     scenario: || {
         scenario::<Orders>("starved-renewal", |s| {
             s.services = vec![forgetful_payments()];
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, StarvedRenewal>,
+    build: Planted::of::<StarvedRenewal>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "MassTransit/MassTransit#4857",
     anomalies: &[AnomalyKind::Stuck],
     checkers: &["stuck"],
+    needs: &[Need::Claim],
     scenario: || {
         scenario::<Orders>("stranded-claim", |s| {
             s.rules = vec![fault_at(Seam::Service, Kind::Crash, 20, "charge-card")];
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, StrandedClaim>,
+    build: Planted::of::<StrandedClaim>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,7 +4,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
@@ -20,12 +20,14 @@ pub const PLANT: Plant = Plant {
     report: "getsentry/taskbroker#25",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("swallow", |s| {
             s.rules = vec![fault(Kind::ServiceFails, 30, "charge-card")];
         })
     },
     planted: on::<Orders, Swallow>,
+    build: Planted::of::<Swallow>,
     shipped: shipped::<Orders>,
 };
 

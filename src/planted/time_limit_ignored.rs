@@ -5,7 +5,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "laravel/framework#27832",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("time-limit-ignored", |s| {
             s.policy.retry.first = Duration::from_secs(4);
@@ -30,6 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TimeLimitIgnored>,
+    build: Planted::of::<TimeLimitIgnored>,
     shipped: shipped::<Orders>,
 };
 

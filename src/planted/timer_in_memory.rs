@@ -7,7 +7,7 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, fault_at, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, fault_at, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::{Event, Outgoing};
@@ -22,6 +22,7 @@ pub const PLANT: Plant = Plant {
     report: "rabbitmq/rabbitmq-delayed-message-exchange#55",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("timer-in-memory", |s| {
             s.policy.retry.first = Duration::from_secs(20);
@@ -32,6 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TimerInMemory>,
+    build: Planted::of::<TimerInMemory>,
     shipped: shipped::<Orders>,
 };
 

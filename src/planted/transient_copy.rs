@@ -6,7 +6,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Wire, bent_wire};
-use super::{Plant, event, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, event, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::topology::QueueType;
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "spring-projects/spring-amqp#632",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("transient-copy", |s| {
             s.queue_type = QueueType::Classic;
@@ -31,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TransientCopy>,
+    build: Planted::of::<TransientCopy>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "laravel/framework#15696",
     anomalies: &[AnomalyKind::OverRetried],
     checkers: &["over_retried"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("tries-ignored", |s| {
             s.policy.retry.attempts = 2;
@@ -27,6 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TriesIgnored>,
+    build: Planted::of::<TriesIgnored>,
     shipped: shipped::<Orders>,
 };
 

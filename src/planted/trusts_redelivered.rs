@@ -4,7 +4,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -19,12 +19,14 @@ pub const PLANT: Plant = Plant {
     report: "InditexTech/scs-outbox#94",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("trusts-redelivered", |s| {
             s.rules = vec![fault(Kind::DuplicatePublish, 50, "relay")];
         })
     },
     planted: on::<Orders, TrustsRedelivered>,
+    build: Planted::of::<TrustsRedelivered>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::{Consumer, Failure};
@@ -21,6 +21,7 @@ pub const PLANT: Plant = Plant {
     report: "ruby-amqp/hutch#364",
     anomalies: &[AnomalyKind::Invariant],
     checkers: &["in_flight"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("unbounded-prefetch", |s| {
             s.messages = 40;
@@ -31,6 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnboundedPrefetch>,
+    build: Planted::of::<UnboundedPrefetch>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,7 +2,7 @@
 //! same rows, and the consumers have no memory.
 
 use super::naive::{Naive, mark, naive_consumer, naive_relay, published};
-use super::{Plant, on, scenario, shipped};
+use super::{Need, Plant, Planted, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -19,12 +19,14 @@ pub const PLANT: Plant = Plant {
     report: "dotnetcore/CAP#1257",
     anomalies: &[AnomalyKind::Duplicated],
     checkers: &["duplicated"],
+    needs: &[Need::Repeats],
     scenario: || {
         scenario::<Orders>("unclaimed-rows", |s| {
             s.relays = 3;
         })
     },
     planted: on::<Orders, UnclaimedRows>,
+    build: Planted::of::<UnclaimedRows>,
     shipped: shipped::<Orders>,
 };
 

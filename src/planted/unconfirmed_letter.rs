@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Settlement;
@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "spring-projects/spring-amqp#1293",
     anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
     checkers: &["lost", "misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("unconfirmed-letter", |s| {
             s.poison.poison = 2;
@@ -24,6 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnconfirmedLetter>,
+    build: Planted::of::<UnconfirmedLetter>,
     shipped: shipped::<Orders>,
 };
 

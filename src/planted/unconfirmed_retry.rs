@@ -3,7 +3,7 @@
 use redeliver_sim::fault::Kind;
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, fault, on, scenario, shipped};
+use super::{Need, Plant, Planted, fault, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Settlement;
@@ -17,6 +17,7 @@ pub const PLANT: Plant = Plant {
     report: "spring-attic/spring-cloud-stream-binder-rabbit#310",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::Retries],
     scenario: || {
         scenario::<Orders>("unconfirmed-retry", |s| {
             s.rules = vec![
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnconfirmedRetry>,
+    build: Planted::of::<UnconfirmedRetry>,
     shipped: shipped::<Orders>,
 };
 

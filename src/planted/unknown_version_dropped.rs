@@ -2,7 +2,7 @@
 //! deployed before its consumer.
 
 use super::bend::{Bend, bent_ports};
-use super::{Plant, on, scenario, shipped};
+use super::{Plant, Planted, on, scenario, shipped};
 use crate::harness::build::{Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
@@ -17,12 +17,14 @@ pub const PLANT: Plant = Plant {
     report: "FoundatioFx/Foundatio#455",
     anomalies: &[AnomalyKind::Lost, AnomalyKind::Misfiled],
     checkers: &["lost", "misfiled"],
+    needs: &[],
     scenario: || {
         scenario::<Orders>("unknown-version-dropped", |s| {
             s.poison.unknown_version = 1;
         })
     },
     planted: on::<Orders, UnknownVersionDropped>,
+    build: Planted::of::<UnknownVersionDropped>,
     shipped: shipped::<Orders>,
 };
 

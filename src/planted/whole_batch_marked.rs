@@ -4,7 +4,7 @@ use redeliver_sim::fault::Kind;
 
 use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Plant, event, on, scenario, shipped};
+use super::{Need, Plant, Planted, event, on, scenario, shipped};
 use crate::harness::build::Build;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
@@ -19,6 +19,7 @@ pub const PLANT: Plant = Plant {
     report: "linkedin/kafka-monitor#303",
     anomalies: &[AnomalyKind::Lost],
     checkers: &["lost", "balance"],
+    needs: &[Need::TwoConsumers],
     scenario: || {
         scenario::<Orders>("whole-batch-marked", |s| {
             s.messages = 30;
@@ -26,6 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, WholeBatchMarked>,
+    build: Planted::of::<WholeBatchMarked>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::worst;
-use crate::cli::shrink::commit;
+use crate::harness::explore::commit;
 use crate::harness::report::{Tally, story};
 use crate::harness::verdict::Verdict;
 

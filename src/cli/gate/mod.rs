@@ -280,7 +280,9 @@ fn keep(tally: &Tally, workload: &Registered, folder: &Path) -> Result<(), Strin
         return Ok(());
     };
     let run = (workload.simulate)(&tally.scenario, worst.seed, true);
-    let Some(kept) = super::shrink::keep(&tally.scenario, workload, run, SHRINK_RUNS) else {
+    let Some(kept) =
+        crate::harness::explore::keep(&workload.simulate, &tally.scenario, run, SHRINK_RUNS)
+    else {
         return Ok(());
     };
     let path = folder.join(format!("{}-{}.toml", tally.scenario.name, worst.seed));

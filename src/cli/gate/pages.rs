@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::report::{Effort, again, page, write};
-use super::super::shrink::commit;
 use super::Context;
+use crate::harness::explore::commit;
 use crate::harness::report::page::gate::{Gate, render};
 use crate::harness::report::{Tally, Violation};
 use crate::harness::run::Registered;

@@ -25,6 +25,7 @@ fn workload() -> Registered {
     Registered {
         name: "fake",
         simulate,
+        planted: |_, _, _, _| RunResult::default(),
         run_live,
     }
 }

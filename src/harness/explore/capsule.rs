@@ -51,6 +51,29 @@ pub enum Outcome {
     Inconclusive(String),
 }
 
+impl Outcome {
+    /// What to say about a capsule of this anomaly.
+    pub fn remark(&self, anomaly: AnomalyKind) -> String {
+        match self {
+            Self::Reproduced => format!("reproduced: {anomaly}"),
+            Self::ReproducedOtherwise(parted) => {
+                let text = format!("reproduced: {anomaly}, by another course of events");
+                match parted {
+                    Some(parted) => format!("{text}; they part at {parted}"),
+                    None => text,
+                }
+            }
+            Self::Fixed => format!("fixed: {anomaly} is not seen any more"),
+            Self::Changed(kinds) => {
+                let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+                let kinds = kinds.join(", ");
+                format!("changed: {anomaly} was kept, {kinds} is seen")
+            }
+            Self::Inconclusive(why) => format!("inconclusive: {why}"),
+        }
+    }
+}
+
 /// Where a run leaves the course that was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Divergence {

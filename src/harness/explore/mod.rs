@@ -6,6 +6,7 @@
 mod capsule;
 mod explain;
 mod hunt;
+mod keep;
 mod pin;
 mod priority;
 mod repeat;
@@ -18,6 +19,7 @@ pub use explain::{
     Explanation, Moment, Needed, describe_event, describe_rule, moments, needed, settled,
 };
 pub use hunt::hunt;
+pub use keep::{Kept, commit, keep};
 pub use pin::pin;
 pub use priority::Priority;
 pub use repeat::{CAUSES, Unrepeatable, is_same, repeat};

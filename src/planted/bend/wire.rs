@@ -115,6 +115,12 @@ impl<C: AmqpChannel> AmqpChannel for BentChannel<C> {
         event: &Arc<Event>,
         travel: &Travel,
     ) -> Result<Self::Confirm, AmqpError> {
+        if self.wire.is_straight() {
+            let inner = &self.inner;
+            return inner
+                .publish_event(exchange, routing_key, event, travel)
+                .await;
+        }
         let (properties, body) = encode(event, travel);
         let message = Publish {
             exchange,
