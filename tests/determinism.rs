@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use rayon::prelude::*;
+use redeliver::harness::history::History;
 use redeliver::harness::reading::FinalReading;
 use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
@@ -40,6 +41,7 @@ fn told(run: &RunResult) -> String {
     let mut run = run.clone();
     // Kept only where it is recorded.
     run.trace.clear();
+    run.history = History::default();
     run.strikes.clear();
     run.calls.clear();
     run.requests.clear();

@@ -4,6 +4,7 @@ use redeliver::harness::explore::{
     Extent, Portfolio, Priority, Random, Strategy, Systematic, Trial, hunt, moments, needed, pin,
     settled, shrink,
 };
+use redeliver::harness::report::human::grouped;
 use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
@@ -38,6 +39,10 @@ fn play(strategy: &mut dyn Strategy, batch: usize) -> Vec<(Trial, RunResult)> {
     }
 }
 
+fn placed(trial: &Trial) -> usize {
+    trial.scenario.rules.len() + trial.scenario.events.len()
+}
+
 fn calm() -> Scenario {
     Scenario {
         messages: 3,
@@ -51,19 +56,38 @@ fn no_fault_at_any_place_breaks_the_shipped_pipeline() {
     let mut systematic = Systematic::new(&calm(), 1, SMALL);
     let all = play(&mut systematic, 64);
     for (trial, run) in &all {
-        let (rules, seen) = (&trial.scenario.rules, &run.anomalies);
-        assert_eq!(run.verdict, Verdict::Valid, "{rules:#?} {seen:#?}");
+        let (rules, events) = (&trial.scenario.rules, &trial.scenario.events);
+        let seen = &run.anomalies;
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "{rules:#?} {events:#?} {seen:#?}"
+        );
         // Every fault that was placed has struck, unless the first has kept the second away.
         let struck: u64 = run.faults.iter().map(|(_, n)| n).sum();
-        assert!(struck >= rules.len().min(1) as u64, "{rules:#?}");
+        assert!(
+            struck >= placed(trial).min(1) as u64,
+            "{rules:#?} {events:#?}"
+        );
     }
-    let singles = all.iter().filter(|(t, _)| t.scenario.rules.len() == 1);
-    let pairs = all.iter().filter(|(t, _)| t.scenario.rules.len() == 2);
-    let (singles, pairs) = (singles.count(), pairs.count());
+    let counted = |faults| {
+        all.iter()
+            .filter(|(trial, _)| placed(trial) == faults)
+            .count()
+    };
+    let (singles, pairs) = (counted(1), counted(2));
     assert!(singles > 300, "{singles}");
+    // Calls are struck, and servers at moments; pairs have both.
+    let single = all.iter().filter(|(trial, _)| placed(trial) == 1);
+    let timed = single.filter(|(trial, _)| !trial.scenario.events.is_empty());
+    let timed = timed.count();
+    assert!(timed > 300 && timed + 300 < singles, "{timed} of {singles}");
     assert_eq!(pairs as u64, SMALL.pairs);
     let said = systematic.statements();
-    let no = format!("no single fault of {singles} breaks this scenario");
+    let no = format!(
+        "no single fault of {} breaks this scenario",
+        grouped(singles as u64)
+    );
     assert!(said[0].starts_with(&no), "{said:?}");
 }
 
@@ -95,7 +119,10 @@ fn trials_do_not_depend_on_how_many_run_at_a_time() {
     let made = |batch| {
         let played = play(&mut portfolio(), batch).into_iter();
         let mut made: Vec<_> = played
-            .map(|(trial, run)| format!("{} {:?} {}", trial.seed, trial.scenario.rules, run.hash))
+            .map(|(trial, run)| {
+                let (rules, events) = (&trial.scenario.rules, &trial.scenario.events);
+                format!("{} {rules:?} {events:?} {}", trial.seed, run.hash)
+            })
             .collect();
         // Turns differ with their length.
         made.sort_unstable();
@@ -118,7 +145,7 @@ fn planted_bugs_are_found_fault_by_fault() {
         let shows = |run: &_| plant.is_shown_by(run);
         let found = hunt(&plant.planted, &mut systematic, 1_000, shows);
         let (_, trial, _) = found.unwrap_or_else(|runs| panic!("{name}: not in {runs} runs"));
-        assert_eq!(trial.scenario.rules.len(), 1, "{name}");
+        assert_eq!(placed(&trial), 1, "{name}");
         assert!(trial.scenario.messages <= 3, "{name}");
     }
 }

@@ -8,6 +8,7 @@ mod explain;
 mod hunt;
 mod keep;
 mod pin;
+mod placed;
 mod priority;
 mod repeat;
 mod shrink;

@@ -13,8 +13,9 @@ use redeliver_sim::choice::{Choices, MILLION, below, name};
 use redeliver_sim::fault::{Kind, Rule};
 use redeliver_sim::reach::Called;
 
+use super::placed::lasts;
 use super::strategy::{Strategy, Trial, said};
-use super::systematic::{calm, concerned, lasts};
+use super::systematic::{calm, concerned};
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
 

@@ -1,22 +1,21 @@
 //! One fault at every call, then two.
 //!
 //! A run without faults shows every call that its processes make at a seam. Each of them is then
-//! struck, by every kind of fault that can strike it, one run each; then pairs of faults are
-//! tried, where the calls are counted anew after the first. So that "no single fault at 214
+//! struck, by every kind of fault that can strike it, one run each; and just after each of them
+//! everything happens that can happen to servers and to whoever made the call. Then pairs of faults
+//! are tried, where the calls are counted anew after the first. So that "no single fault at 214
 //! places breaks this" can be said, the workload is small.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use redeliver_sim::choice::{Choices, below, name};
-use redeliver_sim::fault::{Kind, Rule};
 use redeliver_sim::reach::Called;
 
+use super::placed::{Placed, faults, moments};
 use super::strategy::{Strategy, Trial, said};
-use crate::harness::reached::Cell;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::{Expect, Scenario};
-use crate::ports::env::nanos;
 
 /// So long after the last call about a message, calls still count: acks, marks, renewals.
 const AFTERMATH: u64 = 1_000_000_000;
@@ -57,12 +56,14 @@ pub struct Systematic {
     calm: Scenario,
     extent: Extent,
     bases: VecDeque<u64>,
-    singles: VecDeque<(u64, Rule)>,
-    pairs: VecDeque<(u64, [Rule; 2])>,
-    /// Stages of the trials that were made and not learnt of yet.
-    made: VecDeque<Stage>,
-    /// Places and single faults in all; those of bases not run yet are unknown.
+    singles: VecDeque<(u64, Placed)>,
+    pairs: VecDeque<(u64, [Placed; 2])>,
+    /// The trials that were made and not learnt of yet: what they are there for, and for a single
+    /// fault that fault.
+    made: VecDeque<(Stage, Option<Placed>)>,
+    /// Places (calls), moments and single faults in all; those of bases not run yet are unknown.
     places: u64,
+    moments: u64,
     faults: u64,
     /// Pairs that there would be.
     pairs_known: u64,
@@ -82,6 +83,7 @@ impl Systematic {
             pairs: VecDeque::new(),
             made: VecDeque::new(),
             places: 0,
+            moments: 0,
             faults: 0,
             pairs_known: 0,
             runs: [0; 3],
@@ -89,12 +91,14 @@ impl Systematic {
         }
     }
 
-    fn trial(&self, seed: u64, rules: Vec<Rule>, stage: Stage) -> Trial {
-        let scenario = Scenario {
-            rules,
+    fn trial(&self, seed: u64, faults: impl IntoIterator<Item = Placed>, stage: Stage) -> Trial {
+        let mut scenario = Scenario {
             seed: Some(seed),
             ..self.calm.clone()
         };
+        for fault in faults {
+            fault.add_to(&mut scenario);
+        }
         Trial::new(scenario, seed, stage != Stage::Pair)
     }
 
@@ -102,24 +106,23 @@ impl Systematic {
     fn place(&mut self, run: &RunResult) {
         let calls = concerned(&run.calls);
         self.places += calls.len() as u64;
-        for call in calls {
-            let faults = faults(&self.calm, call);
-            self.faults += faults.len() as u64;
-            self.singles
-                .extend(faults.into_iter().map(|rule| (run.seed, rule)));
-        }
+        self.moments += moments(&calls);
+        let faults = faults(&self.calm, &calls);
+        self.faults += faults.len() as u64;
+        let placed = faults.into_iter().map(|fault| (run.seed, fault));
+        self.singles.extend(placed);
     }
 
     /// Some second faults after the first: an equal share of the pairs for each single fault,
     /// drawn from all those that could follow.
-    fn follow(&mut self, first: &Rule, run: &RunResult) {
-        let Some(struck) = struck_at(first, &run.calls) else {
+    fn follow(&mut self, first: &Placed, run: &RunResult) {
+        let Some(struck) = first.at(&run.calls) else {
             return;
         };
-        let later = concerned(&run.calls).into_iter();
-        let later = later.filter(|call| call.at >= struck);
-        let mut second: Vec<Rule> = later.flat_map(|call| faults(&self.calm, call)).collect();
-        second.retain(|rule| rule != first);
+        let mut later = concerned(&run.calls);
+        later.retain(|call| call.at >= struck);
+        let mut second = faults(&self.calm, &later);
+        second.retain(|fault| fault != first);
         self.pairs_known += second.len() as u64;
         let share = self.extent.pairs.div_ceil(self.faults.max(1));
         let choices = Choices::new(run.seed);
@@ -143,39 +146,37 @@ impl Strategy for Systematic {
     fn next(&mut self, most: usize) -> Vec<Trial> {
         let mut trials = Vec::new();
         while trials.len() < most {
-            let (trial, stage) = if let Some(seed) = self.bases.pop_front() {
-                (self.trial(seed, Vec::new(), Stage::Base), Stage::Base)
-            } else if let Some((seed, rule)) = self.singles.pop_front() {
-                (self.trial(seed, vec![rule], Stage::Single), Stage::Single)
-            } else if self.made.iter().any(|stage| *stage != Stage::Pair) {
+            let (trial, made) = if let Some(seed) = self.bases.pop_front() {
+                (self.trial(seed, None, Stage::Base), (Stage::Base, None))
+            } else if let Some((seed, fault)) = self.singles.pop_front() {
+                let made = (Stage::Single, Some(fault.clone()));
+                (self.trial(seed, Some(fault), Stage::Single), made)
+            } else if self.made.iter().any(|(stage, _)| *stage != Stage::Pair) {
                 // What these show decides what comes next.
                 break;
             } else if self.runs[Stage::Pair as usize] + self.waiting() >= self.extent.pairs {
                 break;
-            } else if let Some((seed, rules)) = self.pairs.pop_front() {
-                (self.trial(seed, rules.to_vec(), Stage::Pair), Stage::Pair)
+            } else if let Some((seed, faults)) = self.pairs.pop_front() {
+                (self.trial(seed, faults, Stage::Pair), (Stage::Pair, None))
             } else {
                 break;
             };
-            self.made.push_back(stage);
+            self.made.push_back(made);
             trials.push(trial);
         }
         trials
     }
 
-    fn learn(&mut self, trial: &Trial, run: &RunResult) {
-        let Some(stage) = self.made.pop_front() else {
+    fn learn(&mut self, _: &Trial, run: &RunResult) {
+        let Some((stage, first)) = self.made.pop_front() else {
             return;
         };
         self.runs[stage as usize] += 1;
         self.violated[stage as usize] += u64::from(!run.anomalies.is_empty());
-        match stage {
-            Stage::Base => self.place(run),
-            Stage::Single => {
-                let first = trial.scenario.rules[0].clone();
-                self.follow(&first, run);
-            }
-            Stage::Pair => {}
+        match (stage, first) {
+            (Stage::Base, _) => self.place(run),
+            (Stage::Single, Some(first)) => self.follow(&first, run),
+            _ => {}
         }
     }
 
@@ -190,8 +191,9 @@ impl Strategy for Systematic {
             "requests"
         };
         let places = format!(
-            ": {} places, {bases} {schedules}, {} {requests}",
+            ": {} places and {} moments, {bases} {schedules}, {} {requests}",
             grouped(self.places),
+            grouped(self.moments),
             self.calm.messages
         );
         let (one, many) = ("single fault", "single faults");
@@ -238,32 +240,4 @@ pub(super) fn concerned(calls: &[Called]) -> Vec<&Called> {
     let about = calls.iter().filter(|call| call.subject.is_some());
     let end = about.map(|call| call.at).max().unwrap_or(0) + AFTERMATH;
     calls.iter().filter(|call| call.at <= end).collect()
-}
-
-/// When the call of a pinned rule was made.
-fn struck_at(rule: &Rule, calls: &[Called]) -> Option<u64> {
-    let same =
-        |call: &&Called| call.strike(rule.kind, rule.after == Some(true), rule.lasts) == *rule;
-    calls.iter().find(same).map(|call| call.at)
-}
-
-/// Every fault that can strike this call.
-fn faults(scenario: &Scenario, call: &Called) -> Vec<Rule> {
-    Cell::kinds_at(call.seam)
-        .map(|(kind, after)| call.strike(kind, after, lasts(scenario, kind)))
-        .collect()
-}
-
-/// Long enough to hurt: a worker that stands still loses its claim, and a call that takes long is
-/// given up.
-pub(super) fn lasts(scenario: &Scenario, kind: Kind) -> u64 {
-    let policy = &scenario.policy.consumer;
-    let long = match kind {
-        Kind::Pause | Kind::LateDelivery | Kind::LatePublish => policy.lease * 3 / 2,
-        Kind::SlowService => policy.handler_limit * 3 / 2,
-        Kind::SlowStart => policy.lease,
-        Kind::SlowStatement => policy.handler_limit / 2,
-        _ => Duration::from_secs(1),
-    };
-    nanos(long)
 }

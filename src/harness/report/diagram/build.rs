@@ -356,17 +356,22 @@ impl<'a> Builder<'a> {
     /// The lanes in the order of the flow, each with the place it had.
     fn in_order(&self) -> Vec<(usize, Lane)> {
         let mut lanes: Vec<_> = self.lanes.iter().cloned().enumerate().collect();
-        // Processes of one role stand beside each other, roles as they were first seen.
-        let role = |name: &str| {
-            name.rsplit_once('-')
-                .map_or(name, |(role, _)| role)
-                .to_owned()
+        // Processes of one role stand beside each other; consumers in the order in which messages
+        // come to them, which is that of the workflow.
+        let role = |lane: &Lane| {
+            let name = &lane.name;
+            let role = name.rsplit_once('-').map_or(&**name, |(role, _)| role);
+            role.to_owned()
         };
-        let first = |lane: &Lane| {
-            let mut all = self.lanes.iter();
-            all.position(|other| other.role == lane.role && role(&other.name) == role(&lane.name))
-        };
-        lanes.sort_by_key(|(_, lane)| (lane.role, first(lane), lane.name.clone()));
+        let mut first: BTreeMap<(Role, String), usize> = BTreeMap::new();
+        let got = self.raw.iter().filter(|raw| raw.step.kind == Kind::Deliver);
+        let all = got.map(|raw| raw.step.lane).chain(0..self.lanes.len());
+        for (place, lane) in all.enumerate() {
+            let lane = &self.lanes[lane];
+            first.entry((lane.role, role(lane))).or_insert(place);
+        }
+        let key = |lane: &Lane| (lane.role, first.get(&(lane.role, role(lane))).copied());
+        lanes.sort_by_key(|(_, lane)| (key(lane), lane.name.clone()));
         lanes
     }
 }

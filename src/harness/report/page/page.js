@@ -80,6 +80,9 @@
       this.panel = root.querySelector(".panel");
       this.input = root.querySelector("input");
       this.count = root.querySelector(".count");
+      for (const [name, kind] of [["violation", VIOLATION], ["fault", FAULT]]) {
+        root.querySelector(`[data-do="${name}"]`).hidden = !data.kind.includes(kind);
+      }
       const list = root.querySelector("datalist");
       for (const key of data.keys.slice(0, 500)) list.append(html("option", { value: key }));
       this.input.value = data.focus >= 0 ? data.keys[data.focus] : "";

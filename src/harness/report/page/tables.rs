@@ -152,7 +152,7 @@ fn rule_row(rule: &Rule) -> Markup {
             }
             td {
                 @if rule.from > 0 || rule.until < u64::MAX { (time(rule.from)) " to " (time(rule.until)) }
-                @if rule.lasts > 0 { " for " (time(rule.lasts)) }
+                @if rule.kind.lasts() { " for " (time(rule.lasts)) }
             }
             td .n {
                 @if rule.call.is_some() { "this call" }
