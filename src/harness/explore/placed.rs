@@ -1,10 +1,13 @@
 //! Faults with their places: a strike of one call, or something that happens at a moment.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 use redeliver_sim::reach::Called;
 
+use crate::harness::history::{History, What};
 use crate::harness::reached::{Cell, Part};
 use crate::harness::scenario::Scenario;
 use crate::ports::env::nanos;
@@ -43,9 +46,30 @@ impl Placed {
     }
 }
 
+/// Consumers whose queues are not unbound.
+pub(super) type Spared = BTreeSet<Arc<str>>;
+
+/// Consumers that share an event with another one. A broker returns what reaches no queue; what
+/// reaches one of two it confirms, and no pipeline hears of the other.
+pub(super) fn sharing(history: &History) -> Spared {
+    let mut heard: BTreeMap<&str, BTreeSet<&Arc<str>>> = BTreeMap::new();
+    for entry in &history.entries {
+        if let What::Delivered {
+            consumer,
+            key: Some(key),
+            ..
+        } = &entry.what
+        {
+            heard.entry(key).or_default().insert(consumer);
+        }
+    }
+    let shared = heard.into_values().filter(|consumers| consumers.len() > 1);
+    shared.flatten().cloned().collect()
+}
+
 /// Every fault that can strike these calls, and every one that can happen just after them. Calls
 /// of one moment have that in common.
-pub(super) fn faults(scenario: &Scenario, calls: &[&Called]) -> Vec<Placed> {
+pub(super) fn faults(scenario: &Scenario, calls: &[&Called], spared: &Spared) -> Vec<Placed> {
     let mut placed = Vec::new();
     let mut last = None;
     for call in calls {
@@ -53,7 +77,8 @@ pub(super) fn faults(scenario: &Scenario, calls: &[&Called]) -> Vec<Placed> {
         let rules = kinds.map(|(kind, after)| call.strike(kind, after, lasts(scenario, kind)));
         placed.extend(rules.map(Placed::Call));
         if last != Some(call.at) {
-            placed.extend(events(scenario, call).into_iter().map(Placed::Moment));
+            let events = events(scenario, call, spared).into_iter();
+            placed.extend(events.map(Placed::Moment));
         }
         last = Some(call.at);
     }
@@ -68,7 +93,7 @@ pub(super) fn moments(calls: &[&Called]) -> u64 {
 }
 
 /// What can happen to servers just after a call, and to the process that made it.
-fn events(scenario: &Scenario, call: &Called) -> Vec<Event> {
+fn events(scenario: &Scenario, call: &Called, spared: &Spared) -> Vec<Event> {
     let event = |kind: Kind, lasts: Duration, target: Option<&str>| Event {
         kind,
         at: call.at + 1,
@@ -97,6 +122,7 @@ fn events(scenario: &Scenario, call: &Called) -> Vec<Event> {
     }
     if Part::of(process) == Part::Worker
         && let Some((consumer, _)) = process.rsplit_once('-')
+        && !spared.contains(consumer)
     {
         events.push(event(Kind::UnboundQueue, AWAY, Some(consumer)));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use redeliver_sim::choice::{Choices, below, name};
 use redeliver_sim::reach::Called;
 
-use super::placed::{Placed, faults, moments};
+use super::placed::{Placed, Spared, faults, moments, sharing};
 use super::strategy::{Strategy, Trial, said};
 use crate::harness::run::RunResult;
 use crate::harness::scenario::{Expect, Scenario};
@@ -67,6 +67,8 @@ pub struct Systematic {
     faults: u64,
     /// Pairs that there would be.
     pairs_known: u64,
+    /// Consumers whose queues stay bound.
+    spared: Spared,
     runs: [u64; 3],
     violated: [u64; 3],
 }
@@ -86,6 +88,7 @@ impl Systematic {
             moments: 0,
             faults: 0,
             pairs_known: 0,
+            spared: Spared::new(),
             runs: [0; 3],
             violated: [0; 3],
         }
@@ -107,7 +110,8 @@ impl Systematic {
         let calls = concerned(&run.calls);
         self.places += calls.len() as u64;
         self.moments += moments(&calls);
-        let faults = faults(&self.calm, &calls);
+        self.spared.extend(sharing(&run.history));
+        let faults = faults(&self.calm, &calls, &self.spared);
         self.faults += faults.len() as u64;
         let placed = faults.into_iter().map(|fault| (run.seed, fault));
         self.singles.extend(placed);
@@ -121,7 +125,7 @@ impl Systematic {
         };
         let mut later = concerned(&run.calls);
         later.retain(|call| call.at >= struck);
-        let mut second = faults(&self.calm, &later);
+        let mut second = faults(&self.calm, &later, &self.spared);
         second.retain(|fault| fault != first);
         self.pairs_known += second.len() as u64;
         let share = self.extent.pairs.div_ceil(self.faults.max(1));
@@ -204,6 +208,14 @@ impl Strategy for Systematic {
         if singles < self.faults {
             let left = grouped(self.faults - singles);
             lines.push(format!("{left} single faults were not tried"));
+        }
+        if !self.spared.is_empty() {
+            let names: Vec<_> = self.spared.iter().map(|name| &**name).collect();
+            let names = names.join(", ");
+            lines.push(format!(
+                "not tried: unbound-queue of {names}: they share events, and a broker confirms \
+                 what reaches one of two queues"
+            ));
         }
         let (one, many) = ("pair of faults", "pairs of faults");
         let known = format!(", drawn from {}", grouped(self.pairs_known));
