@@ -72,6 +72,10 @@ pub(super) fn report(args: &Args, context: &Context) -> u8 {
         out::complain("which run? Say --seed, as the violation does");
         return USAGE;
     };
+    if let Err(why) = distinct(args) {
+        out::complain(&why);
+        return USAGE;
+    }
     let beside = match args.beside.as_ref().map(|path| context.load(path)) {
         Some(Err(code)) => return code,
         Some(Ok((other, workload))) => {
@@ -117,6 +121,21 @@ pub(super) fn report(args: &Args, context: &Context) -> u8 {
     }
     out::complain(run.verdict.as_str());
     run.verdict.exit_code()
+}
+
+/// No file is written over another one that this command names.
+fn distinct(args: &Args) -> Result<(), String> {
+    let named = [&args.output, &args.perfetto].into_iter().flatten();
+    let read = std::iter::once(&args.scenario).chain(&args.beside);
+    let all: Vec<&PathBuf> = named.chain(read).collect();
+    // The scenario may well stand beside itself.
+    for (i, path) in all.iter().enumerate().take(2) {
+        let written = [&args.output, &args.perfetto].contains(&&Some((*path).clone()));
+        if written && all[i + 1..].contains(path) {
+            return Err(format!("{} is named twice", path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// The line that replays a run.

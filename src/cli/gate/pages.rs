@@ -49,11 +49,22 @@ impl Pages {
             let run = (workload.simulate)(&tally.scenario, worst.seed, true);
             let again = again(&context.program, &tally.scenario, &run);
             let text = page(&tally.scenario, workload, &run, &again, None, EFFORT);
-            let name = format!("{}-{}.html", tally.scenario.name, worst.seed);
+            let name = self.free(&format!("{}-{}", tally.scenario.name, worst.seed));
             self.write(&name, &text);
             name
         });
         self.files.push(file);
+    }
+
+    /// A name that no page has yet: scenarios of two folders may share theirs.
+    fn free(&self, stem: &str) -> String {
+        let taken = |name: &String| self.files.iter().flatten().any(|file| file == name);
+        let names = (1..).map(|n: u32| match n {
+            1 => format!("{stem}.html"),
+            n => format!("{stem}-{n}.html"),
+        });
+        let mut free = names.filter(|name| !taken(name));
+        free.next().expect("numbers do not end")
     }
 
     fn write(&mut self, name: &str, text: &str) {

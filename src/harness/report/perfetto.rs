@@ -19,10 +19,11 @@ const STEP_US: f64 = 1.0;
 
 /// The trace, as the text of a file.
 pub fn render(diagram: &Diagram) -> String {
+    let places = places(diagram);
     let mut events = names(diagram);
-    events.extend(steps(diagram));
+    events.extend(steps(diagram, &places));
     events.extend(spans(diagram));
-    events.extend(flows(diagram));
+    events.extend(flows(diagram, &places));
     let trace = json!({ "displayTimeUnit": "ms", "traceEvents": events });
     trace.to_string()
 }
@@ -85,8 +86,21 @@ fn track(lane: usize, what: During) -> usize {
     tid(lane) + place
 }
 
-fn steps(diagram: &Diagram) -> impl Iterator<Item = Value> + '_ {
-    diagram.steps.iter().map(|step| {
+/// When the slice of each step begins. Steps of one lane at one time come one after the other, a
+/// microsecond long each: a flow binds to a slice by its time.
+fn places(diagram: &Diagram) -> Vec<f64> {
+    let mut free = vec![0.0_f64; diagram.lanes.len()];
+    let steps = diagram.steps.iter();
+    let place = steps.map(|step| {
+        let at = us(step.at).max(free[step.lane]);
+        free[step.lane] = at + STEP_US;
+        at
+    });
+    place.collect()
+}
+
+fn steps<'a>(diagram: &'a Diagram, places: &'a [f64]) -> impl Iterator<Item = Value> + 'a {
+    diagram.steps.iter().zip(places).map(|(step, at)| {
         let key = step.message.map_or("", |of| &*diagram.messages[of]);
         let category = match step.kind {
             Kind::Violation => "violation",
@@ -94,7 +108,7 @@ fn steps(diagram: &Diagram) -> impl Iterator<Item = Value> + '_ {
             kind => kind.as_str(),
         };
         json!({
-            "ph": "X", "name": step.label, "cat": category, "ts": us(step.at), "dur": STEP_US,
+            "ph": "X", "name": step.label, "cat": category, "ts": at, "dur": STEP_US,
             "pid": pid(diagram.lanes[step.lane].role), "tid": tid(step.lane),
             "args": { "message": key, "detail": step.detail, "seen": step.tone.as_str() },
         })
@@ -109,9 +123,11 @@ fn spans(diagram: &Diagram) -> Vec<Value> {
         let first = &diagram.steps[span.from];
         let until = span.to.map_or(end, |to| diagram.steps[to].at);
         let key = first.message.map_or("", |of| &*diagram.messages[of]);
+        // Viewers group these by process: the lane has to be in the name.
+        let (lane, what) = (&diagram.lanes[span.lane].name, span.what.as_str());
         let name = match key {
-            "" => span.what.as_str().to_owned(),
-            key => format!("{} {}", span.what.as_str(), super::diagram::short_key(key)),
+            "" => format!("{lane} {what}"),
+            key => format!("{lane} {what} {}", super::diagram::short_key(key)),
         };
         for (phase, at) in [("b", first.at), ("e", until)] {
             events.push(json!({
@@ -125,16 +141,16 @@ fn spans(diagram: &Diagram) -> Vec<Value> {
 
 /// An arrow from a step on one lane to a step on another. One that begins on a lane without a step
 /// of its own, such as the broker's, begins at the step that put the message there.
-fn flows(diagram: &Diagram) -> Vec<Value> {
+fn flows(diagram: &Diagram, places: &[f64]) -> Vec<Value> {
     let mut events = Vec::new();
     for (id, arrow) in diagram.arrows.iter().enumerate() {
         let (from, to) = (&diagram.steps[arrow.from.1], &diagram.steps[arrow.to.1]);
         if arrow.from.1 == arrow.to.1 {
             continue;
         }
-        for (phase, step) in [("s", from), ("f", to)] {
+        for (phase, step, place) in [("s", from, arrow.from.1), ("f", to, arrow.to.1)] {
             let mut event = json!({
-                "ph": phase, "id": id, "cat": "message", "name": "message", "ts": us(step.at),
+                "ph": phase, "id": id, "cat": "message", "name": "message", "ts": places[place],
                 "pid": pid(diagram.lanes[step.lane].role), "tid": tid(step.lane),
             });
             if phase == "f" {

@@ -1,6 +1,6 @@
 //! From a recorded run to its diagram: who took part, and the steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::link::link;
@@ -17,6 +17,10 @@ const MARKED: usize = 50;
 /// The diagram of a recorded run; an empty one of a run that was not recorded.
 pub fn build(run: &RunResult) -> Diagram {
     let mut builder = Builder::default();
+    for line in run.trace.iter().filter(|line| line.what == "resumed") {
+        let all = builder.resumed.entry(&line.actor).or_default();
+        all.push(line.at);
+    }
     let mut history = run.history.entries.iter().peekable();
     for line in &run.trace {
         match history.next_if(|entry| trace::is_line_of(line, &entry.what, entry.at)) {
@@ -90,6 +94,10 @@ struct Builder<'a> {
     message_of: BTreeMap<Arc<str>, usize>,
     /// What handlers run for.
     runs: BTreeMap<u64, usize>,
+    /// When processes went on that had stood still.
+    resumed: BTreeMap<&'a str, Vec<u64>>,
+    /// Effects of services, by service and number: another answer with a number is no other effect.
+    effects: BTreeSet<(String, String)>,
 }
 
 impl<'a> Builder<'a> {
@@ -126,8 +134,22 @@ impl<'a> Builder<'a> {
         Some(message)
     }
 
+    /// When something was sent of which it is known when its caller asked for it: one who stood
+    /// still first has sent it when it went on.
+    fn sent(&self, process: &str, since: u64, at: u64) -> u64 {
+        let resumed = self.resumed.get(process).into_iter().flatten();
+        let within = resumed.filter(|resumed| (since + 1..=at).contains(resumed));
+        within.max().copied().unwrap_or(since)
+    }
+
     fn entry(&mut self, entry: &'a Entry, line: &TraceLine) {
         let (lane, mut message) = (self.process(&entry.process), self.message(&line.subject));
+        let sent = match &entry.what {
+            What::Commit { since, .. } | What::Publish { since, .. } => {
+                self.sent(&entry.process, *since, entry.at)
+            }
+            _ => entry.at,
+        };
         match (&entry.what, message) {
             (What::HandlerStart { run, .. }, Some(message)) => {
                 self.runs.insert(*run, message);
@@ -151,24 +173,15 @@ impl<'a> Builder<'a> {
         };
         let (at, source) = (entry.at, Source::Entry(entry));
         match &entry.what {
-            What::Commit {
-                effects,
-                seen,
-                since,
-                ..
-            } => {
-                let (sent, label) = (Source::Sent(entry), committed(effects));
-                add(*since, Kind::Commit, tone(seen), label, sent);
+            What::Commit { effects, seen, .. } => {
+                let (source, label) = (Source::Sent(entry), committed(effects));
+                add(sent, Kind::Commit, tone(seen), label, source);
                 if *seen != Seen::Ok {
                     let heard = Source::Heard(entry);
                     add(at, Kind::Commit, tone(seen), told("commit", seen), heard);
                 }
             }
-            What::Publish {
-                event,
-                outcome,
-                since,
-            } => {
+            What::Publish { event, outcome, .. } => {
                 let (tone, heard) = match outcome {
                     PublishOutcome::Confirmed => (Tone::Plain, None),
                     PublishOutcome::Returned(_) => (Tone::Failed, Some("returned")),
@@ -176,7 +189,7 @@ impl<'a> Builder<'a> {
                     PublishOutcome::InDoubt(_) => (Tone::Doubt, Some("confirm in doubt")),
                 };
                 let label = format!("publish {}", event.event_type);
-                add(*since, Kind::Publish, tone, label, Source::Sent(entry));
+                add(sent, Kind::Publish, tone, label, Source::Sent(entry));
                 if let Some(heard) = heard {
                     let source = Source::Heard(entry);
                     add(at, Kind::Publish, tone, heard.to_owned(), source);
@@ -270,11 +283,21 @@ impl<'a> Builder<'a> {
                 let (service, operation) = call.split_once(' ').unwrap_or((call, ""));
                 lane = Some(self.lane(service, Role::Service));
                 key = of;
-                label = match result.starts_with("Ok") {
-                    true => format!("{operation} takes effect"),
-                    false => format!("{operation} refused"),
-                };
-                Kind::Effect
+                let effect = (service.to_owned(), result.to_owned());
+                match result.starts_with("Ok") {
+                    true if self.effects.insert(effect) => {
+                        label = format!("{operation} takes effect");
+                        Kind::Effect
+                    }
+                    true => {
+                        label = format!("{operation}: as before, once");
+                        Kind::Answer
+                    }
+                    false => {
+                        label = format!("{operation} refused");
+                        Kind::Answer
+                    }
+                }
             }
             _ => Kind::Process,
         };
@@ -305,7 +328,11 @@ impl<'a> Builder<'a> {
         if actor != "world" {
             return None;
         }
-        if detail.starts_with("fail-over") {
+        if let Some(service) = detail.strip_prefix("service-down of ") {
+            let service = service.split(' ').next().unwrap_or_default();
+            return Some(self.lane(service, Role::Service));
+        }
+        if detail.starts_with("fail-over") || detail.contains("@database ") {
             return Some(self.lane("database", Role::Database));
         }
         let broker = BROKER.iter().any(|kind| detail.starts_with(kind));
@@ -328,6 +355,12 @@ impl<'a> Builder<'a> {
             AnomalyKind::Duplicated => self.raw.iter().filter(effects).nth(1),
             _ => None,
         };
+        let end = self.raw.last().map_or(0, |raw| raw.step.at);
+        if anomaly.message.is_empty() {
+            let world = self.lane("world", Role::World);
+            self.mark(anomaly, more, end, world);
+            return;
+        }
         let found = second
             .or_else(|| self.raw.iter().rfind(exact))
             .or_else(|| self.raw.iter().rfind(about))
@@ -336,6 +369,10 @@ impl<'a> Builder<'a> {
             return;
         };
         let (at, lane) = (found.step.at, found.step.lane);
+        self.mark(anomaly, more, at, lane);
+    }
+
+    fn mark(&mut self, anomaly: &Anomaly, more: usize, at: u64, lane: usize) {
         let step = Step {
             at,
             lane,

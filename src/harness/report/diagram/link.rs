@@ -5,11 +5,26 @@ use std::collections::BTreeMap;
 use super::build::Source;
 use super::{Arrow, Diagram, During, Kind, Role, Span, Step, Tone};
 use crate::harness::history::{Entry, Settled, What};
+use crate::ports::PublishOutcome;
 
 type Consumed<'a> = (&'a str, &'a str);
 
 /// Caller, service, message.
 type Call = (usize, usize, Option<usize>);
+
+/// A copy in a delay queue.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    /// The step that put it there.
+    step: usize,
+    /// The attempt that it carries.
+    attempt: u32,
+    /// When it may come back: its delay less what nobody can see of it.
+    due: u64,
+}
+
+/// A delay is counted from when the copy was known to be there, which is later than it was there.
+const SLACK_NS: u64 = 1_000_000_000;
 
 /// What has happened so far that something may follow from.
 #[derive(Default)]
@@ -22,11 +37,12 @@ struct Linker<'a> {
     /// were already matched with.
     published: BTreeMap<&'a str, Vec<usize>>,
     matched: BTreeMap<Consumed<'a>, usize>,
-    /// Copies in delay queues: step and attempt.
-    delayed: BTreeMap<Consumed<'a>, Vec<(usize, u32)>>,
-    delivered: BTreeMap<Consumed<'a>, usize>,
-    /// Deliveries by channel and tag.
-    receipts: BTreeMap<(u64, u64), usize>,
+    /// Copies in delay queues.
+    delayed: BTreeMap<Consumed<'a>, Vec<Copy>>,
+    /// The last delivery: step and attempt.
+    delivered: BTreeMap<Consumed<'a>, (usize, u32)>,
+    /// Deliveries that follow from nothing that was seen.
+    unexplained: Vec<usize>,
     /// Open spans.
     handlers: BTreeMap<u64, usize>,
     calls: BTreeMap<Call, usize>,
@@ -56,6 +72,10 @@ pub(super) fn link(diagram: &mut Diagram, sources: &[Source<'_>]) {
             Source::World(line) => linker.life(at, step, line.what),
             Source::Marked => {}
         }
+    }
+    for at in linker.unexplained {
+        let detail = &mut diagram.steps[at].detail;
+        detail.push_str("; nobody is left who could say that it was published");
     }
     diagram.arrows = linker.arrows;
     diagram.spans = linker.spans;
@@ -111,12 +131,15 @@ impl<'a> Linker<'a> {
                 }
                 self.arrow((own, at), (lanes.database, at), step.tone);
             }
-            What::Publish { event, .. } => {
+            What::Publish { event, outcome, .. } => {
                 let key = &*event.idempotency_key;
                 if let Some(cause) = self.emitted.get(key).copied() {
                     self.arrow((lanes.database, cause), (own, at), Tone::Plain);
                 }
-                self.published.entry(key).or_default().push(at);
+                use PublishOutcome::{Rejected, Returned};
+                if !matches!(outcome, Returned(_) | Rejected) {
+                    self.published.entry(key).or_default().push(at);
+                }
                 self.arrow((own, at), (lanes.broker, at), step.tone);
             }
             _ => {}
@@ -134,25 +157,37 @@ impl<'a> Linker<'a> {
     fn entry(&mut self, at: usize, step: &Step, entry: &'a Entry, lanes: &Lanes) {
         let own = Some(step.lane);
         match &entry.what {
-            What::Delivered { receipt, .. } => {
-                let cause = self.cause_of(entry).unwrap_or(at);
-                self.arrow((lanes.broker, cause), (own, at), Tone::Plain);
-                self.receipts.insert((receipt.channel, receipt.tag), at);
+            What::Delivered { attempt, .. } => {
+                let cause = self.cause_of(entry);
+                if cause.is_none() {
+                    self.unexplained.push(at);
+                }
+                self.arrow((lanes.broker, cause.unwrap_or(at)), (own, at), Tone::Plain);
                 if let Some(consumed) = consumed(entry) {
-                    self.delivered.insert(consumed, at);
+                    self.delivered.insert(consumed, (at, *attempt));
                 }
             }
             What::Settled { how, .. } => {
                 self.arrow((own, at), (lanes.broker, at), step.tone);
-                let attempt = match how {
-                    Settled::Retry { attempt, .. } => Some(*attempt),
+                let Some(consumed) = consumed(entry) else {
+                    return;
+                };
+                let copied = match how {
+                    Settled::Retry { attempt, delay } => Some((*attempt, *delay)),
                     // It comes back as it was.
-                    Settled::Park { .. } => Some(0),
+                    Settled::Park { delay } => {
+                        let before = self.delivered.get(&consumed);
+                        before.map(|(_, attempt)| (*attempt, *delay))
+                    }
                     _ => None,
                 };
-                if let (Some(attempt), Some(consumed)) = (attempt, consumed(entry)) {
-                    let all = self.delayed.entry(consumed).or_default();
-                    all.push((at, attempt));
+                if let Some((attempt, delay)) = copied {
+                    let due = (entry.at + delay).saturating_sub(SLACK_NS);
+                    self.delayed.entry(consumed).or_default().push(Copy {
+                        step: at,
+                        attempt,
+                        due,
+                    });
                 }
             }
             What::HandlerStart { run, .. } => {
@@ -196,13 +231,15 @@ impl<'a> Linker<'a> {
         };
         let consumed = consumed(entry)?;
         if *redelivered && let Some(before) = self.delivered.get(&consumed) {
-            return Some(*before);
+            return Some(before.0);
         }
-        let delayed = self.delayed.get_mut(&consumed);
-        if let Some(all) = delayed
-            && let Some(place) = all.iter().position(|(_, of)| *of == 0 || of == attempt)
-        {
-            return Some(all.remove(place).0);
+        if let Some(all) = self.delayed.get_mut(&consumed) {
+            let fits = |copy: &Copy| copy.attempt == *attempt && copy.due <= entry.at;
+            let places = (0..all.len()).filter(|place| fits(&all[*place]));
+            // Of several the one that has become due last: older ones were lost, or are back.
+            if let Some(place) = places.max_by_key(|place| all[*place].due) {
+                return Some(all.remove(place).step);
+            }
         }
         let published = self.published.get(consumed.1)?;
         let next = self.matched.entry(consumed).or_default();

@@ -255,16 +255,16 @@ impl Diagram {
                 step.kind,
                 Kind::Fault | Kind::Process | Kind::Heal | Kind::Violation
             );
-            let everybody = matches!(
-                self.lanes[step.lane].role,
-                Role::World | Role::Broker | Role::Database
-            );
+            let role = self.lanes[step.lane].role;
+            let everybody = matches!(role, Role::World | Role::Broker | Role::Database);
             // A process that dies of another message dies all the same.
             let another = step.kind != Kind::Process && step.message.is_some();
+            // One who publishes has many messages in its hands when it dies.
+            let dies = role == Role::Relay && step.label.starts_with("crash");
             common
                 && !another
                 && (first..=last).contains(&step.at)
-                && (everybody || lanes[step.lane])
+                && (everybody || dies || lanes[step.lane])
         };
         all.filter(|at| own(at) || among(&self.steps[*at]))
             .collect()

@@ -83,10 +83,16 @@ pub fn render(failure: &Failure<'_>) -> String {
 
 /// The small run first: it is there to be understood.
 fn parts<'a>(failure: &Failure<'a>) -> Vec<Part<'a>> {
+    let of =
+        |run: &'a RunResult| story::chosen(&run.anomalies).map_or("", |anomaly| &*anomaly.message);
     let part = |title: String, run: &'a RunResult| Part {
         title,
         diagram: diagram::build(run),
-        focus: story::chosen(&run.anomalies).map_or("", |anomaly| &*anomaly.message),
+        // What is held against a violated run shows the same message.
+        focus: match of(run) {
+            "" => of(failure.run),
+            message => message,
+        },
     };
     let mut parts = Vec::new();
     if let Some(small) = &failure.small {
@@ -127,6 +133,9 @@ fn why(small: &Small<'_>, anomaly: &Anomaly) -> Markup {
     html! {
         h2 { "Why" }
         p { (explained::paragraph(anomaly, small.why)) }
+        @if !small.why.moments.is_empty() {
+            p .dim { "Times are those of the run as it was found." }
+        }
         @if !small.why.needed.is_empty() {
             ul {
                 @for one in &small.why.needed {
@@ -201,10 +210,10 @@ fn moments(why: &Explanation) -> Markup {
         @if !why.moments.is_empty() {
             h2 { "When it was settled" }
             p .dim {
-                "From each moment on the rest of the run was drawn anew by other seeds. The bar is \
-                 the share of those runs that fail in the same way."
+                "From each moment on the rest of the run, as it was found, was drawn anew by other \
+                 seeds. The bar is the share of those runs that fail in the same way."
             }
-            table .moments {
+            div .wide { table .moments {
                 @for moment in &why.moments {
                     tr {
                         td .n .mono { (explained::seconds(moment.at)) " s" }
@@ -220,7 +229,7 @@ fn moments(why: &Explanation) -> Markup {
                         }
                     }
                 }
-            }
+            } }
         }
     }
 }

@@ -71,6 +71,19 @@ pub fn render(gate: &Gate<'_>) -> String {
     shell(&format!("gate: {}", gate.verdict), &body, None)
 }
 
+/// A file beside this page, as a link names it.
+fn href(file: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let mut link = String::new();
+    for byte in file.bytes() {
+        match plain(byte) {
+            true => link.push(char::from(byte)),
+            false => link.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    link
+}
+
 fn nanos(wall: Duration) -> u64 {
     u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -98,7 +111,7 @@ fn broken(gate: &Gate<'_>) -> Markup {
                     summary {
                         strong { (tally.scenario.name) } ": " (grouped(tally.violated)) " of "
                         (grouped(tally.seeds)) " seeds are violated"
-                        @if let Some(page) = page { " · " a href=(page) { "open the run" } }
+                        @if let Some(page) = page { " · " a href=(href(page)) { "open the run" } }
                     }
                     (copied(&format!("story-{i}"), story))
                 }
@@ -135,7 +148,7 @@ fn row(tally: &Tally, page: Option<&str>) -> Markup {
     html! {
         tr {
             td {
-                @if let Some(page) = page { a href=(page) { (name) } } @else { (name) }
+                @if let Some(page) = page { a href=(href(page)) { (name) } } @else { (name) }
                 @if !tally.scenario.question.is_empty() { div .dim { (tally.scenario.question) } }
                 @if let Some(why) = why { div .inconclusive { (why) } }
                 @if let Some(known) = tally.known() { div .dim { "known: " (known) } }

@@ -100,7 +100,10 @@
       on("time", () => this.toggleTime());
       on("violation", () => this.next(1, VIOLATION));
       on("fault", () => this.next(1, FAULT));
-      this.input.addEventListener("input", () => this.choose());
+      this.input.addEventListener("input", () => {
+        clearTimeout(this.typed);
+        this.typed = setTimeout(() => this.choose(), this.data.at.length > 20000 ? 250 : 0);
+      });
       this.scroller.addEventListener("scroll", () => this.soon(), { passive: true });
       this.scroller.addEventListener("keydown", (event) => this.key(event));
       this.canvas.addEventListener("click", (event) => {
@@ -130,9 +133,11 @@
         const from = told.length ? data.at[told[0]] : 1, until = told.length ? data.at[told[told.length - 1]] : 0;
         const among = (at) => {
           const kind = data.kind[at];
+          const role = data.lanes[data.lane[at]][1];
+          const dies = role === "relay" && data.labels[data.label[at]].startsWith("crash");
           return data.at[at] >= from && data.at[at] <= until && [FAULT, PROCESS, HEAL, VIOLATION].includes(kind)
             && (kind === PROCESS || data.message[at] < 0)
-            && (lanes.has(data.lane[at]) || SHARED.has(data.lanes[data.lane[at]][1]));
+            && (dies || lanes.has(data.lane[at]) || SHARED.has(role));
         };
         this.rows = all.filter((at) => own(at) || among(at));
       }
@@ -319,7 +324,7 @@
       const key = data.message[step] >= 0 ? `${data.keys[data.message[step]]}\n` : "";
       tip.textContent = `${seconds(data.at[step])} s  ${data.lanes[data.lane[step]][0]}\n${key}${data.labels[data.label[step]]}\n${data.details[data.detail[step]]}`;
       tip.style.whiteSpace = "pre-wrap";
-      tip.style.left = `${Math.min(event.clientX + 14, innerWidth - 440)}px`;
+      tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - 440))}px`;
       tip.style.top = `${Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8)}px`;
     }
 
@@ -409,14 +414,20 @@
 
     // Paper does not scroll: pieces of so many rows, each with its head.
     print() {
-      const total = Math.min(this.rows.length, PRINTED), piece = 38;
-      for (let first = 0; first < total; first += piece) {
-        const last = Math.min(first + piece, total) - 1;
+      const { rows, data } = this, piece = 38;
+      // Of a long run what is around its violation, or around what was chosen.
+      const violated = rows.findIndex((step) => data.kind[step] === VIOLATION);
+      const middle = this.selected >= 0 ? this.selected : Math.max(violated, 0);
+      const begin = Math.max(0, Math.min(middle - PRINTED / 2, rows.length - PRINTED));
+      const end = Math.min(rows.length, begin + PRINTED);
+      this.root.prepend(html("p", { class: "print-more" }, `Run: ${this.root.getAttribute("aria-label")}`));
+      for (let first = begin; first < end; first += piece) {
+        const last = Math.min(first + piece, end) - 1;
         const top = this.y[first] - HEAD - 24, height = this.y[last] - top + 26;
         const canvas = svg("svg", { class: "print" }, this.root);
         this.paint(canvas, { width: Math.max(1040, GUTTER + this.lanes.length * 46 + 240), height, top, first, last });
       }
-      if (this.rows.length > total) this.root.append(html("p", { class: "print-more" }, `${this.rows.length - total} more steps are not printed.`));
+      if (rows.length > end - begin) this.root.append(html("p", { class: "print-more" }, `${rows.length - end + begin} more steps are not printed.`));
     }
   }
 
@@ -444,6 +455,14 @@
       if (event.key === "ArrowLeft") turn((i + tabs.length - 1) % tabs.length);
     });
   });
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((one) => {
+    one.open = true;
+    one.dataset.printed = "";
+  }));
+  addEventListener("afterprint", () => document.querySelectorAll("[data-printed]").forEach((one) => {
+    one.open = false;
+    delete one.dataset.printed;
+  }));
   addEventListener("beforeprint", () => diagrams.filter((one) => !one.root.hidden).forEach((one) => one.print()));
   addEventListener("afterprint", () => document.querySelectorAll("svg.print, .print-more").forEach((node) => node.remove()));
   document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", () => {
