@@ -7,6 +7,8 @@
 mod broker;
 mod database;
 mod port;
+mod queues;
+mod schema;
 mod sheet;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,8 @@ pub(super) async fn check(
 
 fn refused(address: &str, error: &std::io::Error, server: &str, variable: &str) -> Finding {
     let todo = format!(
-        "start {server} there, or correct {variable}; private servers: scripts/services start"
+        "start {server} there, or correct {variable}; private servers: scripts/services \
+         start; eval \"$(scripts/services env)\""
     );
     let seen = match error.kind() {
         ErrorKind::ConnectionRefused => format!("{address} refuses the connection"),

@@ -1,7 +1,7 @@
 //! What needs no server: reading URLs, judging what was seen, and keeping passwords.
 
 use super::sheet::{Finding, Status};
-use super::{broker, database};
+use super::{broker, database, schema};
 use crate::harness::run::Secret;
 use crate::rabbitmq::amqp::AmqpError;
 
@@ -155,14 +155,14 @@ fn versions_are_held_against_what_is_known() {
 
 #[test]
 fn clocks_and_connections_are_judged_at_their_bounds() {
-    let clock = |before, there, after| database::judge_clock(before, there, after).status;
+    let clock = |before, there, after| schema::judge_clock(before, there, after).status;
     assert_eq!(clock(100.0, 100.0, 100.0), Status::Ok);
     assert_eq!(clock(100.0, 101.1, 100.0), Status::Warning);
     assert_eq!(clock(100.0, 98.9, 100.0), Status::Warning);
     // A slow answer proves nothing.
     assert_eq!(clock(100.0, 103.0, 104.0), Status::Ok);
 
-    let connections = |free, own| database::judge_connections(100, free, own, "app");
+    let connections = |free, own| schema::judge_connections(100, free, own, "app");
     assert_eq!(connections(11, None).status, Status::Ok);
     assert_eq!(connections(10, None).status, Status::Missing);
     assert_eq!(connections(50, Some(10)).status, Status::Missing);
