@@ -165,6 +165,10 @@ fn missing_rights_on_the_broker_are_named_with_the_command_that_gives_them() {
         let stranger = Sheet::of(&amqp, &servers.database);
         let todo = stranger.missing("broker login", "530 NOT_ALLOWED");
         assert!(todo.starts_with("rabbitmqctl set_permissions"), "{todo}");
+        shell(&format!("rabbitmqctl set_permissions -p / {user} '' '' ''"));
+        let none = Sheet::of(&amqp, &servers.database);
+        none.missing("broker quorum queues", "ACCESS_REFUSED");
+        assert_eq!(none.check("broker clean-up")["status"], "ok");
         // It fails in the middle: what it had made by then must go, too.
         let some = format!("rabbitmqctl set_permissions -p / {user} '^redeliver_run_' '' ''");
         shell(&some);
@@ -177,7 +181,7 @@ fn missing_rights_on_the_broker_are_named_with_the_command_that_gives_them() {
         let whole = Sheet::of(&amqp, &servers.database);
         whole.fine_but("broker", &[]);
         whole.ended("ok", 0);
-        [stranger, half, whole].map(|sheet| sheet.name())
+        [stranger, none, half, whole].map(|sheet| sheet.name())
     });
     shell(&format!("rabbitmqctl delete_user {user}"));
     let names = sheets.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
