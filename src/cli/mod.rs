@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod scenarios;
 mod schema;
+mod servers;
 mod shrink;
 
 use std::ffi::OsString;

@@ -7,14 +7,13 @@ use std::sync::atomic::AtomicBool;
 use super::interrupt;
 use super::out::{self, Out};
 use super::report::write;
+use super::servers::Servers;
 use super::{Context, ENVIRONMENT, Format};
 use crate::harness::explore::commit;
 use crate::harness::report::human::wrap;
 use crate::harness::report::page::failure::{self, Failure};
 use crate::harness::report::{Tally, json, story, table};
-use crate::harness::run::{
-    LiveError, LiveOptions, LiveReport, RunResult, Secret, TraceLine, live_name,
-};
+use crate::harness::run::{LiveError, LiveOptions, LiveReport, RunResult, TraceLine, live_name};
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::topology::QueueType;
@@ -27,14 +26,8 @@ pub(super) struct Args {
     /// The kind of broker
     #[arg(long, value_enum)]
     on: Broker,
-    /// Where the broker is: amqp://user:password@host:port/vhost
-    #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
-    #[arg(value_parser = secret)]
-    amqp_url: Secret,
-    /// Where the database is: postgres://user:password@host:port/name
-    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
-    #[arg(value_parser = secret)]
-    database_url: Secret,
+    #[command(flatten)]
+    servers: Servers,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash
     #[arg(long, value_name = "S", default_value = "1", value_parser = crate::harness::seed::parse)]
     seed: u64,
@@ -72,11 +65,6 @@ impl From<Queues> for QueueType {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "clap asks for a Result")]
-fn secret(text: &str) -> Result<Secret, String> {
-    Ok(Secret::new(text))
-}
-
 pub(super) fn run(args: &Args, context: &Context) -> u8 {
     let Broker::Rabbitmq = args.on;
     let (scenario, workload) = match context.load(&args.scenario) {
@@ -88,8 +76,8 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         out::complain("stopping, and cleaning up; again to stop at once");
     });
     let options = LiveOptions {
-        amqp_url: args.amqp_url.clone(),
-        database_url: args.database_url.clone(),
+        amqp_url: args.servers.amqp_url.clone(),
+        database_url: args.servers.database_url.clone(),
         name: live_name(),
         seed: args.seed,
         queue_type: args.queue_type.map(QueueType::from),

@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "the tests here wait for processes")]
 #[path = "../common/mod.rs"]
 mod common;
+mod doctor;
 mod endings;
 mod lists;
 mod red;

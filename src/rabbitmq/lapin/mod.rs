@@ -14,6 +14,7 @@ mod channel;
 mod codec;
 mod confirms;
 mod consumer;
+mod greeting;
 mod health;
 mod probe;
 
@@ -27,6 +28,7 @@ use super::amqp::{Amqp, AmqpConnection, AmqpError};
 pub use channel::LapinChannel;
 pub use confirms::LapinConfirm;
 pub use consumer::LapinConsumer;
+pub use greeting::{Greeting, GreetingError, greeting};
 use health::{Channels, Health, broker_words};
 
 /// A broker's address.

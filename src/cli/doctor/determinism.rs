@@ -1,4 +1,4 @@
-//! `redeliver doctor`: is there something wrong with the ground that everything else stands on?
+//! `redeliver doctor determinism`: does the seed decide each run, and nothing else?
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,25 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::interrupt;
-use super::out::{self, Out};
-use super::{Context, Format, USAGE};
+use crate::cli::interrupt;
+use crate::cli::out::{self, Out};
+use crate::cli::{Context, Format, USAGE};
 use crate::harness::explore::{CAUSES, Unrepeatable, repeat};
 use crate::harness::run::Registered;
 use crate::harness::scenario::{Scenario, discover};
 use crate::harness::verdict::Verdict;
-
-/// Look for what would make every other result worthless
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    Determinism(Determinism),
-}
 
 /// Run each seed twice, with everything kept, and name the first step in which the two differ
 #[derive(Debug, clap::Args)]
@@ -33,7 +21,7 @@ enum What {
 The gate does the same with one seed in 64.
 
 Exit codes: 0 every seed decides its run, 1 one does not, 2 usage, 3 inconclusive.")]
-struct Determinism {
+pub(super) struct Determinism {
     /// Scenario files, or directories of them
     #[arg(default_value = "scenarios")]
     paths: Vec<PathBuf>,
@@ -48,12 +36,7 @@ struct Determinism {
     format: Format,
 }
 
-pub(super) fn doctor(args: &Args, context: &Context) -> u8 {
-    let What::Determinism(args) = &args.what;
-    determinism(args, context)
-}
-
-fn determinism(args: &Determinism, context: &Context) -> u8 {
+pub(super) fn determinism(args: &Determinism, context: &Context) -> u8 {
     let files = match discover(&args.paths) {
         Ok(files) => files,
         Err(why) => {
