@@ -6,7 +6,7 @@
 //!
 //! The history is what clients saw. A commit and a publish are drawn when they were sent, since
 //! what they cause can come before their answer. Which publish a delivery comes from nobody saw:
-//! deliveries are matched with publishes in their order ([`link`]).
+//! deliveries are matched with publishes in their order (`link.rs`).
 
 mod build;
 mod link;
