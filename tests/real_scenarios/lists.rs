@@ -92,6 +92,10 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("partition-and-heal", "the network is not ours to cut"),
     (
+        "unbound-one-of-two",
+        "bindings of a running broker are not removed",
+    ),
+    (
         "unbound-queue",
         "bindings of a running broker are not removed",
     ),
