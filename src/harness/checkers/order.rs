@@ -218,10 +218,13 @@ fn consumed(index: &Index<'_>, line: &[(u64, usize)], found: &mut Vec<Anomaly>) 
         if index.end(work) == End::None {
             before.open.get_or_insert(*sequence);
         }
-        if let Some(last) = work.runs.last().map(|run| &index.runs[*run])
+        // By what a run goes by, its inbox row: of a process that stood still since it asked for
+        // that row the session is gone, and what it begins then has no effect.
+        let runs = work.runs.iter().map(|run| &index.runs[*run]);
+        if let Some(last) = runs.max_by_key(|run| run.read)
             && before
                 .begun
-                .is_none_or(|(_, latest)| latest.start < last.start)
+                .is_none_or(|(_, latest)| latest.read < last.read)
         {
             before.begun = Some((*sequence, last));
         }
@@ -265,7 +268,7 @@ fn out_of_turn(
         ));
     }
     if let Some((number, late)) = before.begun
-        && late.start > run.start
+        && late.read > run.start
     {
         let (late, at) = (late.number, At(late.started_at));
         return Some(format!(

@@ -117,6 +117,28 @@ fn a_gap_is_legal_only_where_something_was_given_up() {
     );
 }
 
+/// It asked for its inbox row, stood still, and goes on when all is over: its session is gone, and
+/// what it begins takes no effect.
+#[test]
+fn a_head_whose_worker_wakes_up_too_late_is_no_disorder() {
+    let mut kit = Kit::new();
+    let events = ordered(&mut kit, 2);
+    let sleeper = kit.deliver(&events[0], "worker-1");
+    let read = kit.history.entries.len();
+    let again = kit.deliver_as(&events[0], "worker-2", CHARGE, (1, true));
+    kit.succeed(&again);
+    let follower = kit.deliver(&events[1], "worker-2");
+    kit.succeed(&follower);
+    let run = kit.start_after(&sleeper, read);
+    kit.end(
+        &sleeper,
+        run,
+        Ended::Transient("the session is gone".to_owned()),
+    );
+    kit.settle(&sleeper, Settled::Done);
+    kit.silent();
+}
+
 #[test]
 fn a_head_that_fails_while_its_follower_passes_is_disorder() {
     let mut kit = Kit::new();
