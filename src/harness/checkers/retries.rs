@@ -253,7 +253,9 @@ fn count(policy: &Policy, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<Str
         open.push((run.on.attempt, until));
         let counts = match fate {
             Fate::Nothing | Fate::Parked(_) => false,
-            Fate::Died => on_redelivery(index, run),
+            // Such a delivery is counted before its handler begins, since its message may be what
+            // killed the last process.
+            Fate::Died => run.redelivered,
             Fate::Recorded(_) => true,
         };
         if counts && !beside {
@@ -273,20 +275,6 @@ fn count(policy: &Policy, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<Str
             last.process
         ));
     }
-}
-
-/// Whether a run works on a delivery that was flagged as redelivered: it is counted before it
-/// begins, since its message may be what killed the last process.
-fn on_redelivery(index: &Index<'_>, run: &Run<'_>) -> bool {
-    run.delivery.is_some_and(|place| {
-        matches!(
-            index.entry(place).what,
-            What::Delivered {
-                redelivered: true,
-                ..
-            }
-        )
-    })
 }
 
 /// Whether a run surely works on the delivery of this receipt: its process held no other.

@@ -7,6 +7,7 @@ use super::{Commit, Index, Known, Lookup, NONE, Run, RunEnd, Truth, Work, truth}
 use crate::harness::checkers::View;
 use crate::harness::history::{Effects, Ended, Entry, OnBehalf, Seen, What};
 use crate::pipeline::event::Event;
+use crate::ports::Receipt;
 use crate::ports::env::nanos;
 
 impl<'a> Index<'a> {
@@ -108,7 +109,7 @@ impl<'a> Index<'a> {
         Some(self.know_work(consumer, key))
     }
 
-    fn add(&mut self, place: usize, entry: &'a Entry, open: &mut Open) {
+    fn add(&mut self, place: usize, entry: &'a Entry, open: &mut Open<'a>) {
         match &entry.what {
             What::Commit {
                 on, effects, seen, ..
@@ -136,7 +137,7 @@ impl<'a> Index<'a> {
                 self.add_run((place, *read), entry, (on, *run), open);
             }
             What::HandlerEnd { run, ended } => self.end_run(place, entry, (*run, ended), open),
-            What::Process { what } => self.process(entry, what, open),
+            What::Process { what } => self.process(place, entry, what, open),
             What::Fault { .. } => self.healed = false,
             What::Heal => self.healed = true,
             What::Delivered { key: None, .. }
@@ -195,13 +196,12 @@ impl<'a> Index<'a> {
         (place, read): (usize, usize),
         entry: &'a Entry,
         (on, number): (&'a OnBehalf, u64),
-        open: &mut Open,
+        open: &mut Open<'a>,
     ) {
         let work = self.work_for(&on.consumer, &on.subject);
-        let delivery = work.and_then(|work| {
-            let deliveries = &self.works[work].deliveries;
-            let by_it = |place: &&usize| self.entries[**place].process == entry.process;
-            deliveries.iter().rev().find(by_it).copied()
+        let redelivered = work.is_some_and(|work| {
+            let since = open.began.get(&entry.process).copied().unwrap_or_default();
+            self.holds_only_redelivered(work, &entry.process, since)
         });
         open.runs.insert(number, self.runs.len());
         if let Some(work) = work {
@@ -216,8 +216,33 @@ impl<'a> Index<'a> {
             started_at: entry.at,
             end: None,
             died: false,
-            delivery,
+            redelivered,
         });
+    }
+
+    /// Whether a process, so far, has deliveries of a work from this place on that it has not
+    /// settled, and each of them is flagged as redelivered.
+    fn holds_only_redelivered(&self, work: usize, process: &Arc<str>, since: usize) -> bool {
+        let work = &self.works[work];
+        let its = |place: &&usize| **place >= since && self.entries[**place].process == *process;
+        let settled: Vec<Receipt> = (work.settled.iter().filter(its))
+            .filter_map(|place| match &self.entries[*place].what {
+                What::Settled { receipt, .. } => Some(*receipt),
+                _ => None,
+            })
+            .collect();
+        let mut held = (work.deliveries.iter().filter(its))
+            .filter_map(|place| match &self.entries[*place].what {
+                What::Delivered {
+                    receipt,
+                    redelivered,
+                    ..
+                } => Some((receipt, *redelivered)),
+                _ => None,
+            })
+            .filter(|(receipt, _)| !settled.contains(receipt))
+            .peekable();
+        held.peek().is_some() && held.all(|(_, redelivered)| redelivered)
     }
 
     fn end_run(
@@ -225,7 +250,7 @@ impl<'a> Index<'a> {
         place: usize,
         entry: &'a Entry,
         (number, how): (u64, &'a Ended),
-        open: &mut Open,
+        open: &mut Open<'a>,
     ) {
         let Some(at) = open.runs.remove(&number) else {
             return;
@@ -241,10 +266,11 @@ impl<'a> Index<'a> {
     }
 
     /// A crash drops the runs of its process: they end with it, or are never seen to end.
-    fn process(&mut self, entry: &Entry, what: &str, open: &mut Open) {
+    fn process(&mut self, place: usize, entry: &'a Entry, what: &str, open: &mut Open<'a>) {
         if !matches!(what, "crashed" | "stopped" | "started") {
             return;
         }
+        open.began.insert(&entry.process, place);
         self.nobody_died &= what == "started";
         for at in open.runs.values() {
             let run = &mut self.runs[*at];
@@ -373,7 +399,9 @@ impl<'a> Index<'a> {
 
 /// Runs that have not ended yet, and those that were dropped a moment ago.
 #[derive(Default)]
-struct Open {
+struct Open<'a> {
     runs: BTreeMap<u64, usize>,
     dropped: Vec<usize>,
+    /// Place since which a process holds what is delivered to it: nothing outlives a crash.
+    began: BTreeMap<&'a Arc<str>, usize>,
 }

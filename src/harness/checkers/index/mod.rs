@@ -72,8 +72,8 @@ pub(super) struct Run<'a> {
     pub(super) end: Option<RunEnd<'a>>,
     /// Its process crashed or stopped under it, as far as the history says.
     pub(super) died: bool,
-    /// Place of the delivery that it most likely works on.
-    pub(super) delivery: Option<usize>,
+    /// It surely works on a delivery that was flagged as redelivered: its process held no other.
+    pub(super) redelivered: bool,
 }
 
 /// How a run ended.

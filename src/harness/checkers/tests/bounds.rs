@@ -188,6 +188,7 @@ fn a_message_that_kills_its_process_for_ever_is_found() {
     let mut killed = |kit: &mut Kit, times: u32| {
         for _ in 0..times {
             kit.run(&hand, Ended::Dropped);
+            kit.add("worker-1", What::Process { what: "crashed" });
             hand = again(kit, &hand);
         }
     };
@@ -200,6 +201,30 @@ fn a_message_that_kills_its_process_for_ever_is_found() {
     );
     killed(&mut kit, 1);
     kit.red("over_retried", OverRetried, "its handler failed 4 times");
+}
+
+/// A copy of it is in hand too, flagged as redelivered: nobody can say which of the two the handler
+/// ran for, and only a death on the flagged one must have been counted.
+#[test]
+fn a_death_with_a_fresh_copy_in_hand_is_not_surely_counted() {
+    let deaths = |fresh: bool| {
+        let mut kit = Kit::new();
+        let event = kit.accepted("order-1");
+        let crash = |kit: &mut Kit| kit.add("worker-1", What::Process { what: "crashed" });
+        let first = kit.deliver(&event, "worker-1");
+        crash(&mut kit);
+        for _ in 0..4 {
+            let hand = again(&mut kit, &first);
+            if fresh {
+                kit.deliver(&event, "worker-1");
+            }
+            kit.run(&hand, Ended::Dropped);
+            crash(&mut kit);
+        }
+        kit.check().iter().any(|found| found.kind == OverRetried)
+    };
+    assert!(!deaths(true));
+    assert!(deaths(false));
 }
 
 #[test]
