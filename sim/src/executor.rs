@@ -128,32 +128,51 @@ pub(crate) fn run_plain() {
     }
 }
 
-/// The same inside a paused tokio runtime.
-pub(crate) fn run_in_tokio() {
+/// The same inside a paused tokio runtime, where `end` is called at the end, before the runtime
+/// goes: destructors may need it.
+pub(crate) fn run_in_tokio(end: impl FnOnce()) {
     let foreign = with(|w| w.foreign.clone());
     let watch = foreign.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let server = with(|w| w.has_server());
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder
         .enable_time()
         .start_paused(true)
-        .on_thread_start(move || watch.thread.store(true, Ordering::Release))
+        .on_thread_start(move || watch.thread.store(true, Ordering::Release));
+    #[cfg(feature = "postgres")]
+    if server {
+        builder.enable_io();
+    }
+    let runtime = builder
         .build()
-        .expect("a current-thread runtime without I/O needs nothing of the system");
+        .expect("the system gives a current-thread runtime what it needs");
     let handle = runtime.handle().clone();
     let start = {
         let _guard = runtime.enter();
         tokio::time::Instant::now()
     };
-    runtime.block_on(async {
+    // Tasks of the world share one poll of this future: tokio's budget for a poll is not theirs.
+    runtime.block_on(tokio::task::unconstrained(async {
         loop {
             match turn(&foreign) {
+                Turn::Busy if server => {
+                    look(server);
+                    if foreign.thread.load(Ordering::Acquire) {
+                        with(|w| w.note_detached());
+                        break;
+                    }
+                }
                 Turn::Busy => {
                     let detached = handle.metrics().num_alive_tasks();
                     if detached > 0 || foreign.thread.load(Ordering::Acquire) {
                         with(|w| w.note_detached());
-                        return;
+                        break;
                     }
                 }
                 Turn::Idle(next) => {
+                    if server && is_busy_beside(&foreign).await {
+                        continue;
+                    }
                     // A timer of tokio may be all that is left: look an hour ahead.
                     let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
                     let floor = start + Duration::from_millis(at / 1_000_000);
@@ -162,20 +181,71 @@ pub(crate) fn run_in_tokio() {
                         with(|w| w.advance(ns));
                     } else if next.is_some() {
                         advance(at);
+                        if server && hears() {
+                            // What was handed over wakes its reader before anybody is picked.
+                            tokio::task::yield_now().await;
+                        }
                     } else {
                         with(|w| w.stuck = true);
-                        return;
+                        break;
                     }
                 }
-                Turn::Over => return,
+                Turn::Over => break,
             }
         }
-    });
+        end();
+        if server {
+            // Tasks of tokio's own, such as those of connection pools, hear that all is over.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }));
+}
+
+/// Lets clients of a database server be heard; true if something has happened.
+fn look(server: bool) -> bool {
+    #[cfg(feature = "postgres")]
+    if server {
+        let busy = with(World::look);
+        bury();
+        return busy;
+    }
+    let _ = server;
+    false
+}
+
+/// Whether something was handed over to a client of a database server.
+fn hears() -> bool {
+    #[cfg(feature = "postgres")]
+    return with(|w| w.tap.as_mut().is_some_and(|tap| tap.take_handed()));
+    #[cfg(not(feature = "postgres"))]
+    false
+}
+
+fn is_woken(foreign: &Foreign) -> bool {
+    !WAKES.with_borrow(Vec::is_empty) || foreign.any.load(Ordering::Acquire)
+}
+
+/// Lets tokio's own tasks and sockets go on before time does; true if that came to something.
+async fn is_busy_beside(foreign: &Foreign) -> bool {
+    // What the driver tells in one round, a task may hear in the next.
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+        let busy = look(true);
+        if hears() {
+            tokio::task::yield_now().await;
+        }
+        if busy || is_woken(foreign) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Lets tokio's clock go to `until`; true as soon as a task of the world was woken.
 async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign) -> bool {
-    let woken = || !WAKES.with_borrow(Vec::is_empty) || foreign.any.load(Ordering::Acquire);
+    let woken = || is_woken(foreign);
     let mut sleep = std::pin::pin!(tokio::time::sleep_until(until));
     std::future::poll_fn(|cx| {
         ROOT.with_borrow_mut(|root| *root = Some(cx.waker().clone()));

@@ -12,7 +12,8 @@
 //! - [`trace`]: what the world did, as a rolling hash or in full.
 //!
 //! Architecture invariant: nothing in this package reads a wall clock, draws randomness from the
-//! operating system, starts a thread, or iterates a hash map.
+//! operating system, starts a thread, or iterates a hash map; but for `postgres`, which waits for a
+//! real server while virtual time stands still.
 
 pub mod amqp;
 pub mod broker;
@@ -23,6 +24,8 @@ pub mod fault;
 pub mod hash;
 pub mod latency;
 mod nemesis;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod process;
 pub mod reach;
 mod seam;

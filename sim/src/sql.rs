@@ -15,14 +15,14 @@ use crate::latency::Latency;
 use crate::process::ProcessId;
 use crate::world::{World, note_waker, try_with, with};
 
-const STATEMENT: Latency = Latency::micros(120, 350, 1_200, 9_000);
-const COMMIT: Latency = Latency::micros(300, 900, 4_000, 30_000);
-const SITE_STATEMENT: Site = Site::new("db.statement");
-const SITE_COMMIT: Site = Site::new("db.commit");
-const SITE_NOTIFY: Site = Site::new("db.notify");
+pub(crate) const STATEMENT: Latency = Latency::micros(120, 350, 1_200, 9_000);
+pub(crate) const COMMIT: Latency = Latency::micros(300, 900, 4_000, 30_000);
+pub(crate) const SITE_STATEMENT: Site = Site::new("db.statement");
+pub(crate) const SITE_COMMIT: Site = Site::new("db.commit");
+pub(crate) const SITE_NOTIFY: Site = Site::new("db.notify");
 
 /// How long a client waits for a server that does not answer.
-const NO_ANSWER: u64 = 5_000_000_000;
+pub(crate) const NO_ANSWER: u64 = 5_000_000_000;
 
 /// Why a statement or commit failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +124,8 @@ impl World {
             owner.woken = true;
             owner.waker.take().into_iter().for_each(Waker::wake);
         }
+        #[cfg(feature = "postgres")]
+        self.cut_all_sessions();
         lost
     }
 
@@ -132,7 +134,7 @@ impl World {
         self.sql.partitions.push((prefix.clone(), until));
     }
 
-    fn database_unreachable(&self, process: ProcessId) -> bool {
+    pub(crate) fn database_unreachable(&self, process: ProcessId) -> bool {
         let (now, process_name) = (self.now(), &self.processes[process.0 as usize].name);
         let cut = |p: &(Arc<str>, u64)| p.1 > now && process_name.starts_with(&*p.0);
         self.sql.down_until > now || (!self.is_healed() && self.sql.partitions.iter().any(cut))

@@ -171,6 +171,14 @@ pub struct World {
     current: Option<TaskId>,
     panics: Vec<String>,
     unrepeatable: Option<String>,
+    #[cfg(feature = "postgres")]
+    pub(crate) tap: Option<Box<crate::postgres::Tap>>,
+    /// Processes that have died, and whose sessions with the server are still there.
+    #[cfg(feature = "postgres")]
+    pub(crate) dead_clients: Vec<ProcessId>,
+    /// Whose task was polled last, and what that worked on.
+    #[cfg(feature = "postgres")]
+    polled: Option<(ProcessId, crate::postgres::About)>,
 }
 
 impl std::fmt::Debug for World {
@@ -222,6 +230,12 @@ impl World {
             current: None,
             panics: Vec::new(),
             unrepeatable: None,
+            #[cfg(feature = "postgres")]
+            tap: None,
+            #[cfg(feature = "postgres")]
+            dead_clients: Vec::new(),
+            #[cfg(feature = "postgres")]
+            polled: None,
         }
     }
 
@@ -234,7 +248,49 @@ impl World {
         options: &Options,
         main: impl Future<Output = T> + 'static,
     ) -> (Option<T>, Outcome) {
-        let world = Box::new(Self::new(options));
+        Self::run_prepared(Self::new(options), options.tokio, main)
+    }
+
+    /// As [`World::run`], in a paused tokio runtime, with a real database server: `epoch` is what
+    /// its clock says when virtual time begins, in microseconds since 1970. Gives the database
+    /// back, to be refreshed for the next world.
+    ///
+    /// # Panics
+    /// As [`World::run`].
+    #[cfg(feature = "postgres")]
+    pub fn run_with_postgres<T: 'static>(
+        options: &Options,
+        database: crate::postgres::Database,
+        epoch: i64,
+        main: impl Future<Output = T> + 'static,
+    ) -> (Option<T>, Outcome, crate::postgres::Database) {
+        let mut world = Self::new(options);
+        let tap = crate::postgres::Tap::new(database, epoch);
+        world.tap = Some(Box::new(tap));
+        let kept: Rc<Cell<Option<crate::postgres::Database>>> = Rc::default();
+        let back = Rc::clone(&kept);
+        let (result, outcome) = Self::run_until(world, true, main, move |w| {
+            back.set(w.tap.take().map(|tap| tap.end()));
+        });
+        let database = kept.take().expect("a world gives its database back");
+        (result, outcome, database)
+    }
+
+    fn run_prepared<T: 'static>(
+        world: Self,
+        tokio: bool,
+        main: impl Future<Output = T> + 'static,
+    ) -> (Option<T>, Outcome) {
+        Self::run_until(world, tokio, main, |_| {})
+    }
+
+    fn run_until<T: 'static>(
+        world: Self,
+        tokio: bool,
+        main: impl Future<Output = T> + 'static,
+        last: impl FnOnce(&mut Self),
+    ) -> (Option<T>, Outcome) {
+        let world = Box::new(world);
         let id = world.id;
         WORLD.with_borrow_mut(|slot| {
             assert!(slot.is_none(), "a world runs on this thread already");
@@ -252,17 +308,21 @@ impl World {
             w.spawn_in(ProcessId(0), "main", Box::pin(task));
         });
         let _guard = Unset;
-        if options.tokio {
-            executor::run_in_tokio()
+        if tokio {
+            executor::run_in_tokio(Self::drop_tasks);
         } else {
-            executor::run_plain()
+            executor::run_plain();
+            Self::drop_tasks();
         }
-        let outcome = Self::end();
+        let outcome = with(|w| {
+            last(w);
+            w.outcome()
+        });
         (result.take(), outcome)
     }
 
-    /// Drops every task while the world still stands, then takes the outcome.
-    fn end() -> Outcome {
+    /// Drops every task while the world still stands.
+    fn drop_tasks() {
         let mut left: Vec<Task> = Vec::new();
         let timers = with(|w| {
             for process in &mut w.processes {
@@ -276,7 +336,6 @@ impl World {
         drop(left);
         executor::bury();
         drop(timers);
-        with(|w| w.outcome())
     }
 
     fn outcome(&mut self) -> Outcome {
@@ -428,6 +487,10 @@ impl World {
         polled: std::thread::Result<Poll<()>>,
     ) -> Option<Task> {
         self.current = None;
+        #[cfg(feature = "postgres")]
+        if self.tap.is_some() {
+            self.note_polled(id);
+        }
         let ended = match &polled {
             Ok(Poll::Pending) => false,
             Ok(Poll::Ready(())) => true,
@@ -454,6 +517,32 @@ impl World {
             tasks.swap_remove(i);
         }
         Some(future)
+    }
+
+    #[cfg(feature = "postgres")]
+    fn note_polled(&mut self, id: TaskId) {
+        let task = &self.tasks[id.slot as usize];
+        let about = crate::postgres::About {
+            subject: task.work.subject,
+            attempt: task.work.attempt,
+            text: task.work.text.clone(),
+        };
+        self.polled = Some((task.process, about));
+    }
+
+    /// Looks at what clients of the database server have sent; true if something has happened.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn look(&mut self) -> bool {
+        let polled = self.polled.take();
+        self.look_at_tap(polled)
+    }
+
+    /// Whether a real database server stands behind this world.
+    pub(crate) fn has_server(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.tap.is_some();
+        #[cfg(not(feature = "postgres"))]
+        false
     }
 
     fn release(&mut self, id: TaskId) -> Option<Task> {
@@ -660,6 +749,8 @@ impl World {
     fn on_crash(&mut self, id: ProcessId) {
         self.cut_connections_of(id);
         self.cut_sessions_of(id);
+        #[cfg(feature = "postgres")]
+        self.dead_clients.push(id);
     }
 
     /// How long after a crash a process starts again.
@@ -792,6 +883,28 @@ impl World {
         );
     }
 
+    /// Adds a line done by `process`, about a message that it says.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn trace_work(
+        &mut self,
+        process: ProcessId,
+        what: &'static str,
+        (subject, text): (u64, &Arc<str>),
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let owner = &self.processes[process.0 as usize];
+        let entry = || Entry {
+            at: self.now,
+            actor: owner.name.clone(),
+            what,
+            subject: text.clone(),
+            detail: detail(),
+        };
+        let words = [owner.id ^ subject, n[0], n[1]];
+        self.trace.add(entry, self.now, word(what), words);
+    }
+
     /// Whether the trace is kept in full.
     pub fn is_recording(&self) -> bool {
         self.trace.is_full()
@@ -807,6 +920,13 @@ impl World {
         let text =
             format!("{count} wake-ups came from another thread (a thread or spawn_blocking)");
         self.unrepeatable.get_or_insert(text);
+    }
+
+    /// The run cannot go on, for a reason that is no seed's.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn note_broken(&mut self, text: String) {
+        self.unrepeatable.get_or_insert(text);
+        self.main_done = true;
     }
 
     pub(crate) fn note_detached(&mut self) {

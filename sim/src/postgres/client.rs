@@ -1,0 +1,131 @@
+//! One connection from the simulated world to the tap.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use super::backend::Backend;
+use super::wire::{self, Hello, Prepared, Unit};
+use crate::process::ProcessId;
+
+/// On behalf of what something is asked: message, attempt, and its text where it is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) subject: u64,
+    pub(crate) attempt: u32,
+    pub(crate) text: Option<Arc<str>>,
+}
+
+/// What happens when the answer is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It is given to the client, so much later than usual.
+    Answer { later: u64 },
+    /// Its process dies.
+    Crash,
+    /// Its process stands still for so long.
+    Pause { lasts: u64 },
+    /// The connection is cut.
+    Cut,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) process: ProcessId,
+    pub(super) stream: UnixStream,
+    from: Vec<u8>,
+    /// Not yet taken by its socket.
+    to: Vec<u8>,
+    pub(super) prepared: Prepared,
+    pub(super) backend: Option<Backend>,
+    /// It has been greeted, or will be.
+    pub(super) opened: bool,
+    /// A round trip is under way.
+    pub(super) busy: bool,
+    /// Grows with all that happens to it: what was planned for an earlier state is void.
+    pub(super) serial: u64,
+    /// The round trip under way.
+    pub(super) unit: Option<(Unit, About, Then)>,
+    /// By which its statement can be cancelled.
+    pub(super) key: (i32, i32),
+    /// Its transaction may have notified somebody.
+    pub(super) notifies: bool,
+    pub(super) listens: bool,
+}
+
+impl Client {
+    pub(super) fn new(process: ProcessId, stream: UnixStream) -> Self {
+        Self {
+            process,
+            stream,
+            from: Vec::new(),
+            to: Vec::new(),
+            prepared: Prepared::default(),
+            backend: None,
+            opened: false,
+            busy: false,
+            serial: 0,
+            unit: None,
+            key: (0, 0),
+            notifies: false,
+            listens: false,
+        }
+    }
+
+    /// Reads what its socket has; false where its side has hung up.
+    pub(super) fn read(&mut self) -> bool {
+        let mut bytes = [0; 16_384];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(count) => self.from.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Hands something over, as far as its socket takes it.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.to.extend_from_slice(bytes);
+        self.push();
+    }
+
+    /// Whether something is left that its socket did not take.
+    pub(super) fn is_full(&self) -> bool {
+        !self.to.is_empty()
+    }
+
+    pub(super) fn push(&mut self) {
+        while !self.to.is_empty() {
+            match self.stream.write(&self.to) {
+                Ok(count) => {
+                    self.to.drain(..count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // It has hung up, which reading will tell.
+                Err(_) => self.to.clear(),
+            }
+        }
+    }
+
+    pub(super) fn hello(&mut self) -> Option<Hello> {
+        wire::hello(&mut self.from)
+    }
+
+    pub(super) fn unit(&mut self) -> Option<Unit> {
+        if self.from.is_empty() {
+            return None;
+        }
+        self.prepared.unit(&mut self.from)
+    }
+
+    /// Whether its session is in a transaction.
+    pub(super) fn in_transaction(&self) -> bool {
+        let status = self.backend.as_ref().map_or(b'I', |backend| backend.status);
+        status != b'I'
+    }
+}

@@ -1,0 +1,27 @@
+//! A real PostgreSQL in the seeded world.
+//!
+//! Broker, clock, faults and crashes are models. SQL, of a pipeline or of a team's own, is carried
+//! out by a private server ([`Server`]), unmodified. Between the two stands a tap: it carries one
+//! round trip at a time, on the world's own thread, so that the seed decides what happens between
+//! any two of them. Sessions that wait for each other's locks wait, while the rest of the world
+//! goes on; deadlocks and time-outs come when virtual time has come that far; crashes roll back;
+//! commits are cut before the server saw them, or after it has answered.
+//!
+//! Architecture invariant: this is the only part of the package that waits in real time, starts a
+//! process, or touches a file. What it answers depends on the seed alone; see `preload.c` for how
+//! the server's own clock, timers and chance are tamed. Out of reach stay the server's numbers of
+//! transactions, of processes and of objects, and the places of rows (`xid`, `pid`, `oid`,
+//! `ctid`): a program whose behaviour depends on them has no repeatable runs.
+
+mod backend;
+mod client;
+mod database;
+mod server;
+mod slots;
+mod tap;
+mod wire;
+
+pub(crate) use client::About;
+pub use database::Database;
+pub use server::{PROGRAMS_VARIABLE, Server, Unavailable};
+pub(crate) use tap::Tap;

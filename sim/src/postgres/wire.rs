@@ -1,0 +1,292 @@
+//! The frontend/backend protocol, version 3, as far as round trips must be told apart.
+//!
+//! The rules are those of "Frontend/Backend Protocol" in PostgreSQL's documentation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a client asks for before its session is open.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Hello {
+    /// A session with these parameters: the whole packet.
+    Startup(Arc<[u8]>),
+    /// Whether the connection can be encrypted. It cannot.
+    Encryption,
+    /// The statement of this session is to be cancelled.
+    Cancel { pid: i32, secret: i32 },
+}
+
+const SSL: i32 = 80_877_103;
+const GSS: i32 = 80_877_104;
+const CANCEL: i32 = 80_877_102;
+
+fn int(bytes: &[u8]) -> Option<i32> {
+    Some(i32::from_be_bytes(bytes.get(..4)?.try_into().ok()?))
+}
+
+fn length(bytes: &[u8]) -> Option<usize> {
+    usize::try_from(int(bytes)?).ok()
+}
+
+/// Takes the first packet of a connection off `bytes`, if all of it is there.
+pub(super) fn hello(bytes: &mut Vec<u8>) -> Option<Hello> {
+    let length = length(bytes)?;
+    if bytes.len() < length.max(8) {
+        return None;
+    }
+    let packet: Vec<u8> = bytes.drain(..length.max(8)).collect();
+    Some(match int(&packet[4..])? {
+        SSL | GSS => Hello::Encryption,
+        CANCEL => Hello::Cancel {
+            pid: int(&packet[8..])?,
+            secret: int(&packet[12..])?,
+        },
+        _ => Hello::Startup(packet.into()),
+    })
+}
+
+/// A message with its type: the type and the whole length.
+pub(super) fn message(bytes: &[u8]) -> Option<(u8, usize)> {
+    let whole = length(bytes.get(1..)?)? + 1;
+    (bytes.len() >= whole).then_some((bytes[0], whole))
+}
+
+fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// What a statement does to its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Begin,
+    Commit,
+    Rollback,
+    /// Anything else that is carried out.
+    Statement,
+    /// Nothing is carried out: it is parsed, described, or closed.
+    Nothing,
+}
+
+/// What a client sends until it waits for an answer: one round trip.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    pub(super) bytes: Vec<u8>,
+    /// How many times the server will be ready for more.
+    pub(super) ready: u32,
+    pub(super) verb: Verb,
+    /// The text of the last statement in it.
+    pub(super) sql: Arc<str>,
+    /// The client ends its session.
+    pub(super) ends: bool,
+}
+
+/// What a session has prepared and bound.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    statements: BTreeMap<Vec<u8>, Arc<str>>,
+    bound: Option<Arc<str>>,
+    /// The server waits for the data of a COPY.
+    pub(super) copying: bool,
+}
+
+impl Prepared {
+    /// Takes one round trip off `bytes`, if all of it is there.
+    pub(super) fn unit(&mut self, bytes: &mut Vec<u8>) -> Option<Unit> {
+        let mut at = 0;
+        let mut unit = Unit {
+            bytes: Vec::new(),
+            ready: 0,
+            verb: Verb::Nothing,
+            sql: Arc::from(""),
+            ends: false,
+        };
+        loop {
+            let (kind, whole) = message(&bytes[at..])?;
+            let body = &bytes[at + 5..at + whole];
+            let over = self.take(kind, body, &mut unit);
+            at += whole;
+            if over {
+                unit.bytes = bytes.drain(..at).collect();
+                return Some(unit);
+            }
+        }
+    }
+
+    fn take(&mut self, kind: u8, body: &[u8], unit: &mut Unit) -> bool {
+        match kind {
+            b'Q' => {
+                let sql = text(body).map_or("".into(), |(sql, _)| readable(sql));
+                unit.verb = verb(&sql);
+                unit.sql = sql;
+                unit.ready = 1;
+                true
+            }
+            b'S' => {
+                unit.ready = 1;
+                true
+            }
+            b'X' => {
+                unit.ends = true;
+                true
+            }
+            b'c' | b'f' if std::mem::take(&mut self.copying) => {
+                unit.ready = 1;
+                unit.verb = Verb::Statement;
+                true
+            }
+            b'P' => {
+                if let Some((name, rest)) = text(body)
+                    && let Some((sql, _)) = text(rest)
+                {
+                    let sql = readable(sql);
+                    unit.sql = sql.clone();
+                    self.statements.insert(name.to_vec(), sql);
+                }
+                false
+            }
+            b'B' => {
+                let name = text(body).and_then(|(_, rest)| text(rest));
+                self.bound = name.and_then(|(name, _)| self.statements.get(name).cloned());
+                false
+            }
+            b'E' => {
+                unit.sql = self.bound.clone().unwrap_or_default();
+                unit.verb = verb(&unit.sql);
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
+fn readable(sql: &[u8]) -> Arc<str> {
+    Arc::from(String::from_utf8_lossy(sql))
+}
+
+fn verb(sql: &str) -> Verb {
+    let mut words = sql
+        .split(|c: char| c.is_whitespace() || c == ';')
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_uppercase);
+    let first = words.next().unwrap_or_default();
+    match &*first {
+        "" => Verb::Nothing,
+        "BEGIN" | "START" => Verb::Begin,
+        "COMMIT" | "END" => Verb::Commit,
+        "ROLLBACK" | "ABORT" if words.next().as_deref() != Some("TO") => Verb::Rollback,
+        _ => Verb::Statement,
+    }
+}
+
+/// A simple query.
+pub(super) fn query(sql: &str) -> Vec<u8> {
+    let mut packet = vec![b'Q'];
+    let length = i32::try_from(sql.len() + 5).expect("a statement of the world itself is short");
+    packet.extend(length.to_be_bytes());
+    packet.extend(sql.as_bytes());
+    packet.push(0);
+    packet
+}
+
+/// A startup packet.
+pub(super) fn startup(user: &str, database: &str) -> Arc<[u8]> {
+    let mut body = Vec::new();
+    body.extend(196_608_i32.to_be_bytes());
+    for text in [
+        "user",
+        user,
+        "database",
+        database,
+        "client_encoding",
+        "UTF8",
+    ] {
+        body.extend(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let mut packet = Vec::new();
+    packet.extend(
+        i32::try_from(body.len() + 4)
+            .expect("it is short")
+            .to_be_bytes(),
+    );
+    packet.extend(body);
+    packet.into()
+}
+
+/// An error that the world itself reports to a client.
+pub(super) fn error(severity: &str, code: &str, message: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (field, text) in [
+        (b'S', severity),
+        (b'V', severity),
+        (b'C', code),
+        (b'M', message),
+    ] {
+        body.push(field);
+        body.extend(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let mut packet = vec![b'E'];
+    packet.extend(
+        i32::try_from(body.len() + 4)
+            .expect("it is short")
+            .to_be_bytes(),
+    );
+    packet.extend(body);
+    packet
+}
+
+/// The key by which a session can be cancelled.
+pub(super) fn backend_key(pid: i32, secret: i32) -> Vec<u8> {
+    let mut packet = vec![b'K', 0, 0, 0, 12];
+    packet.extend(pid.to_be_bytes());
+    packet.extend(secret.to_be_bytes());
+    packet
+}
+
+/// The number of the server's process in its greeting.
+pub(super) fn pid_of(greeting: &[u8]) -> Option<i32> {
+    messages(greeting).find_map(|(kind, body)| (kind == b'K').then(|| int(body))?)
+}
+
+/// Types and bodies of whole messages.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (kind, whole) = message(bytes)?;
+        let body = &bytes[5..whole];
+        bytes = &bytes[whole..];
+        Some((kind, body))
+    })
+}
+
+/// The texts of a row's columns.
+pub(super) fn columns(body: &[u8]) -> Vec<Option<String>> {
+    let mut columns = Vec::new();
+    let mut rest = body.get(2..).unwrap_or_default();
+    while let Some(length) = int(rest) {
+        rest = &rest[4..];
+        let Ok(length) = usize::try_from(length) else {
+            columns.push(None);
+            continue;
+        };
+        let (value, after) = rest.split_at(length.min(rest.len()));
+        columns.push(Some(String::from_utf8_lossy(value).into_owned()));
+        rest = after;
+    }
+    columns
+}
+
+/// A field of an error or a notice.
+pub(super) fn field(mut body: &[u8], wanted: u8) -> Option<String> {
+    loop {
+        let (&kind, rest) = body.split_first()?;
+        let (value, after) = text(rest)?;
+        if kind == wanted {
+            return Some(String::from_utf8_lossy(value).into_owned());
+        }
+        body = after;
+    }
+}
