@@ -176,10 +176,16 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
                     // A timer of tokio may be all that is left: look an hour ahead.
                     let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
                     let floor = start + Duration::from_millis(at / 1_000_000);
-                    if wait_for_tokio(floor, &foreign).await {
+                    let woken = wait_for_tokio(floor, &foreign).await;
+                    if woken || server {
                         let ns = start.elapsed().as_nanos() as u64;
                         with(|w| w.advance(ns));
-                    } else if next.is_some() {
+                    }
+                    if woken || server && is_busy_beside(&foreign).await {
+                        // A timer of tokio's own came first.
+                        continue;
+                    }
+                    if next.is_some() {
                         advance(at);
                         if server && hears() {
                             // What was handed over wakes its reader before anybody is picked.

@@ -16,13 +16,13 @@ use crate::ports::{Ports, Service, Store, Transport};
 use crate::rabbitmq::RabbitMq;
 use crate::rabbitmq::sim::SimAmqp;
 use crate::service::sim::SimService;
-use crate::store::sim::SimStore;
+use crate::store::seeded::SeededStore;
 
 /// The transport of a simulated process.
 pub type SimTransport = RabbitMq<SimAmqp, SimEnv>;
 
 /// The ports of a simulated process.
-pub type SimPorts = Ports<SimTransport, SimStore, SimService, SimEnv>;
+pub type SimPorts = Ports<SimTransport, SeededStore, SimService, SimEnv>;
 
 /// The ports of a process of this build, watched.
 pub type WorldOf<B> =
@@ -69,7 +69,7 @@ pub struct Shipped;
 
 impl Build for Shipped {
     type Transport = SimTransport;
-    type Store = SimStore;
+    type Store = SeededStore;
     type Service = SimService;
 
     fn ports(&self, bare: SimPorts) -> SimPorts {

@@ -48,6 +48,16 @@ pub struct Measured {
     pub livelock: bool,
 }
 
+/// The result of a run that could not begin.
+pub fn not_run(seed: u64, why: &dyn std::fmt::Display) -> RunResult {
+    RunResult {
+        seed,
+        verdict: Verdict::Inconclusive,
+        inconclusive: Some(why.to_string()),
+        ..RunResult::default()
+    }
+}
+
 /// Judges a run.
 pub fn result<L: Workload>(
     workload: &L,

@@ -12,6 +12,7 @@ pub mod judge;
 pub mod live;
 pub mod pickups;
 pub mod plan;
+pub mod postgres;
 pub mod reached;
 pub mod reading;
 pub mod record;

@@ -126,6 +126,11 @@ fn seen(error: &StoreError) -> Seen {
 }
 
 impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
+    #[cfg(feature = "postgres")]
+    fn connection(&mut self) -> Option<&mut sqlx::PgConnection> {
+        self.inner.connection()
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         let there = self.inner.insert(row).await?;
         if there.is_none() {

@@ -4,12 +4,13 @@
 //! the simulated ports. While faults strike, nothing wrong may happen. Then everything heals, and
 //! all that was accepted must come to an end within a bound.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use redeliver_sim::broker::Limits;
 use redeliver_sim::fault::{Event, Kind};
-use redeliver_sim::{Options, World as Simulated, sleep, with};
+use redeliver_sim::{Options, Outcome, World as Simulated, sleep, with};
 
 use crate::env::sim::SimEnv;
 use crate::harness::build::{Build, Shipped, WorldOf};
@@ -31,7 +32,10 @@ use crate::rabbitmq::sim::SimAmqp;
 use crate::rabbitmq::{Names, envelope};
 use crate::store::sim::Tables;
 
+pub(super) mod database;
 mod processes;
+
+use database::Backing;
 
 /// The watched ports of a process of the shipped pipeline.
 pub type SimWorld = WorldOf<Shipped>;
@@ -76,12 +80,27 @@ pub fn simulate_built<L: Workload, B: Build>(
     let plan = Rc::new(Plan::new(workload, scenario, seed));
     let recorder = Recorder::default();
     recorder.expect(plan.requests.len());
+    let server = match database::Server::take(workload, scenario) {
+        Ok(server) => server,
+        Err(why) => return judge::not_run(seed, &why),
+    };
+    let target = server.as_ref().map(database::Server::target);
     let main = {
         let (workload, scenario) = (workload.clone(), scenario.clone());
         let (plan, recorder, build) = (plan.clone(), recorder.clone(), build.clone());
-        async move { play(build, &workload, &scenario, &plan, &recorder, swarm).await }
+        async move {
+            play(
+                build,
+                &workload,
+                &scenario,
+                (&plan, target),
+                &recorder,
+                swarm,
+            )
+            .await
+        }
     };
-    let (ended, outcome) = Simulated::run(&options, main);
+    let (ended, outcome) = run(&options, server, main);
     let history = recorder.take();
     let (reading, settled) = ended.unwrap_or_default();
     let view = View {
@@ -122,7 +141,7 @@ async fn play<L: Workload, B: Build>(
     build: B,
     workload: &L,
     scenario: &Scenario,
-    plan: &Rc<Plan>,
+    (plan, target): (&Rc<Plan>, Option<database::Target>),
     recorder: &Recorder,
     swarm: swarm::Swarm,
 ) -> (FinalReading, bool) {
@@ -133,12 +152,16 @@ async fn play<L: Workload, B: Build>(
         max_payload: scenario.policy.max_payload,
     };
     let tables = with(|w| set_up(w, workload, scenario));
+    let database = match target {
+        Some(target) => Backing::Server(target),
+        None => Backing::Model(tables),
+    };
     let channels = Arc::default();
     let kit = processes::Kit {
         build,
         recorder: recorder.clone(),
         channels,
-        tables,
+        database: database.clone(),
         transport,
     };
     let (world, _) = kit.world();
@@ -159,8 +182,23 @@ async fn play<L: Workload, B: Build>(
     let bound = scenario
         .settle
         .unwrap_or_else(|| plan.settle_bound(scenario));
-    let settled = reading::settle(&names, tables, plan, bound).await;
-    (reading::read(&names, tables, plan), settled)
+    let settled = reading::settle(&names, &database, plan, bound).await;
+    match reading::read(&names, &database, plan).await {
+        Ok(reading) => (reading, settled),
+        Err(error) => panic!("the tables cannot be read at the end of the run: {error}"),
+    }
+}
+
+/// Runs the world, over the model of a database or over a server.
+fn run<T: 'static>(
+    options: &Options,
+    server: Option<database::Server>,
+    main: impl Future<Output = T> + 'static,
+) -> (Option<T>, Outcome) {
+    match server {
+        None => Simulated::run(options, main),
+        Some(server) => server.run(options, main),
+    }
 }
 
 /// Scenarios name a queue by its consumer.

@@ -8,27 +8,33 @@ use redeliver_sim::{World, sleep, with};
 
 use crate::harness::plan::Plan;
 use crate::harness::reading::{FinalReading, LedgerEntry, Letter, Queued};
+use crate::harness::simulate::database::Backing;
 use crate::pipeline::event::Event;
+use crate::ports::StoreError;
 use crate::ports::env::nanos;
 use crate::rabbitmq::amqp::AmqpDelivery;
 use crate::rabbitmq::envelope::{decode, story_of};
 use crate::rabbitmq::sim::from_broker;
 use crate::rabbitmq::{Names, topology};
-use crate::store::sim::{Tables, outbox_is_drained, read as read_store};
 
 /// How often to look, in virtual time.
 const EVERY: u64 = 250_000_000;
 
 /// Waits until nothing is left to do; false if that takes longer than `bound`.
-pub(super) async fn settle(names: &Names, tables: Tables, plan: &Plan, bound: Duration) -> bool {
+pub(super) async fn settle(
+    names: &Names,
+    database: &Backing,
+    plan: &Plan,
+    bound: Duration,
+) -> bool {
     let mut queues = work_queues(names, plan);
     let until = with(|w| w.now()).saturating_add(nanos(bound));
     let mut quiet = 0;
     loop {
-        let (rests, open, now) = with(|w| {
-            let open = w.sql.db.open_transactions() > 0;
-            (is_at_rest(w, tables, &mut queues, plan), open, w.now())
-        });
+        // The outbox last: to look into a server's costs a round trip.
+        let rests = with(|w| is_at_rest(w, &mut queues, plan)) && database.outbox_is_drained();
+        let open = database.open_transactions() > 0;
+        let now = with(|w| w.now());
         quiet = if rests { quiet + 1 } else { 0 };
         // Twice in a row: what is on its way between a queue and a transaction has arrived. A
         // relay that just looks for work is in a transaction now and then; one that is still open
@@ -50,8 +56,8 @@ fn work_queues(names: &Names, plan: &Plan) -> Vec<Arc<str>> {
 
 /// The queue that was busy at the last look comes first at the next: while it is, a look at it
 /// says all.
-fn is_at_rest(w: &World, tables: Tables, queues: &mut [Arc<str>], plan: &Plan) -> bool {
-    if !plan.all_sent() || !outbox_is_drained(&w.sql.db, tables) {
+fn is_at_rest(w: &World, queues: &mut [Arc<str>], plan: &Plan) -> bool {
+    if !plan.all_sent() {
         return false;
     }
     let depth = |queue: &Arc<str>| w.net.broker.queue_depth(queue);
@@ -65,16 +71,24 @@ fn is_at_rest(w: &World, tables: Tables, queues: &mut [Arc<str>], plan: &Plan) -
     }
 }
 
-/// Reads tables, queues and ledgers.
-pub(super) fn read(names: &Names, tables: Tables, plan: &Plan) -> FinalReading {
-    with(|w| FinalReading {
-        store: read_store(&w.sql.db, tables),
+/// Reads tables, queues and ledgers. `Err` where the database cannot be read.
+pub(super) async fn read(
+    names: &Names,
+    database: &Backing,
+    plan: &Plan,
+) -> Result<FinalReading, StoreError> {
+    // Counted first: a reading is a transaction itself.
+    let open_transactions = database.open_transactions() as u64;
+    let held_locks = database.held_locks() as u64;
+    let store = database.read().await?;
+    Ok(with(|w| FinalReading {
+        store,
         queued: queued(w, names, plan),
         letters: letters(w, names, plan),
         ledger: ledger(w),
-        open_transactions: w.sql.db.open_transactions() as u64,
-        held_locks: w.sql.db.held_locks() as u64,
-    })
+        open_transactions,
+        held_locks,
+    }))
 }
 
 fn messages(w: &World, queue: &str) -> Vec<(AmqpDelivery, MessageState)> {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::harness::postgres::Postgres;
 use crate::harness::reading::FinalReading;
 use crate::harness::verdict::Anomaly;
 use crate::pipeline::event::Message;
@@ -119,6 +120,13 @@ pub trait Workload: Clone + Send + Sync + 'static {
         cx: &mut Cx<'_, W>,
     ) -> impl Future<Output = Result<(), Failure>> + Send {
         async move { Ok(cx.emit_draft(&request.draft, &request.key).await?) }
+    }
+
+    /// What its database looks like, where its handlers bring SQL of their own
+    /// ([`Cx::sql`](crate::pipeline::handler::Cx::sql)). Its runs in the seeded world then have a
+    /// real, private PostgreSQL behind them; without, a model of one, which is faster by far.
+    fn postgres(&self) -> Option<Postgres> {
+        None
     }
 
     /// Its outside services.

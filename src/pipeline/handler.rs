@@ -72,6 +72,14 @@ impl Failure {
     }
 }
 
+/// As the pipeline judges errors of its own statements: what may pass is tried again.
+#[cfg(feature = "postgres")]
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(crate::store::postgres::error_within(&error))
+    }
+}
+
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         match &error {
@@ -171,6 +179,21 @@ impl<'a, W: World> Cx<'a, W> {
     /// The transaction, for what has no method here.
     pub fn tx(&mut self) -> &mut TxOf<W> {
         self.tx
+    }
+
+    /// The connection of the transaction, for SQL of one's own. What it does is committed with all
+    /// else that this handler does, or not at all; a statement that fails ends the transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where there is no SQL behind this world: in the seeded world, for a
+    /// workload that names no `postgres`.
+    #[cfg(feature = "postgres")]
+    pub fn sql(&mut self) -> Result<&mut sqlx::PgConnection, StoreError> {
+        self.tx.connection().ok_or_else(|| {
+            let text = "the database of this world is a model that takes no SQL; a workload with \
+                        SQL of its own says so by `Workload::postgres`";
+            StoreError::Refused(text.to_owned())
+        })
     }
 
     /// The event's envelope; none for a request from outside.

@@ -17,7 +17,7 @@ use crate::rabbitmq::RabbitMq;
 use crate::rabbitmq::amqp::{Publish, QueueSpec};
 use crate::rabbitmq::sim::SimAmqp;
 use crate::service::sim::SimService;
-use crate::store::sim::SimStore;
+use crate::store::seeded::SeededStore;
 
 mod service;
 mod store;
@@ -161,7 +161,7 @@ impl Wire for Straight {
 /// The transport of every planted build.
 pub type PlantedTransport = BentTransport<RabbitMq<BentAmqp<SimAmqp>, SimEnv>>;
 /// The store of every planted build.
-pub type PlantedStore = BentStore<SimStore>;
+pub type PlantedStore = BentStore<SeededStore>;
 /// The outside services of every planted build.
 pub type PlantedService = BentService<SimService>;
 

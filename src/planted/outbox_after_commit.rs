@@ -10,7 +10,7 @@ use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::handler::Boxed;
 use crate::ports::{Scope, Store, StoreError, Tx};
-use crate::store::sim::SimStore;
+use crate::store::seeded::SeededStore;
 use crate::workloads::Orders;
 
 /// See the module.
@@ -41,7 +41,7 @@ impl Build for OutboxAfterCommit {
 }
 
 #[derive(Debug)]
-struct Afterwards(SimStore);
+struct Afterwards(SeededStore);
 
 impl Bend for Afterwards {
     fn emit<'a>(&'a self, _: &'a Outgoing) -> Boxed<'a, bool> {
@@ -57,7 +57,7 @@ impl Bend for Afterwards {
     }
 }
 
-async fn append(store: &SimStore, events: Vec<Outgoing>) -> Result<(), StoreError> {
+async fn append(store: &SeededStore, events: Vec<Outgoing>) -> Result<(), StoreError> {
     let mut tx = store.begin(Scope::default()).await?;
     for event in events {
         tx.emit(event).await?;

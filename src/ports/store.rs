@@ -65,6 +65,13 @@ pub struct Versioned<R> {
 
 /// One transaction. Dropping it rolls it back; a failed statement poisons it.
 pub trait Tx: Send {
+    /// The connection behind it, for SQL of one's own; `None` where there is no SQL, as in a model
+    /// of a database. Whoever takes it does not end the transaction through it.
+    #[cfg(feature = "postgres")]
+    fn connection(&mut self) -> Option<&mut sqlx::PgConnection> {
+        None
+    }
+
     /// Inserts `row`; where its key exists, inserts nothing and gives the row that is there.
     /// Waits for a transaction that has inserted the same key and not ended yet.
     fn insert<R: Row>(

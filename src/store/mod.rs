@@ -3,4 +3,6 @@
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sim")]
+pub mod seeded;
+#[cfg(feature = "sim")]
 pub mod sim;

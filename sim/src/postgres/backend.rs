@@ -98,6 +98,16 @@ impl Backend {
         let _ = rustix::thread::sched_setaffinity(self.process(), &cores);
     }
 
+    /// Lets it forget the timers of an earlier client. PostgreSQL sets no timer anew while it
+    /// still waits for an earlier one, and it waits until it is told.
+    pub(super) fn forget_timers(&self) -> io::Result<()> {
+        self.with_slot(|server, slot| server.slots.clear_due(slot))?;
+        if self.slot.is_some() {
+            self.signal(Signal::ALARM);
+        }
+        Ok(())
+    }
+
     /// Sets its clock, in microseconds since 1970.
     pub(super) fn set_now(&self, micros: i64) -> io::Result<()> {
         self.with_slot(|server, slot| server.slots.set_now(slot, micros))

@@ -157,6 +157,7 @@ impl Database {
         backend.pin(self.core);
         backend.set_now(now)?;
         backend.set_chance(chance)?;
+        backend.forget_timers()?;
         // A double has 53 bits.
         let seed = (chance >> 11) as f64 / (1_u64 << 53) as f64;
         let mut packets = Vec::new();

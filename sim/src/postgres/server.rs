@@ -75,7 +75,8 @@ impl fmt::Display for Unavailable {
 impl std::error::Error for Unavailable {}
 
 impl Unavailable {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    /// For this reason.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 

@@ -15,6 +15,7 @@ use super::known::KnownTable;
 use super::names::{Mechanism, Name, ReachName};
 use super::policy::PolicyTable;
 use super::values::{Offset, Seed, Share, Time};
+use crate::harness::scenario::Database;
 use crate::harness::verdict::{AnomalyKind, Verdict};
 use crate::pipeline::policy::Check;
 use crate::pipeline::topology::QueueType;
@@ -57,6 +58,9 @@ pub(crate) struct File {
     pub(crate) allow: Vec<Spanned<Name<Check>>>,
     /// The version whose rules the simulated broker follows.
     pub(crate) broker: Option<Name<Profile>>,
+    /// What stands behind the stores of a run in the seeded world: a model of PostgreSQL, or a
+    /// private PostgreSQL. Slower by two orders of magnitude, and the thing itself.
+    pub(crate) database: Option<Name<Database>>,
     /// How work queues are kept. Default: quorum.
     pub(crate) queue_type: Option<Name<QueueType>>,
     /// Draw the whole fault configuration from the seed: each run switches some of the faults

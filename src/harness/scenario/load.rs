@@ -147,6 +147,7 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
         .restart_after
         .map_or(scenario.restart_after, |after| after.0);
     scenario.broker = file.broker.map_or(scenario.broker, |broker| broker.0);
+    scenario.database = file.database.map_or(scenario.database, |kind| kind.0);
     scenario.queue_type = file.queue_type.map_or(scenario.queue_type, |kind| kind.0);
     scenario.swarm = file.swarm;
     scenario.seed = file.seed.map(|seed| seed.0);

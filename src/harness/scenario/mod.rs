@@ -30,7 +30,7 @@ pub use error::ScenarioError;
 pub use expect::{Expect, Reach};
 pub use known::{Day, Known};
 pub use load::discover;
-pub use names::{profile_name, queue_type_name};
+pub use names::{database_name, profile_name, queue_type_name};
 pub use schema::json_schema;
 pub use values::{format_duration, format_share, parse_duration, parse_share};
 
@@ -72,6 +72,9 @@ pub struct Scenario {
     pub allow: Vec<Check>,
     /// The version whose rules the simulated broker follows.
     pub broker: Profile,
+    /// What stands behind the stores of a run in the seeded world. A workload with SQL of its own
+    /// has a server whatever this says.
+    pub database: Database,
     /// How work queues are kept.
     pub queue_type: QueueType,
     /// Faults that strike calls by chance.
@@ -102,6 +105,16 @@ pub struct Scenario {
     pub capsule: Option<Capsule>,
     /// Where it is known to fail: excused until a day.
     pub known: Option<Known>,
+}
+
+/// The database of a run in the seeded world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Database {
+    /// A model of PostgreSQL.
+    #[default]
+    Model,
+    /// A private PostgreSQL.
+    Postgres,
 }
 
 /// How many requests cannot be handled, chosen by the seed.
@@ -151,6 +164,7 @@ impl Scenario {
             policy: Policy::default(),
             allow: Vec::new(),
             broker: Profile::default(),
+            database: Database::default(),
             queue_type: QueueType::default(),
             rules: Vec::new(),
             events: Vec::new(),

@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer};
 
 use super::expect::Reach;
 use crate::harness::pickups;
+use crate::harness::scenario::Database;
 use crate::harness::verdict::Verdict;
 use crate::pipeline::policy::Check;
 use crate::pipeline::topology::QueueType;
@@ -42,6 +43,7 @@ named!(Kind, "fault kind", Kind::ALL, Kind::as_str);
 named!(Seam, "seam", Seam::ALL, Seam::as_str);
 named!(Check, "check", CHECKS, Check::as_str);
 named!(Profile, "broker", PROFILES, profile_name);
+named!(Database, "database", DATABASES, database_name);
 named!(QueueType, "queue type", QUEUES, queue_type_name);
 named!(
     Mechanism,
@@ -51,6 +53,7 @@ named!(
 );
 named!(Verdict, "verdict", VERDICTS, Verdict::as_str);
 
+const DATABASES: &[Database] = &[Database::Model, Database::Postgres];
 const CHECKS: &[Check] = &[
     Check::LeaseShorterThanHandler,
     Check::RenewalTooRare,
@@ -84,6 +87,14 @@ pub(crate) struct Mechanism(&'static str);
 impl Mechanism {
     pub(crate) fn as_str(self) -> &'static str {
         self.0
+    }
+}
+
+/// The name of a database in scenario files.
+pub fn database_name(database: Database) -> &'static str {
+    match database {
+        Database::Model => "model",
+        Database::Postgres => "postgres",
     }
 }
 

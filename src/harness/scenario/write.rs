@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use redeliver_sim::choice::MILLION;
 use redeliver_sim::fault::{Event, Kind, Rule};
 
-use super::names::{Named, profile_name, queue_type_name};
+use super::names::{Named, database_name, profile_name, queue_type_name};
 use super::values::{format_duration, format_share};
 use super::{Capsule, Expect, Known, Reach, Scenario, ServiceOverride, policy};
 use crate::harness::verdict::Verdict;
@@ -94,6 +94,9 @@ impl Scenario {
         }
         if self.broker != usual.broker {
             head.text("broker", profile_name(self.broker));
+        }
+        if self.database != usual.database {
+            head.text("database", database_name(self.database));
         }
         if self.queue_type != usual.queue_type {
             head.text("queue-type", queue_type_name(self.queue_type));

@@ -15,13 +15,13 @@ use crate::harness::plan::Plan;
 use crate::harness::record::{Log, watch};
 use crate::harness::sabotage::{Alive, Kill, Observed, Poisoned};
 use crate::harness::scenario::Scenario;
+use crate::harness::simulate::database::Backing;
 use crate::harness::workload::Workload;
 use crate::pipeline::handler::Consumer;
 use crate::ports::{Ports, World};
 use crate::rabbitmq::RabbitMq;
 use crate::rabbitmq::sim::SimAmqp;
 use crate::service::sim::SimService;
-use crate::store::sim::{SimStore, Tables};
 
 /// What a process starts with: its ports and where they are watched.
 pub(super) type Start<B> = (WorldOf<B>, Log<SimEnv>);
@@ -32,7 +32,7 @@ pub(super) struct Kit<B> {
     pub(super) build: B,
     pub(super) recorder: Recorder,
     pub(super) channels: Arc<AtomicU64>,
-    pub(super) tables: Tables,
+    pub(super) database: Backing,
     pub(super) transport: crate::rabbitmq::Options,
 }
 
@@ -43,7 +43,7 @@ impl<B: Build> Kit<B> {
         let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
         let ports = Ports {
             transport: RabbitMq::new(SimAmqp, env.clone(), self.transport.clone()),
-            store: SimStore::new(self.tables),
+            store: self.database.store(),
             service: SimService,
             env,
         };

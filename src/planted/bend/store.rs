@@ -33,6 +33,10 @@ pub struct BentTx<T> {
 }
 
 impl<T: Tx> Tx for BentTx<T> {
+    fn connection(&mut self) -> Option<&mut sqlx::PgConnection> {
+        self.inner.connection()
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         self.inner.insert(row).await
     }

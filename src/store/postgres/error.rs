@@ -56,7 +56,7 @@ pub(super) fn connecting(error: Error) -> StoreError {
 }
 
 /// An error of a statement inside a transaction that was not committed.
-pub(super) fn within(error: &Error) -> StoreError {
+pub(crate) fn within(error: &Error) -> StoreError {
     if connection_lost(error) {
         return StoreError::Transient(words(error));
     }

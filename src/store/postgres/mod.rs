@@ -26,6 +26,7 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, SqlSafeStr, SqlStr};
 use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
 use crate::ports::Scope;
 use crate::ports::store::{Reading, Store, StoreError};
+pub(crate) use error::within as error_within;
 pub use options::PgOptions;
 pub use tx::PgTx;
 
@@ -91,15 +92,7 @@ impl PgStore {
         let target: PgConnectOptions = url
             .parse()
             .map_err(|_| StoreError::Refused("the database URL cannot be understood".into()))?;
-        let session = options.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections)
-            .acquire_timeout(options.connect_within)
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                let session = session.clone();
-                Box::pin(async move { schema::prepare_session(connection, &session).await })
-            })
+        let pool = pool(&options)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     // A connection that was busy a moment ago is taken as alive.
@@ -109,17 +102,15 @@ impl PgStore {
                     Ok(true)
                 })
             })
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    // Carries out the ROLLBACK that a dropped transaction has only queued, and
-                    // gives up a connection whose abandoned statement does not end: the server
-                    // notices the closed socket and frees the locks.
-                    answered(Duration::from_secs(2), connection.ping()).await?;
-                    Ok(true)
-                })
-            })
             .connect_lazy_with(target);
         Self::with_pool(pool, options)
+    }
+
+    /// The same in a seeded world: nothing in it goes by the time of day of the machine.
+    #[cfg(feature = "sim")]
+    pub(crate) fn seeded(target: PgConnectOptions, options: PgOptions) -> Result<Self, StoreError> {
+        let pool = pool(&options).idle_timeout(None).max_lifetime(None);
+        Self::with_pool(pool.connect_lazy_with(target), options)
     }
 
     /// A store on a team's own pool. Time-outs of the sessions, and the check of a connection
@@ -184,6 +175,28 @@ impl PgStore {
             error::alone_ref(e)
         })
     }
+}
+
+/// A pool of sessions as the store wants them.
+fn pool(options: &PgOptions) -> PgPoolOptions {
+    let session = options.clone();
+    PgPoolOptions::new()
+        .max_connections(options.connections)
+        .acquire_timeout(options.connect_within)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let session = session.clone();
+            Box::pin(async move { schema::prepare_session(connection, &session).await })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // Carries out the ROLLBACK that a dropped transaction has only queued, and gives
+                // up a connection whose abandoned statement does not end: the server notices the
+                // closed socket and frees the locks.
+                answered(Duration::from_secs(2), connection.ping()).await?;
+                Ok(true)
+            })
+        })
 }
 
 /// Waits for the server's answer for at most `limit`.

@@ -140,6 +140,14 @@ impl Drop for PgTx {
     }
 }
 
+impl std::fmt::Debug for PgTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgTx")
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
 fn versioned<R: Row>(row: &PgRow) -> Result<Versioned<R>, StoreError> {
     Ok(Versioned {
         row: column::<Json<R>>(row, "doc")?.0,
@@ -148,6 +156,10 @@ fn versioned<R: Row>(row: &PgRow) -> Result<Versioned<R>, StoreError> {
 }
 
 impl Tx for PgTx {
+    fn connection(&mut self) -> Option<&mut PgConnection> {
+        Some(Self::connection(self))
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         let key = row.key();
         let query = sqlx::query(self.shared.sql(
