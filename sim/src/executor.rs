@@ -37,6 +37,8 @@ thread_local! {
     static RUNNING: Cell<u64> = const { Cell::new(0) };
     /// The waker of the surrounding tokio `block_on`.
     static ROOT: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    /// What tokio's clock said when the world last looked.
+    static LOOKED: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
 }
 
 /// Wakes that came from other threads. They are not repeatable; the run says so at its end.
@@ -142,6 +144,14 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
     #[cfg(feature = "postgres")]
     if server {
         builder.enable_io();
+        // A timer of tokio's own has fired, and its task has run: the world looks what it did
+        // before tokio's clock goes on.
+        builder.on_thread_park(|| {
+            let looked = LOOKED.get();
+            if looked.is_some_and(|looked| looked != tokio::time::Instant::now()) {
+                ROOT.with_borrow(|root| root.iter().for_each(Waker::wake_by_ref));
+            }
+        });
     }
     let runtime = builder
         .build()
@@ -176,12 +186,13 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
                     // A timer of tokio may be all that is left: look an hour ahead.
                     let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
                     let floor = start + Duration::from_millis(at / 1_000_000);
-                    let woken = wait_for_tokio(floor, &foreign).await;
+                    let woken = wait_for_tokio(floor, &foreign, server).await;
                     if woken || server {
                         let ns = start.elapsed().as_nanos() as u64;
                         with(|w| w.advance(ns));
                     }
-                    if woken || server && is_busy_beside(&foreign).await {
+                    let over = next.is_none() && tokio::time::Instant::now() >= floor;
+                    if woken && !over || server && is_busy_beside(&foreign).await {
                         // A timer of tokio's own came first.
                         continue;
                     }
@@ -249,9 +260,15 @@ async fn is_busy_beside(foreign: &Foreign) -> bool {
     false
 }
 
-/// Lets tokio's clock go to `until`; true as soon as a task of the world was woken.
-async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign) -> bool {
-    let woken = || is_woken(foreign);
+/// Lets tokio's clock go to `until`; true as soon as a task of the world was woken, or, where that
+/// is asked for, as soon as it goes at all.
+async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign, step: bool) -> bool {
+    let since = tokio::time::Instant::now();
+    let woken = || {
+        LOOKED.set(step.then(tokio::time::Instant::now));
+        let moved = || tokio::time::Instant::now() != since;
+        is_woken(foreign) || step && moved()
+    };
     let mut sleep = std::pin::pin!(tokio::time::sleep_until(until));
     std::future::poll_fn(|cx| {
         ROOT.with_borrow_mut(|root| *root = Some(cx.waker().clone()));

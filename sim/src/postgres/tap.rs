@@ -696,10 +696,11 @@ impl Tap {
             }
             let at = w.now() + w.latency(STATEMENT, SITE_NOTIFY, process, 0, 0);
             w.at(at, move |w| {
-                w.with_tap(|_, tap| {
+                w.with_tap(|w, tap| {
                     if let Some(client) = tap.clients.get_mut(&id) {
                         client.write(&told);
                         tap.handed = true;
+                        w.trace_for(process, "notified", [0, 0], String::new);
                     }
                     Ok(())
                 });
