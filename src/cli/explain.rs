@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::interrupt;
 use super::out::{self, Out};
+use super::shrink::nothing;
 use super::{Context, Format, USAGE};
 use crate::harness::explore::{Explanation, keep, settled};
 use crate::harness::report::human::wrap;
@@ -48,10 +50,14 @@ pub(super) fn explain(args: &Args, context: &Context) -> u8 {
         out::complain("which run? Say --seed, as the violation does");
         return USAGE;
     };
+    interrupt::end_at_once();
     let run = (workload.simulate)(&scenario, seed, true);
     let verdict = run.verdict;
     let Some(kept) = keep(&workload.simulate, &scenario, run.clone(), args.runs) else {
         out::complain(&format!("nothing to explain: the run is {verdict}"));
+        if args.format == Format::Json {
+            Out::default().line(&nothing("explained", &scenario.name, seed, verdict));
+        }
         return verdict.exit_code();
     };
     let Some(anomaly) = story::chosen(&run.anomalies).cloned() else {
@@ -93,6 +99,7 @@ fn line(scenario: &str, seed: u64, anomaly: &Anomaly, why: &Explanation) -> Stri
         .collect();
     json!({
         "type": "explained",
+        "verdict": Verdict::Violated,
         "scenario": scenario,
         "seed": seed,
         "anomaly": anomaly.kind,

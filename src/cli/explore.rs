@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::capsules;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format};
@@ -256,11 +257,11 @@ struct Told<'a> {
 impl Told<'_> {
     fn tell(&self, portfolio: &Portfolio, search: &Search) -> u8 {
         let mut out = Out::default();
-        let mut code = search.verdict().exit_code();
+        let code = search.verdict().exit_code();
         for found in &search.found {
+            // What was found outranks that it could not be kept.
             if let Err(why) = self.violation(found, &mut out) {
                 out::complain(&why);
-                code = ENVIRONMENT;
             }
         }
         match self.args.format {
@@ -277,14 +278,15 @@ impl Told<'_> {
         let Some(kept) = keep(&self.workload.simulate, &trial.scenario, run, SHRINK_RUNS) else {
             return Err(format!("seed {seed}: violated, and valid when run again"));
         };
-        let path = match &self.args.capsules {
-            Some(folder) => Some(self.write(folder, found, &kept)?),
-            None => None,
-        };
+        let written = self.args.capsules.as_ref();
+        let written = written.map(|folder| self.write(folder, found, &kept));
+        let path = written.as_ref().and_then(|written| written.as_ref().ok());
         match self.args.format {
-            Format::Json => out.line(&self.violation_line(found, &kept, path.as_deref())),
+            Format::Json => {
+                out.line(&self.violation_line(found, &kept, path.map(PathBuf::as_path)))
+            }
             Format::Human => {
-                let replay = match &path {
+                let replay = match path {
                     Some(path) => {
                         let program = story::quoted(&self.context.program);
                         let path = path.display().to_string();
@@ -297,17 +299,13 @@ impl Told<'_> {
                 out.line("");
             }
         }
-        Ok(())
+        written.transpose().map(drop)
     }
 
     fn write(&self, folder: &Path, found: &Found, kept: &Kept) -> Result<PathBuf, String> {
         let Target { kind, checker } = found.target;
-        let name = format!("{}-{kind}-{checker}.toml", self.scenario.name);
-        let path = folder.join(name);
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, &kept.text))
-            .map_err(|why| format!("{}: {why}", path.display()))?;
-        Ok(path)
+        let name = format!("{}-{kind}-{checker}", self.scenario.name);
+        capsules::write(folder, &name, &kept.text)
     }
 
     fn violation_line(&self, found: &Found, kept: &Kept, path: Option<&Path>) -> String {

@@ -5,10 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::out;
+use crate::harness::verdict::Verdict;
 
 /// A signal that comes so soon after the first is the same one: `timeout`, shells and CI runners
 /// send it to the process and to its group.
 const ECHO: Duration = Duration::from_secs(1);
+
+/// A signal ends the process at once, as inconclusive: nothing is known before the end.
+pub(super) fn end_at_once() {
+    let handler = || {
+        out::complain("stopped before there was anything to show");
+        std::process::exit(i32::from(Verdict::Inconclusive.exit_code()));
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        out::complain(&format!("Ctrl-C will end this without a word: {error}"));
+    }
+}
 
 /// At the first signal `stop` is set and `tell` called; another one ends the process.
 pub(super) fn on_first(stop: &Arc<AtomicBool>, tell: impl Fn() + Send + 'static) {

@@ -4,6 +4,7 @@
 //! Exit codes: 0 valid, 1 violated, 2 wrong usage or a wrong scenario file, 3 inconclusive, 4 a
 //! server does not answer.
 
+mod capsules;
 mod conform;
 mod doctor;
 mod explain;
@@ -94,7 +95,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(USAGE);
         }
     };
-    match cli.command {
+    let code = match cli.command {
         Command::Gate(args) => gate::gate(&args, &context),
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Explore(args) => explore::explore(&args, &context),
@@ -107,6 +108,14 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Doctor(args) => doctor::doctor(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),
+    };
+    match out::failure() {
+        // What was found outranks that it could not be said.
+        Some(why) => {
+            out::complain(&format!("standard output: {why}"));
+            if code == 0 { ENVIRONMENT } else { code }
+        }
+        None => code,
     }
 }
 

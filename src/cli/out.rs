@@ -1,6 +1,15 @@
-//! Writing to the outside. A reader that went away (`| head`) is no error.
+//! Writing to the outside. A reader that went away (`| head`) is no error; a full disk is.
 
 use std::io::{self, Write};
+use std::sync::OnceLock;
+
+/// Why something could not be written to standard output.
+static FAILURE: OnceLock<String> = OnceLock::new();
+
+/// Why something could not be written to standard output, if so.
+pub(super) fn failure() -> Option<&'static str> {
+    FAILURE.get().map(String::as_str)
+}
 
 /// Standard output, buffered by whoever calls: each call is written and flushed.
 #[derive(Debug, Default)]
@@ -19,7 +28,12 @@ impl Out {
         let written = stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush());
-        self.gone = written.is_err();
+        if let Err(why) = written {
+            self.gone = true;
+            if why.kind() != io::ErrorKind::BrokenPipe {
+                FAILURE.get_or_init(|| why.to_string());
+            }
+        }
     }
 
     /// Writes a line.

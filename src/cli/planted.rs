@@ -4,12 +4,15 @@
 mod on;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::explore::Which;
+use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
 use crate::harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
@@ -64,6 +67,9 @@ pub(super) struct Args {
     format: Format,
 }
 
+/// How long nothing is said.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// What became of one planted bug.
 struct Found {
     plant: &'static Plant,
@@ -93,21 +99,73 @@ pub(super) fn planted(args: &Args, context: &Context) -> u8 {
         out::complain("the threads cannot be started");
         return ENVIRONMENT;
     };
+    let watch = Watch::over(plants.len());
     if let Some(path) = &args.on {
-        return pool.install(|| on::planted(path, plants, args, context));
+        return pool.install(|| on::planted(path, plants, args, context, &watch));
     }
     let found: Vec<Found> = pool.install(|| {
         let all = plants.into_par_iter();
-        all.map(|plant| look_for(plant, args)).collect()
+        all.filter_map(|plant| watch.one(|| look_for(plant, args)))
+            .collect()
     });
     let mut out = Out::default();
     match args.format {
         Format::Json => found.iter().for_each(|found| out.line(&line(found))),
         Format::Human => out.text(&table(&found)),
     }
-    match found.iter().all(|found| found.caught.is_some()) {
-        true => Verdict::Valid.exit_code(),
-        false => Verdict::Violated.exit_code(),
+    let verdict = match found.iter().all(|found| found.caught.is_some()) {
+        true => Verdict::Valid,
+        false => Verdict::Violated,
+    };
+    verdict.and(watch.verdict()).exit_code()
+}
+
+/// How far the search is, and whether it was told to stop.
+struct Watch {
+    all: usize,
+    done: AtomicUsize,
+    said: Mutex<Instant>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn over(all: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        interrupt::on_first(&stop, || {
+            out::complain("stopping; again to stop at once");
+        });
+        Self {
+            all,
+            done: AtomicUsize::new(0),
+            said: Mutex::new(Instant::now()),
+            stop,
+        }
+    }
+
+    /// Looks for one more, unless told to stop.
+    fn one<T>(&self, look: impl FnOnce() -> T) -> Option<T> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let found = look();
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Ok(mut said) = self.said.lock()
+            && said.elapsed() > SILENCE
+        {
+            *said = Instant::now();
+            out::complain(&format!("{done} of {}", self.all));
+        }
+        Some(found)
+    }
+
+    /// Of what was not looked for nothing can be said.
+    fn verdict(&self) -> Verdict {
+        let done = self.done.load(Ordering::Relaxed);
+        if done == self.all {
+            return Verdict::Valid;
+        }
+        out::complain(&format!("stopped: {done} of {} were looked for", self.all));
+        Verdict::Inconclusive
     }
 }
 

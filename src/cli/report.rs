@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
 use crate::harness::explore::{Explanation, commit, keep};
@@ -76,6 +77,7 @@ pub(super) fn report(args: &Args, context: &Context) -> u8 {
         out::complain(&why);
         return USAGE;
     }
+    interrupt::end_at_once();
     let beside = match args.beside.as_ref().map(|path| context.load(path)) {
         Some(Err(code)) => return code,
         Some(Ok((other, workload))) => {

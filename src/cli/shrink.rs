@@ -1,7 +1,7 @@
 //! `redeliver shrink`: a failing run with everything taken away that it does not need, as a
 //! capsule.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -44,6 +44,16 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
+    if let Some(path) = &args.output
+        && scenario.capsule.is_none()
+        && is_same(path, &args.scenario)
+    {
+        out::complain(&format!(
+            "{} is the scenario: its capsule needs another name",
+            path.display()
+        ));
+        return USAGE;
+    }
     let Some(seed) = args.seed.or(scenario.seed) else {
         out::complain("which run? Say --seed, as the violation does");
         return USAGE;
@@ -53,6 +63,9 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     let verdict = run.verdict;
     let Some(kept) = keep(&workload.simulate, &scenario, run, args.runs) else {
         out::complain(&format!("nothing to make smaller: the run is {verdict}"));
+        if args.format == Format::Json {
+            Out::default().line(&nothing("shrunk", &scenario.name, seed, verdict));
+        }
         return verdict.exit_code();
     };
     let mut out = Out::default();
@@ -76,6 +89,16 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     Verdict::Violated.exit_code()
 }
 
+fn is_same(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().ok();
+    whole(one).is_some_and(|one| Some(one) == whole(other))
+}
+
+/// The line of a run with nothing to make smaller, or to explain.
+pub(super) fn nothing(what: &str, scenario: &str, seed: u64, verdict: Verdict) -> String {
+    json!({ "type": what, "scenario": scenario, "seed": seed, "verdict": verdict }).to_string()
+}
+
 fn line(kept: &Kept) -> String {
     let Kept {
         scenario,
@@ -88,6 +111,7 @@ fn line(kept: &Kept) -> String {
         "type": "shrunk",
         "scenario": scenario.name,
         "seed": shrunk.run.seed,
+        "verdict": Verdict::Violated,
         "anomaly": target.kind,
         "checker": target.checker,
         "faults": shrunk.faults(),

@@ -21,6 +21,11 @@ pub fn parse(text: &str) -> Result<u64, String> {
         let digits = plain.bytes().all(|byte| byte.is_ascii_digit());
         plain.parse().ok().filter(|_| digits)
     };
+    if parsed.is_none() && !plain.is_empty() && plain.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "`{text}` is too large for a seed: they have 64 bits"
+        ));
+    }
     parsed.ok_or_else(|| {
         format!("`{text}` is not a seed: a number, 0x and hexadecimal digits, or a commit hash")
     })

@@ -2,8 +2,8 @@
 //!
 //! Each bug is looked for twice: under the scenario as it is, then under the faults that the bug
 //! comes with, [fitted](super::fit) to the workload. The difference between the two is what the
-//! scenario does not look at. A run counts only where the shipped pipeline, with the same scenario
-//! and seed, does not show the same: a team's handlers may have bugs of their own.
+//! scenario does not look at. What the shipped pipeline shows too, on any of the seeds, does not
+//! count: a team's handlers may have bugs of their own.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ pub enum Shown {
     ByItsFaults(Box<Caught>),
     /// This workload gives it nothing to spoil.
     Cannot(Vec<Need>),
-    /// The shipped pipeline shows the same on this seed, so nothing can be said.
+    /// The shipped pipeline shows the same, on this seed, so nothing can be said.
     ShippedToo(Target, u64),
     /// Neither way.
     Not {
@@ -189,9 +189,22 @@ impl<'a> Hunt<'a> {
         let shows = |run: &RunResult| self.plant.target_anywhere(run).is_some();
         let (seeds, trial, run) = hunt(&simulate, strategy, limits.seeds, shows)?;
         let target = self.plant.target_anywhere(&run).ok_or(seeds)?;
+        // A bug changes the course of a run: what the shipped pipeline shows only on other seeds may
+        // now show on this one.
+        if let Some(seed) = self.shown_by_shipped(&trial.scenario, target, limits) {
+            self.blamed.borrow_mut().get_or_insert((target, seed));
+            return Err(seeds);
+        }
         let pinned = pin(&trial.scenario, &run);
         let shrunk = shrink(&simulate, pinned, run, target, limits.shrink_runs);
         Ok((seeds, Box::new(Caught { target, shrunk })))
+    }
+
+    /// The first seed on which the shipped pipeline shows it.
+    fn shown_by_shipped(&self, scenario: &Scenario, target: Target, limits: Limits) -> Option<u64> {
+        (0..limits.seeds)
+            .map(|i| limits.first.wrapping_add(i))
+            .find(|seed| target.is_shown_by(&(self.workload.simulate)(scenario, *seed, false)))
     }
 
     /// `strikes`: whether it has been given faults that strike.

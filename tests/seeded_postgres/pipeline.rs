@@ -37,6 +37,9 @@ fn told(run: &RunResult) -> String {
 
 #[test]
 fn the_pipeline_holds_and_the_seed_decides() {
+    if !crate::has_postgres() {
+        return;
+    }
     let scenario = scenario();
     for seed in 1..=5 {
         let run = simulate(&Orders, &scenario, seed, true);

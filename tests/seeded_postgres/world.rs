@@ -95,6 +95,9 @@ fn told(outcome: &Outcome) -> String {
 
 #[test]
 fn the_servers_clock_chance_and_numbers_are_the_seeds() {
+    if !crate::has_postgres() {
+        return;
+    }
     let once = |seed| {
         run(
             &seeded(seed),
@@ -201,6 +204,9 @@ async fn transfer(connection: &mut PgConnection, from: &str, to: &str) -> Result
 
 #[test]
 fn sessions_wait_for_locks_and_deadlocks_are_found() {
+    if !crate::has_postgres() {
+        return;
+    }
     let (mut waits, mut deadlocks) = (0, 0);
     for seed in 0..10 {
         let (outcome, rows) = transfers(&seeded(seed));
@@ -227,6 +233,9 @@ fn sessions_wait_for_locks_and_deadlocks_are_found() {
 
 #[test]
 fn crashes_roll_back_and_commits_are_in_doubt_on_either_side() {
+    if !crate::has_postgres() {
+        return;
+    }
     let (mut crashes, mut lost, mut done) = (0, 0, 0);
     for seed in 0..20 {
         let mut options = seeded(seed);
@@ -259,6 +268,9 @@ fn crashes_roll_back_and_commits_are_in_doubt_on_either_side() {
 
 #[test]
 fn a_lock_timeout_comes_in_virtual_time() {
+    if !crate::has_postgres() {
+        return;
+    }
     let (outcome, _) = run(&seeded(1), "select 1", || async {
         with(|w| {
             w.add_process("holder", |_| {
@@ -303,6 +315,9 @@ fn a_lock_timeout_comes_in_virtual_time() {
 /// What the closures above share is only the thread.
 #[test]
 fn worlds_on_several_threads_do_not_meet() {
+    if !crate::has_postgres() {
+        return;
+    }
     let threads: Vec<_> = (0..2)
         .map(|_| {
             std::thread::spawn(|| (0..3).map(|seed| transfers(&seeded(seed)).0.hash).collect())

@@ -56,6 +56,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "500"),
     ("max_parallel_workers_per_gather", "0"),
     ("jit", "off"),
+    // Few runs of a statement in many sessions: a plan for each would cost more than it saves.
+    ("plan_cache_mode", "force_generic_plan"),
     ("update_process_title", "off"),
     ("synchronize_seqscans", "off"),
     ("log_min_messages", "fatal"),

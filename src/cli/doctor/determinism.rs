@@ -62,11 +62,15 @@ pub(super) fn determinism(args: &Determinism, context: &Context) -> u8 {
             (None, false) => Verdict::Valid,
         });
         match args.format {
-            Format::Json => out.line(&line(scenario, seeds, found.as_ref())),
+            Format::Json => out.line(&line(scenario, (seeds, args.seeds), found.as_ref())),
             Format::Human => match found {
                 None => out.line(&format!(
-                    "{}: {seeds} seeds, each twice the same",
-                    scenario.name
+                    "{}: {seeds} seeds, each twice the same{}",
+                    scenario.name,
+                    match seeds < args.seeds {
+                        true => format!("; stopped, {} were asked for", args.seeds),
+                        false => String::new(),
+                    }
                 )),
                 Some(found) => out.line(&format!("{}: {found}\n  {CAUSES}", scenario.name)),
             },
@@ -95,12 +99,13 @@ fn examine(
     (seeds, examined.into_iter().flatten().flatten().next())
 }
 
-fn line(scenario: &Scenario, seeds: u64, found: Option<&Unrepeatable>) -> String {
+fn line(scenario: &Scenario, (seeds, asked): (u64, u64), found: Option<&Unrepeatable>) -> String {
     let parted = found.and_then(|found| found.parted.as_ref());
     json!({
         "type": "determinism",
         "scenario": scenario.name,
         "seeds": seeds,
+        "interrupted": found.is_none() && seeds < asked,
         "same": found.is_none(),
         "seed": found.map(|found| found.seed),
         "line": parted.map(|parted| parted.line),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::canary::Canaries;
 use super::worst;
@@ -121,10 +121,23 @@ fn command(level: &str, path: &Path, title: &str, text: &str) -> String {
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     format!(
         "::{level} file={},title={}::{}",
-        property(&path.display().to_string()),
+        property(&in_repository(path).display().to_string()),
         property(title),
         data(text)
     )
+}
+
+/// A path as annotations need it: from the root of the repository on, wherever a step runs.
+fn in_repository(path: &Path) -> PathBuf {
+    let root = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    let whole = std::path::absolute(path).ok();
+    let inside = root.zip(whole).and_then(|(root, whole)| {
+        let inside = whole.strip_prefix(root).ok()?;
+        Some(inside.to_path_buf())
+    });
+    inside
+        .filter(|_| !path.as_os_str().is_empty())
+        .unwrap_or_else(|| path.to_path_buf())
 }
 
 /// The summary as Markdown: what is not valid first.

@@ -92,6 +92,18 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
             return ENVIRONMENT;
         }
     };
+    if let Some((scenario, first)) = scenarios
+        .iter()
+        .map(|(scenario, _)| (scenario, first_seed(args, scenario)))
+        .find(|(scenario, first)| !fits(args, scenario, *first))
+    {
+        out::complain(&format!(
+            "{}: seeds from {first} on go beyond 2^53, where readers of JSON that know only doubles \
+             take one for another; start lower",
+            scenario.name
+        ));
+        return USAGE;
+    }
     let (mut out, started) = (Out::default(), Instant::now());
     let (mut tallies, mut stories) = (Vec::new(), Vec::new());
     let mut pages = args.report.as_deref().map(Pages::into);
@@ -209,6 +221,12 @@ fn first_seed(args: &Args, scenario: &Scenario) -> u64 {
     asked.or(scenario.seed).unwrap_or(1)
 }
 
+/// Whether all seeds of a scenario stay below 2^53. A capsule's is taken as it is.
+fn fits(args: &Args, scenario: &Scenario, first: u64) -> bool {
+    let last = first.saturating_add(seeds(args, scenario).saturating_sub(1));
+    scenario.capsule.is_some() || last < 1 << 53
+}
+
 fn seeds(args: &Args, scenario: &Scenario) -> u64 {
     let asked = args.seeds.filter(|_| scenario.capsule.is_none());
     asked.unwrap_or(u64::from(scenario.seeds))
@@ -285,10 +303,8 @@ fn keep(tally: &Tally, workload: &Registered, folder: &Path) -> Result<(), Strin
     else {
         return Ok(());
     };
-    let path = folder.join(format!("{}-{}.toml", tally.scenario.name, worst.seed));
-    std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&path, kept.text))
-        .map_err(|why| format!("{}: {why}", path.display()))?;
+    let name = format!("{}-{}", tally.scenario.name, worst.seed);
+    let path = crate::cli::capsules::write(folder, &name, &kept.text)?;
     out::complain(&format!("kept as {}", path.display()));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{Args, Context, Format, Out};
+use super::{Args, Context, Format, Out, Watch};
 use crate::harness::report::human::time;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::Verdict;
@@ -31,6 +31,7 @@ pub(super) fn planted(
     plants: Vec<&'static Plant>,
     args: &Args,
     context: &Context,
+    watch: &Watch,
 ) -> u8 {
     let (scenario, workload) = match context.load(path) {
         Ok(loaded) => loaded,
@@ -44,10 +45,12 @@ pub(super) fn planted(
     let scenario = planted::bounded(&workload, &scenario, limits.first);
     let survey = Survey::of(&workload, &scenario, limits.first, SURVEY);
     let look = |plant| {
-        let outcome = planted::look(plant, &workload, &scenario, &survey, limits);
-        (plant, outcome)
+        watch.one(|| {
+            let outcome = planted::look(plant, &workload, &scenario, &survey, limits);
+            (plant, outcome)
+        })
     };
-    let found: Vec<Found> = plants.into_par_iter().map(look).collect();
+    let found: Vec<Found> = plants.into_par_iter().filter_map(look).collect();
     let mut out = Out::default();
     match args.format {
         Format::Json => {
@@ -57,7 +60,7 @@ pub(super) fn planted(
         Format::Human => out.text(&report(&found, &scenario, limits.seeds)),
     }
     let verdicts = found.iter().map(|(_, outcome)| verdict(&outcome.shown));
-    verdicts.fold(Verdict::Valid, Verdict::and).exit_code()
+    verdicts.fold(watch.verdict(), Verdict::and).exit_code()
 }
 
 const fn verdict(shown: &Shown) -> Verdict {
