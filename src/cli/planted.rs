@@ -4,6 +4,7 @@
 mod on;
 
 use std::path::PathBuf;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -149,7 +150,9 @@ impl Watch {
         }
         let found = look();
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Ok(mut said) = self.said.lock()
+        if done < self.all
+            && std::io::stderr().is_terminal()
+            && let Ok(mut said) = self.said.lock()
             && said.elapsed() > SILENCE
         {
             *said = Instant::now();
