@@ -12,7 +12,7 @@ use crate::harness::pickups;
 use crate::harness::plan::Plan;
 use crate::harness::reached::Reached;
 use crate::harness::run::RunResult;
-use crate::harness::scenario::Scenario;
+use crate::harness::scenario::{Scenario, unwanted_rows};
 use crate::harness::state;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 use crate::harness::workload::{Request, Workload};
@@ -83,6 +83,9 @@ pub fn result<L: Workload>(
             kind: AnomalyKind::Stuck,
             ..fault_of_our_own("livelock", &seen)
         });
+    }
+    if view.settled {
+        anomalies.extend(unwanted_rows(&view.reading.no_rows));
     }
     let mechanisms = pickups::mechanisms(view.history);
     let dead = view.reading.dead();

@@ -61,6 +61,15 @@ pub struct LedgerEntry {
     pub at: u64,
 }
 
+/// What a query gave.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The query.
+    pub sql: Arc<str>,
+    /// Its rows, each as text, or why it could not be asked.
+    pub rows: Result<Vec<String>, String>,
+}
+
 /// Everything at the end of a run.
 #[derive(Clone, Debug, Default)]
 pub struct FinalReading {
@@ -77,4 +86,6 @@ pub struct FinalReading {
     pub open_transactions: u64,
     /// See `open_transactions`.
     pub held_locks: u64,
+    /// What queries gave that are to give no rows.
+    pub no_rows: Vec<Answer>,
 }

@@ -183,7 +183,7 @@ async fn play<L: Workload, B: Build>(
         .settle
         .unwrap_or_else(|| plan.settle_bound(scenario));
     let settled = reading::settle(&names, &database, plan, bound).await;
-    match reading::read(&names, &database, plan).await {
+    match reading::read(&names, &database, plan, &scenario.expect.no_rows).await {
         Ok(reading) => (reading, settled),
         Err(error) => panic!("the tables cannot be read at the end of the run: {error}"),
     }

@@ -76,11 +76,13 @@ pub(super) async fn read(
     names: &Names,
     database: &Backing,
     plan: &Plan,
+    no_rows: &[Arc<str>],
 ) -> Result<FinalReading, StoreError> {
     // Counted first: a reading is a transaction itself.
     let open_transactions = database.open_transactions() as u64;
     let held_locks = database.held_locks() as u64;
     let store = database.read().await?;
+    let no_rows = no_rows.iter().map(|sql| database.ask(sql)).collect();
     Ok(with(|w| FinalReading {
         store,
         queued: queued(w, names, plan),
@@ -88,6 +90,7 @@ pub(super) async fn read(
         ledger: ledger(w),
         open_transactions,
         held_locks,
+        no_rows,
     }))
 }
 

@@ -20,6 +20,7 @@
 mod capsules;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -134,6 +135,13 @@ impl<L: Workload> Check<L> {
     /// Lets each seed choose among the faults.
     pub fn swarm(mut self) -> Self {
         self.scenario.swarm = true;
+        self
+    }
+
+    /// Adds a query that gives no rows at the end of each run. For workloads with a real database:
+    /// see [`Workload::postgres`].
+    pub fn expect_no_rows(mut self, sql: &str) -> Self {
+        self.scenario.expect.no_rows.push(Arc::from(sql));
         self
     }
 

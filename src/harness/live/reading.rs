@@ -171,6 +171,7 @@ pub(super) async fn read(kit: &Kit, plan: &Plan) -> Result<FinalReading, LiveErr
         ledger,
         open_transactions: 0,
         held_locks: 0,
+        no_rows: Vec::new(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use redeliver_sim::fault::Kind;
 
 use crate::harness::reached::Cell;
+use crate::harness::reading::Answer;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 
 /// Expectations beside the promises that the checkers judge.
@@ -23,6 +24,8 @@ pub struct Expect {
     pub dead_letters: Option<(u64, u64)>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub max_second_pickups: Option<u64>,
+    /// Queries that give no rows at the end of each run.
+    pub no_rows: Vec<Arc<str>>,
 }
 
 /// A fault that has to strike.
@@ -68,6 +71,7 @@ impl Default for Expect {
             second_pickups: Vec::new(),
             dead_letters: None,
             max_second_pickups: None,
+            no_rows: Vec::new(),
         }
     }
 }
@@ -108,6 +112,33 @@ impl Expect {
         found
     }
 }
+
+/// What a query gave that was to give no rows.
+pub fn unwanted_rows(answers: &[Answer]) -> Vec<Anomaly> {
+    let unwanted = answers.iter().filter_map(|answer| {
+        let seen = match &answer.rows {
+            Ok(rows) if rows.is_empty() => return None,
+            Ok(rows) => {
+                let shown: Vec<_> = rows.iter().take(SHOWN).map(String::as_str).collect();
+                let more = rows.len().saturating_sub(SHOWN);
+                let more = match more {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("`{}` gives {}{more}", answer.sql, shown.join(", "))
+            }
+            Err(why) => format!("`{}` cannot be asked: {why}", answer.sql),
+        };
+        Some(Anomaly {
+            checker: "no-rows",
+            ..unmet("The query gives no rows at the end of a run.", seen)
+        })
+    });
+    unwanted.collect()
+}
+
+/// Rows of a query that are shown.
+const SHOWN: usize = 3;
 
 fn unmet(promise: &'static str, seen: String) -> Anomaly {
     Anomaly {

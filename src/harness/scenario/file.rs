@@ -236,6 +236,8 @@ pub(crate) struct ExpectTable {
     pub(crate) second_pickups: Vec<Name<Mechanism>>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub(crate) max_second_pickups: Option<u64>,
+    /// Queries that give no rows at the end of each run, in a world with a real database.
+    pub(crate) no_rows: Vec<String>,
 }
 
 /// At least and at most.

@@ -27,7 +27,7 @@ use redeliver_sim::fault::{Event, Rule};
 
 pub use capsule::Capsule;
 pub use error::ScenarioError;
-pub use expect::{Expect, Reach};
+pub use expect::{Expect, Reach, unwanted_rows};
 pub use known::{Day, Known};
 pub use load::discover;
 pub use names::{database_name, profile_name, queue_type_name};

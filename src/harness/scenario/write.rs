@@ -251,6 +251,9 @@ fn lines_of_expect(expect: &Expect) -> Vec<(String, String)> {
     if let Some(max) = expect.max_second_pickups {
         lines.add("max-second-pickups", max);
     }
+    if !expect.no_rows.is_empty() {
+        lines.add("no-rows", list(&expect.no_rows));
+    }
     lines.0
 }
 

@@ -7,6 +7,7 @@ use redeliver_sim::postgres::{Database, Unavailable};
 use redeliver_sim::{Options, Outcome, World, with};
 
 use crate::harness::postgres::{self, Postgres};
+use crate::harness::reading::Answer;
 use crate::harness::scenario::Scenario;
 use crate::harness::workload::Workload;
 use crate::ports::store::Reading;
@@ -122,6 +123,28 @@ impl Backing {
                 w.ask_database(held).map_or(0, |rows| rows.len())
             }
         })
+    }
+
+    /// Asks a query, which changes nothing.
+    pub(crate) fn ask(&self, sql: &Arc<str>) -> Answer {
+        let rows = match self {
+            Self::Model(_) => Err("behind this run is a model of a database".to_owned()),
+            Self::Server(_) => with(|w| {
+                let begun = w.ask_database("start transaction read only");
+                let rows = begun.and_then(|_| w.ask_database(sql));
+                let ended = w.ask_database("rollback");
+                rows.and_then(|rows| ended.map(|_| rows))
+                    .map_err(|error| error.to_string())
+            }),
+        };
+        let text = |row: Vec<Option<String>>| {
+            let values = row.into_iter().map(|value| value.unwrap_or("null".into()));
+            format!("({})", values.collect::<Vec<_>>().join(", "))
+        };
+        Answer {
+            sql: sql.clone(),
+            rows: rows.map(|rows| rows.into_iter().map(text).collect()),
+        }
     }
 
     /// Reads all tables.

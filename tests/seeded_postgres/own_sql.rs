@@ -1,0 +1,150 @@
+//! A team's own tables, its own SQL through `sqlx`, and queries that say what must hold.
+
+use std::time::Duration;
+
+use redeliver::harness::postgres::Postgres;
+use redeliver::harness::run::simulate;
+use redeliver::harness::scenario::Scenario;
+use redeliver::harness::verdict::{AnomalyKind, Verdict};
+use redeliver::harness::workload::{Generator, Request, Workload};
+use redeliver::pipeline::event::{Kind, Message};
+use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
+use redeliver::ports::World;
+use redeliver_sim::fault::{Kind as Fault, Rule};
+use serde::{Deserialize, Serialize};
+use sqlx::Executor;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct OrderPlaced {
+    order: String,
+    cents: i64,
+}
+
+impl Message for OrderPlaced {
+    const TYPE: &'static str = "order.placed";
+    const KIND: Kind = Kind::Fact;
+    fn key(&self) -> String {
+        self.order.clone()
+    }
+}
+
+/// Charges an order, with the balance of its customer in a row that all of them share.
+#[derive(Clone, Copy)]
+struct Charge {
+    /// Ends the transaction on its own, as nobody should: the charge is there before the pipeline
+    /// knows that the message is done.
+    hasty: bool,
+}
+
+impl<W: World> Handler<W> for Charge {
+    type Event = OrderPlaced;
+
+    async fn handle(&self, placed: &OrderPlaced, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
+        let sql = cx.sql()?;
+        sqlx::query("insert into charges (order_id, cents) values ($1, $2)")
+            .bind(&placed.order)
+            .bind(placed.cents)
+            .execute(&mut *sql)
+            .await?;
+        sqlx::query("update totals set cents = cents + $1 where currency = 'EUR'")
+            .bind(placed.cents)
+            .execute(&mut *sql)
+            .await?;
+        if self.hasty {
+            sql.execute("commit and chain").await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Checkout(Charge);
+
+impl Workload for Checkout {
+    const NAME: &'static str = "checkout";
+
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
+        vec![Consumer::new("charge").on(self.0)]
+    }
+
+    fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        let one = |n| {
+            let (order, cents) = (format!("order-{n}"), 100 + i64::from(n));
+            Request::emit(generator.when(), &OrderPlaced { order, cents })
+        };
+        (1..=generator.messages()).map(one).collect()
+    }
+
+    fn postgres(&self) -> Option<Postgres> {
+        Some(Postgres::new().sql(
+            "create table charges (id serial primary key, order_id text not null, \
+                cents bigint not null, at timestamptz not null default now()); \
+             create table totals (currency text primary key, cents bigint not null); \
+             insert into totals values ('EUR', 0)",
+        ))
+    }
+}
+
+const ONCE: &str = "select order_id from charges group by 1 having count(*) > 1 order by 1";
+const BOOKS: &str = "select cents from totals \
+                     where cents <> (select coalesce(sum(cents), 0) from charges)";
+
+fn scenario() -> Scenario {
+    let mut scenario = Scenario::new("checkout", Checkout::NAME);
+    scenario.messages = 5;
+    scenario.over = Duration::from_secs(1);
+    scenario.faults_until = Duration::from_secs(4);
+    scenario.rules = [Fault::Crash, Fault::LostAck, Fault::Abort, Fault::CommitInDoubt]
+        .map(|kind| Rule::new(kind, 30_000))
+        .to_vec();
+    scenario.expect.no_rows = vec![ONCE.into(), BOOKS.into()];
+    scenario
+}
+
+#[test]
+fn sql_of_ones_own_takes_effect_once() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let workload = Checkout(Charge { hasty: false });
+    for seed in 1..=10 {
+        let run = simulate(&workload, &scenario(), seed, true);
+        let told: Vec<_> = run.trace.iter().map(ToString::to_string).collect();
+        let told = told.join("\n");
+        let outcome = (run.verdict, &run.inconclusive);
+        assert_eq!(outcome, (Verdict::Valid, &None), "{:#?}\n{told}", run.anomalies);
+        assert_eq!(run.messages, 5);
+        assert!(told.contains("insert into charges"), "{told}");
+    }
+}
+
+#[test]
+fn what_commits_too_early_is_seen_by_the_teams_own_query() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let workload = Checkout(Charge { hasty: true });
+    let mut runs = (1..=40).map(|seed| simulate(&workload, &scenario(), seed, false));
+    let caught = runs.find(|run| run.verdict == Verdict::Violated);
+    let caught = caught.expect("forty seeds catch it");
+    let by_query = |a: &&redeliver::harness::verdict::Anomaly| {
+        a.kind == AnomalyKind::Invariant && a.checker == "no-rows"
+    };
+    let seen = &caught.anomalies.iter().find(by_query).expect("by the query").seen;
+    assert!(seen.contains("gives (order-"), "{seen}");
+}
+
+#[test]
+fn a_query_that_cannot_be_asked_is_no_success() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let workload = Checkout(Charge { hasty: false });
+    let mut scenario = scenario();
+    scenario.rules.clear();
+    scenario.expect.no_rows = vec!["select * from refunds".into(), ONCE.into()];
+    let run = simulate(&workload, &scenario, 1, false);
+    let seen: Vec<_> = run.anomalies.iter().map(|a| &*a.seen).collect();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].contains("cannot be asked") && seen[0].contains("refunds"), "{seen:?}");
+}
