@@ -119,14 +119,20 @@ impl Tap {
         Ok(path)
     }
 
-    /// Takes new clients, and reads what the others have sent. Gives those that have something,
-    /// and those that have gone.
-    fn gather(&mut self) -> io::Result<(Vec<ClientId>, Vec<ClientId>)> {
+    /// Takes new clients, and reads what the others have sent: those of one process, if only that
+    /// one can have sent anything. Gives those that have something, and those that have gone.
+    fn gather(
+        &mut self,
+        only: Option<ProcessId>,
+    ) -> io::Result<(Vec<ClientId>, Vec<ClientId>)> {
+        let only = only.filter(|_| !self.again);
+        let meant = |process: ProcessId| only.is_none_or(|only| only == process);
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.gates.len() + self.clients.len());
-        for (listener, _) in self.gates.values() {
+        for (_, (listener, _)) in self.gates.iter().filter(|(process, _)| meant(**process)) {
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
-        for client in self.clients.values() {
+        let gates = fds.len();
+        for client in self.clients.values().filter(|client| meant(client.process)) {
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, client.is_full());
             fds.push(PollFd::new(&client.stream, flags));
@@ -135,14 +141,19 @@ impl Tap {
             tv_sec: 0,
             tv_nsec: 0,
         };
+        if fds.is_empty() {
+            return Ok(Default::default());
+        }
         if poll(&mut fds, Some(&now))? == 0 && !self.again {
             return Ok(Default::default());
         }
         let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
-        let (at_gates, at_clients) = events.split_at(self.gates.len());
+        let (at_gates, at_clients) = events.split_at(gates);
         let (mut active, mut gone) = (Vec::new(), Vec::new());
-        for ((id, client), event) in self.clients.iter_mut().zip(at_clients) {
+        let clients = self.clients.iter_mut();
+        let clients = clients.filter(|(_, client)| meant(client.process));
+        for ((id, client), event) in clients.zip(at_clients) {
             if event.contains(PollFlags::OUT) {
                 client.push();
                 self.handed = true;
@@ -154,7 +165,8 @@ impl Tap {
                 active.push(*id);
             }
         }
-        for ((process, (listener, _)), event) in self.gates.iter().zip(at_gates) {
+        let gates = self.gates.iter().filter(|(process, _)| meant(**process));
+        for ((process, (listener, _)), event) in gates.zip(at_gates) {
             while !event.is_empty() {
                 let Ok((stream, _)) = listener.accept() else {
                     break;
@@ -257,7 +269,8 @@ impl World {
         let mut busy = false;
         self.with_tap(|w, tap| {
             tap.cut_dead(w)?;
-            let (active, gone) = tap.gather()?;
+            let only = polled.as_ref().map(|(process, _)| *process);
+            let (active, gone) = tap.gather(only)?;
             busy = !active.is_empty() || !gone.is_empty();
             for id in gone {
                 tap.gone(w, id)?;
