@@ -131,6 +131,11 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
         self.inner.connection()
     }
 
+    #[cfg(feature = "postgres")]
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        self.inner.pool()
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         let there = self.inner.insert(row).await?;
         if there.is_none() {

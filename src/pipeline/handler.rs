@@ -189,11 +189,17 @@ impl<'a, W: World> Cx<'a, W> {
     /// workload that names no `postgres`.
     #[cfg(feature = "postgres")]
     pub fn sql(&mut self) -> Result<&mut sqlx::PgConnection, StoreError> {
-        self.tx.connection().ok_or_else(|| {
-            let text = "the database of this world is a model that takes no SQL; a workload with \
-                        SQL of its own says so by `Workload::postgres`";
-            StoreError::Refused(text.to_owned())
-        })
+        self.tx.connection().ok_or_else(no_sql)
+    }
+
+    /// The connections of the store, for SQL that is to stand whatever becomes of this attempt.
+    /// What it does is neither undone with the transaction nor done only once.
+    ///
+    /// # Errors
+    /// As [`Cx::sql`].
+    #[cfg(feature = "postgres")]
+    pub fn pool(&self) -> Result<sqlx::PgPool, StoreError> {
+        self.tx.pool().cloned().ok_or_else(no_sql)
     }
 
     /// The event's envelope; none for a request from outside.
@@ -335,6 +341,13 @@ impl<'a, W: World> Cx<'a, W> {
     pub(crate) fn take_answer(&mut self) -> Bytes {
         std::mem::take(&mut self.answer)
     }
+}
+
+#[cfg(feature = "postgres")]
+fn no_sql() -> StoreError {
+    let text = "the database of this world is a model that takes no SQL; a workload with SQL of its \
+                own says so by `Workload::postgres`";
+    StoreError::Refused(text.to_owned())
 }
 
 /// The longest derived idempotency key that keeps the whole chain readable.

@@ -72,6 +72,13 @@ pub trait Tx: Send {
         None
     }
 
+    /// The connections of the store behind it, for what is not to be part of the transaction;
+    /// `None` where there is no SQL.
+    #[cfg(feature = "postgres")]
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        None
+    }
+
     /// Inserts `row`; where its key exists, inserts nothing and gives the row that is there.
     /// Waits for a transaction that has inserted the same key and not ended yet.
     fn insert<R: Row>(

@@ -53,6 +53,13 @@ impl Tx for SeededTx {
         }
     }
 
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        match self {
+            Self::Model(_) => None,
+            Self::Server(tx) => tx.pool(),
+        }
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         either!(Self, self, tx => tx.insert(row))
     }

@@ -37,6 +37,10 @@ impl<T: Tx> Tx for BentTx<T> {
         self.inner.connection()
     }
 
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        self.inner.pool()
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         self.inner.insert(row).await
     }

@@ -160,6 +160,10 @@ impl Tx for PgTx {
         Some(Self::connection(self))
     }
 
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        Some(&self.shared.pool)
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         let key = row.key();
         let query = sqlx::query(self.shared.sql(
