@@ -68,11 +68,12 @@ impl Workload for Checkout {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        let messages = generator.messages();
         let one = |n| {
             let (order, cents) = (format!("order-{n}"), 100 + i64::from(n));
             Request::emit(generator.when(), &OrderPlaced { order, cents })
         };
-        (1..=generator.messages()).map(one).collect()
+        (1..=messages).map(one).collect()
     }
 
     fn postgres(&self) -> Option<Postgres> {
@@ -94,9 +95,14 @@ fn scenario() -> Scenario {
     scenario.messages = 5;
     scenario.over = Duration::from_secs(1);
     scenario.faults_until = Duration::from_secs(4);
-    scenario.rules = [Fault::Crash, Fault::LostAck, Fault::Abort, Fault::CommitInDoubt]
-        .map(|kind| Rule::new(kind, 30_000))
-        .to_vec();
+    scenario.rules = [
+        Fault::Crash,
+        Fault::LostAck,
+        Fault::Abort,
+        Fault::CommitInDoubt,
+    ]
+    .map(|kind| Rule::new(kind, 30_000))
+    .to_vec();
     scenario.expect.no_rows = vec![ONCE.into(), BOOKS.into()];
     scenario
 }
@@ -112,8 +118,14 @@ fn sql_of_ones_own_takes_effect_once() {
         let told: Vec<_> = run.trace.iter().map(ToString::to_string).collect();
         let told = told.join("\n");
         let outcome = (run.verdict, &run.inconclusive);
-        assert_eq!(outcome, (Verdict::Valid, &None), "{:#?}\n{told}", run.anomalies);
-        assert_eq!(run.messages, 5);
+        assert_eq!(
+            outcome,
+            (Verdict::Valid, &None),
+            "{:#?}\n{told}",
+            run.anomalies
+        );
+        // A client that does not know whether it was heard asks again.
+        assert!(run.messages >= 5);
         assert!(told.contains("insert into charges"), "{told}");
     }
 }
@@ -130,7 +142,12 @@ fn what_commits_too_early_is_seen_by_the_teams_own_query() {
     let by_query = |a: &&redeliver::harness::verdict::Anomaly| {
         a.kind == AnomalyKind::Invariant && a.checker == "no-rows"
     };
-    let seen = &caught.anomalies.iter().find(by_query).expect("by the query").seen;
+    let seen = &caught
+        .anomalies
+        .iter()
+        .find(by_query)
+        .expect("by the query")
+        .seen;
     assert!(seen.contains("gives (order-"), "{seen}");
 }
 
@@ -146,5 +163,8 @@ fn a_query_that_cannot_be_asked_is_no_success() {
     let run = simulate(&workload, &scenario, 1, false);
     let seen: Vec<_> = run.anomalies.iter().map(|a| &*a.seen).collect();
     assert_eq!(seen.len(), 1, "{seen:?}");
-    assert!(seen[0].contains("cannot be asked") && seen[0].contains("refunds"), "{seen:?}");
+    assert!(
+        seen[0].contains("cannot be asked") && seen[0].contains("refunds"),
+        "{seen:?}"
+    );
 }

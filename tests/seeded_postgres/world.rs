@@ -320,12 +320,17 @@ fn worlds_on_several_threads_do_not_meet() {
     }
     let threads: Vec<_> = (0..2)
         .map(|_| {
-            std::thread::spawn(|| (0..3).map(|seed| transfers(&seeded(seed)).0.hash).collect())
+            let all = || {
+                (0..3)
+                    .map(|seed| told(&transfers(&seeded(seed)).0))
+                    .collect()
+            };
+            std::thread::spawn(all)
         })
         .collect();
-    let hashes: Vec<Vec<u64>> = threads
+    let runs: Vec<Vec<String>> = threads
         .into_iter()
         .map(|thread| thread.join().expect("it ends"))
         .collect();
-    assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(runs[0], runs[1]);
 }

@@ -89,11 +89,12 @@ impl Workload for Checkout {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        let messages = generator.messages();
         let one = |n: u32| {
             let (order, cents) = (format!("order-{n}"), 100 * i64::from(n));
             Request::emit(generator.when(), &OrderPlaced { order, cents })
         };
-        (1..=generator.messages()).map(one).collect()
+        (1..=messages).map(one).collect()
     }
 
     fn postgres(&self) -> Option<Postgres> {

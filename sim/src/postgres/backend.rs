@@ -157,8 +157,8 @@ impl Backend {
         self.stream.write_all(bytes)
     }
 
-    /// Waits for the answer to what was sent.
-    pub(super) fn wait(&mut self, side: &mut Side) -> io::Result<Waited> {
+    /// Waits for the answer to what was sent, or until one of these processes holds it up.
+    pub(super) fn wait(&mut self, side: &mut Side, others: &[i32]) -> io::Result<Waited> {
         let (mut silence, mut waited) = (SILENCE, Duration::ZERO);
         loop {
             if self.awaited == 0 {
@@ -171,7 +171,7 @@ impl Backend {
                 continue;
             }
             waited += silence;
-            if self.sleeps() && side.is_blocked(self.pid)? {
+            if self.sleeps() && side.is_blocked(self.pid, others)? {
                 return Ok(Waited::Blocked);
             }
             if waited > PATIENCE {
@@ -288,12 +288,14 @@ impl Backend {
         Ok(true)
     }
 
-    /// Whether its process sleeps, by what the kernel says.
+    /// Whether its process sleeps until something comes, by what the kernel says. One that sleeps in
+    /// a futex is about to go on: it waits for a lock of the server's own, which nobody keeps.
     fn sleeps(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        let Ok(stat) = stat else { return false };
+        let read = |file| std::fs::read_to_string(format!("/proc/{}/{file}", self.pid));
+        let Ok(stat) = read("stat") else { return false };
         let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
         state.is_some_and(|rest| rest.starts_with('S'))
+            && read("wchan").is_ok_and(|place| !place.contains("futex"))
     }
 }
 
@@ -372,10 +374,12 @@ impl Side {
         Ok(rows)
     }
 
-    /// Whether a process waits for a lock that another session holds.
-    pub(super) fn is_blocked(&mut self, pid: i32) -> io::Result<bool> {
-        let rows = self.rows(&format!("select pg_blocking_pids({pid})"))?;
-        let first = rows.into_iter().flatten().next().flatten();
-        Ok(first.is_some_and(|pids| pids != "{}"))
+    /// Whether a process waits for a lock that one of these holds. What holds it up otherwise, a
+    /// session of another world, lets go by itself: some locks are the whole server's.
+    pub(super) fn is_blocked(&mut self, pid: i32, others: &[i32]) -> io::Result<bool> {
+        let rows = self.rows(&format!("select unnest(pg_blocking_pids({pid}))"))?;
+        let holders = rows.into_iter().flatten().flatten();
+        let holders = holders.filter_map(|pid| pid.parse::<i32>().ok());
+        Ok(holders.into_iter().any(|pid| others.contains(&pid)))
     }
 }

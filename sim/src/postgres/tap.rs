@@ -94,7 +94,10 @@ impl Tap {
         if backend.is_stopped() {
             backend.cancel();
             // Cancelled, it answers at once. A session that does not is not used again.
-            if !matches!(backend.wait(&mut self.database.side), Ok(Waited::Done(_))) {
+            if !matches!(
+                backend.wait(&mut self.database.side, &[]),
+                Ok(Waited::Done(_))
+            ) {
                 return;
             }
         }
@@ -121,10 +124,7 @@ impl Tap {
 
     /// Takes new clients, and reads what the others have sent: those of one process, if only that
     /// one can have sent anything. Gives those that have something, and those that have gone.
-    fn gather(
-        &mut self,
-        only: Option<ProcessId>,
-    ) -> io::Result<(Vec<ClientId>, Vec<ClientId>)> {
+    fn gather(&mut self, only: Option<ProcessId>) -> io::Result<(Vec<ClientId>, Vec<ClientId>)> {
         let only = only.filter(|_| !self.again);
         let meant = |process: ProcessId| only.is_none_or(|only| only == process);
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.gates.len() + self.clients.len());
@@ -301,6 +301,12 @@ impl World {
 }
 
 impl Tap {
+    /// The server's processes behind the clients.
+    fn sessions(&self) -> Vec<i32> {
+        let backends = self.clients.values().filter_map(|c| c.backend.as_ref());
+        backends.map(|backend| backend.pid).collect()
+    }
+
     /// Cuts the sessions of processes that have died.
     fn cut_dead(&mut self, w: &mut World) -> io::Result<()> {
         while let Some(process) = w.dead_clients.pop() {
@@ -509,13 +515,14 @@ impl Tap {
 
     /// Waits for a session to answer, or to wait for a lock.
     fn wait(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
+        let sessions = self.sessions();
         let Some(client) = self.clients.get_mut(&id) else {
             return Ok(());
         };
         let Some(backend) = client.backend.as_mut() else {
             return Ok(());
         };
-        let waited = backend.wait(&mut self.database.side)?;
+        let waited = backend.wait(&mut self.database.side, &sessions)?;
         if waited == Waited::Blocked {
             backend.stop();
             client.serial += 1;
@@ -625,13 +632,14 @@ impl Tap {
     /// Locks may have come free: those who waited for them go on, one at a time.
     fn release(&mut self, w: &mut World) -> io::Result<()> {
         let mut at = 0;
+        let sessions = self.sessions();
         while let Some(&id) = self.blocked.get(at) {
             let now = w.server_clock(self);
             let Some(backend) = self.clients.get_mut(&id).and_then(|c| c.backend.as_mut()) else {
                 self.blocked.remove(at);
                 continue;
             };
-            if self.database.side.is_blocked(backend.pid)? {
+            if self.database.side.is_blocked(backend.pid, &sessions)? {
                 at += 1;
                 continue;
             }

@@ -311,7 +311,11 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         second_pickups: table.second_pickups.iter().map(|m| m.0.as_str()).collect(),
         dead_letters,
         max_second_pickups: table.max_second_pickups,
-        no_rows: table.no_rows.iter().map(|sql| Arc::from(sql.as_str())).collect(),
+        no_rows: table
+            .no_rows
+            .iter()
+            .map(|sql| Arc::from(sql.as_str()))
+            .collect(),
     }
 }
 
