@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::backend::{Backend, Side};
-use super::server::{Server, Unavailable};
+use super::server::{Server, Unavailable, own};
 use super::wire;
 
 /// Tables in which migrations keep their books: they say which tables there are, not what is in
@@ -70,7 +70,9 @@ impl Database {
             .map_err(failed)?;
         drop(first);
         let sockets = server.folder().join(format!("s{number}"));
-        std::fs::create_dir(&sockets).map_err(failed)?;
+        std::fs::create_dir(&sockets)
+            .and_then(|()| own(&sockets))
+            .map_err(failed)?;
         let side = Side::open(server, &name)?;
         let core = own_core();
         side.pin(core);

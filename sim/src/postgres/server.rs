@@ -56,6 +56,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "500"),
     ("max_parallel_workers_per_gather", "0"),
     ("jit", "off"),
+    // In its folder, which goes with it, however it ends.
+    ("dynamic_shared_memory_type", "mmap"),
     // Few runs of a statement in many sessions: a plan for each would cost more than it saves.
     ("plan_cache_mode", "force_generic_plan"),
     ("update_process_title", "off"),
@@ -182,8 +184,8 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Gives a path to the user that the server runs as.
-fn own(path: &Path) -> io::Result<()> {
+/// Gives a path to the user that the server runs as, who removes it in the end.
+pub(super) fn own(path: &Path) -> io::Result<()> {
     if is_root() {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
     }

@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::backend::Waited;
 use super::client::{About, Client, Then};
 use super::database::Database;
-use super::server::SOCKET;
+use super::server::{SOCKET, own};
 use super::wire::{self, Hello, Unit, Verb};
 use crate::choice::{Site, name};
 use crate::fault::{Kind, Seam};
@@ -116,6 +116,7 @@ impl Tap {
         }
         let path = self.database.sockets.join(process.0.to_string());
         std::fs::create_dir_all(&path)?;
+        own(&path)?;
         let listener = UnixListener::bind(path.join(SOCKET))?;
         listener.set_nonblocking(true)?;
         self.gates.insert(process, (listener, path.clone()));
