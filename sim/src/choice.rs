@@ -12,7 +12,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// A stable 64-bit name: FNV-1a of its bytes, the same in every build and on every machine.
 pub const fn name(text: &str) -> u64 {
-    let bytes = text.as_bytes();
+    name_of(text.as_bytes())
+}
+
+/// The same of bytes.
+pub(crate) const fn name_of(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut i = 0;
     while i < bytes.len() {

@@ -112,6 +112,7 @@ pub(crate) fn leave() {
     RUNNING.set(0);
     WAKES.with_borrow_mut(Vec::clear);
     ROOT.with_borrow_mut(|root| *root = None);
+    LOOKED.set(None);
 }
 
 /// Runs the world of this thread until its main task ends.
@@ -166,7 +167,7 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
         loop {
             match turn(&foreign) {
                 Turn::Busy if server => {
-                    look(server);
+                    look();
                     if foreign.thread.load(Ordering::Acquire) {
                         with(|w| w.note_detached());
                         break;
@@ -198,7 +199,7 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
                     }
                     if next.is_some() {
                         advance(at);
-                        if server && hears() {
+                        if server && with(World::hears) {
                             // What was handed over wakes its reader before anybody is picked.
                             tokio::task::yield_now().await;
                         }
@@ -221,23 +222,10 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
 }
 
 /// Lets clients of a database server be heard; true if something has happened.
-fn look(server: bool) -> bool {
-    #[cfg(feature = "postgres")]
-    if server {
-        let busy = with(World::look);
-        bury();
-        return busy;
-    }
-    let _ = server;
-    false
-}
-
-/// Whether something was handed over to a client of a database server.
-fn hears() -> bool {
-    #[cfg(feature = "postgres")]
-    return with(|w| w.tap.as_mut().is_some_and(|tap| tap.take_handed()));
-    #[cfg(not(feature = "postgres"))]
-    false
+fn look() -> bool {
+    let busy = with(World::look);
+    bury();
+    busy
 }
 
 fn is_woken(foreign: &Foreign) -> bool {
@@ -249,8 +237,8 @@ async fn is_busy_beside(foreign: &Foreign) -> bool {
     // What the driver tells in one round, a task may hear in the next.
     for _ in 0..2 {
         tokio::task::yield_now().await;
-        let busy = look(true);
-        if hears() {
+        let busy = look();
+        if with(World::hears) {
             tokio::task::yield_now().await;
         }
         if busy || is_woken(foreign) {

@@ -1,5 +1,10 @@
 //! One world: clock, tasks, processes, choices, faults and the models, on the current thread.
 
+mod noted;
+mod processes;
+#[cfg(feature = "postgres")]
+mod server;
+
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,16 +15,16 @@ use std::task::{Poll, Waker};
 
 use crate::amqp::Net;
 use crate::broker::Profile;
-use crate::choice::{Choices, Key, Site, name};
+use crate::choice::{Choices, Site, name};
 use crate::executor::{self, Foreign, TaskId, TaskWaker};
-use crate::fault::{Kind, Rule, Seam};
+use crate::fault::{Kind, Rule};
 use crate::process::{Process, ProcessId, State, Task};
 use crate::reach::{Called, Place};
 use crate::service::Services;
 use crate::sql::Sql;
 use crate::strike::Strikes;
 use crate::timer::Timers;
-use crate::trace::{Entry, Trace, subject_word, word};
+use crate::trace::{Entry, Trace};
 
 thread_local! {
     static WORLD: RefCell<Option<Box<World>>> = const { RefCell::new(None) };
@@ -171,6 +176,10 @@ pub struct World {
     current: Option<TaskId>,
     panics: Vec<String>,
     unrepeatable: Option<String>,
+    /// Whether a real database server stands behind this world. Not the same as whether `tap` is
+    /// there: that is away while it works.
+    #[cfg(feature = "postgres")]
+    serves: bool,
     #[cfg(feature = "postgres")]
     pub(crate) tap: Option<Box<crate::postgres::Tap>>,
     /// Processes that have died, and whose sessions with the server are still there.
@@ -231,6 +240,8 @@ impl World {
             panics: Vec::new(),
             unrepeatable: None,
             #[cfg(feature = "postgres")]
+            serves: false,
+            #[cfg(feature = "postgres")]
             tap: None,
             #[cfg(feature = "postgres")]
             dead_clients: Vec::new(),
@@ -248,40 +259,7 @@ impl World {
         options: &Options,
         main: impl Future<Output = T> + 'static,
     ) -> (Option<T>, Outcome) {
-        Self::run_prepared(Self::new(options), options.tokio, main)
-    }
-
-    /// As [`World::run`], in a paused tokio runtime, with a real database server: `epoch` is what
-    /// its clock says when virtual time begins, in microseconds since 1970. Gives the database
-    /// back, to be refreshed for the next world.
-    ///
-    /// # Panics
-    /// As [`World::run`].
-    #[cfg(feature = "postgres")]
-    pub fn run_with_postgres<T: 'static>(
-        options: &Options,
-        database: crate::postgres::Database,
-        epoch: i64,
-        main: impl Future<Output = T> + 'static,
-    ) -> (Option<T>, Outcome, crate::postgres::Database) {
-        let mut world = Self::new(options);
-        let tap = crate::postgres::Tap::new(database, epoch);
-        world.tap = Some(Box::new(tap));
-        let kept: Rc<Cell<Option<crate::postgres::Database>>> = Rc::default();
-        let back = Rc::clone(&kept);
-        let (result, outcome) = Self::run_until(world, true, main, move |w| {
-            back.set(w.tap.take().map(|tap| tap.end()));
-        });
-        let database = kept.take().expect("a world gives its database back");
-        (result, outcome, database)
-    }
-
-    fn run_prepared<T: 'static>(
-        world: Self,
-        tokio: bool,
-        main: impl Future<Output = T> + 'static,
-    ) -> (Option<T>, Outcome) {
-        Self::run_until(world, tokio, main, |_| {})
+        Self::run_until(Self::new(options), options.tokio, main, |_| {})
     }
 
     fn run_until<T: 'static>(
@@ -488,9 +466,7 @@ impl World {
     ) -> Option<Task> {
         self.current = None;
         #[cfg(feature = "postgres")]
-        if self.tap.is_some() {
-            self.note_polled(id);
-        }
+        self.note_polled(id);
         let ended = match &polled {
             Ok(Poll::Pending) => false,
             Ok(Poll::Ready(())) => true,
@@ -519,32 +495,6 @@ impl World {
         Some(future)
     }
 
-    #[cfg(feature = "postgres")]
-    fn note_polled(&mut self, id: TaskId) {
-        let task = &self.tasks[id.slot as usize];
-        let about = crate::postgres::About {
-            subject: task.work.subject,
-            attempt: task.work.attempt,
-            text: task.work.text.clone(),
-        };
-        self.polled = Some((task.process, about));
-    }
-
-    /// Looks at what clients of the database server have sent; true if something has happened.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn look(&mut self) -> bool {
-        let polled = self.polled.take();
-        self.look_at_tap(polled)
-    }
-
-    /// Whether a real database server stands behind this world.
-    pub(crate) fn has_server(&self) -> bool {
-        #[cfg(feature = "postgres")]
-        return self.tap.is_some();
-        #[cfg(not(feature = "postgres"))]
-        false
-    }
-
     fn release(&mut self, id: TaskId) -> Option<Task> {
         let task = &mut self.tasks[id.slot as usize];
         task.generation = task.generation.wrapping_add(1);
@@ -570,202 +520,6 @@ impl World {
         work.subject = if subject.is_empty() { 0 } else { name(subject) };
         work.attempt = attempt;
         work.text = full.then(|| Arc::from(subject));
-    }
-
-    // ---- processes ----
-
-    /// Adds a process and starts it. `start` gives its main task, told how often it was started
-    /// before; it is called again after a crash.
-    pub fn add_process(
-        &mut self,
-        process_name: &str,
-        start: impl Fn(u32) -> Task + 'static,
-    ) -> ProcessId {
-        let id = ProcessId(self.processes.len() as u32);
-        let mut process = Process::new(process_name);
-        let start: Rc<dyn Fn(u32) -> Task> = Rc::new(start);
-        process.start = Some(Rc::clone(&start));
-        self.processes.push(process);
-        self.spawn_in(id, "main", start(0));
-        id
-    }
-
-    /// The process of this name.
-    pub fn process_named(&self, process_name: &str) -> Option<ProcessId> {
-        let at = self
-            .processes
-            .iter()
-            .position(|p| *p.name == *process_name)?;
-        Some(ProcessId(at as u32))
-    }
-
-    /// All processes but the world itself, with their names.
-    pub fn process_names(&self) -> impl Iterator<Item = (ProcessId, Arc<str>)> + '_ {
-        let numbered = self.processes.iter().enumerate().skip(1);
-        numbered.map(|(i, p)| (ProcessId(i as u32), p.name.clone()))
-    }
-
-    /// Its name.
-    pub fn process_name(&self, id: ProcessId) -> Arc<str> {
-        self.processes[id.0 as usize].name.clone()
-    }
-
-    /// How often it was started before.
-    pub fn incarnation(&self, id: ProcessId) -> u32 {
-        self.processes[id.0 as usize].incarnation
-    }
-
-    /// Whether this start of it still runs (or is paused).
-    pub fn is_alive(&self, id: ProcessId, incarnation: u32) -> bool {
-        let process = &self.processes[id.0 as usize];
-        process.state != State::Dead && process.incarnation == incarnation
-    }
-
-    /// Kills a process: marks it dead, so that calls from destructors have no effect, cuts its
-    /// connections, and dooms its tasks. It starts again after `restart` nanoseconds.
-    pub fn crash(&mut self, id: ProcessId, restart: Option<u64>) {
-        let process = &mut self.processes[id.0 as usize];
-        if process.state == State::Dead || id.0 == 0 {
-            return;
-        }
-        process.state = State::Dead;
-        process.incarnation += 1;
-        process.held.clear();
-        process.stopping = false;
-        process.stop_wakers.clear();
-        let tasks = std::mem::take(&mut process.tasks);
-        for task in tasks {
-            let future = self.release(task);
-            self.doomed.extend(future);
-        }
-        self.trace_for(id, "crashed", [0, 0], String::new);
-        self.on_crash(id);
-        if let Some(after) = restart {
-            let slow = self
-                .strike_for(Seam::Start, id, 0, 0)
-                .map_or(0, |strike| strike.lasts);
-            let at = self.now + after + slow;
-            self.at(at, move |w| w.restart(id));
-        }
-    }
-
-    /// Starts a dead process again.
-    pub fn restart(&mut self, id: ProcessId) {
-        let process = &mut self.processes[id.0 as usize];
-        let Some(start) = process.start.clone() else {
-            return;
-        };
-        if process.state != State::Dead {
-            return;
-        }
-        process.state = State::Running;
-        let incarnation = process.incarnation;
-        self.trace_for(id, "started", [u64::from(incarnation), 0], || {
-            format!("incarnation {incarnation}")
-        });
-        self.spawn_in(id, "main", start(incarnation));
-    }
-
-    /// Holds a process: none of its tasks runs for `lasts` nanoseconds.
-    pub fn pause(&mut self, id: ProcessId, lasts: u64) {
-        let process = &mut self.processes[id.0 as usize];
-        if process.state != State::Running || id.0 == 0 {
-            return;
-        }
-        process.state = State::Paused;
-        let incarnation = process.incarnation;
-        self.trace_for(id, "paused", [lasts, 0], || {
-            format!("for {} ms", lasts / 1_000_000)
-        });
-        let at = self.now.saturating_add(lasts);
-        self.at(at, move |w| w.resume(id, incarnation));
-    }
-
-    fn resume(&mut self, id: ProcessId, incarnation: u32) {
-        let process = &mut self.processes[id.0 as usize];
-        if process.state != State::Paused || process.incarnation != incarnation {
-            return;
-        }
-        process.state = State::Running;
-        let held = std::mem::take(&mut process.held);
-        self.trace_for(id, "resumed", [0, 0], String::new);
-        for task in held {
-            self.make_ready(task);
-        }
-    }
-
-    /// Asks a process to stop politely.
-    pub fn request_stop(&mut self, id: ProcessId) {
-        let process = &mut self.processes[id.0 as usize];
-        process.stopping = true;
-        let wakers = std::mem::take(&mut process.stop_wakers);
-        self.trace_for(id, "stop-requested", [0, 0], String::new);
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-
-    /// Whether this start of a process is asked to stop; registers for being told.
-    pub fn poll_stop(&mut self, id: ProcessId, incarnation: u32, waker: &Waker) -> Poll<()> {
-        let process = &mut self.processes[id.0 as usize];
-        if process.incarnation != incarnation {
-            return Poll::Pending;
-        }
-        if process.stopping {
-            return Poll::Ready(());
-        }
-        note_waker(&mut process.stop_wakers, waker);
-        Poll::Pending
-    }
-
-    /// Sets how far the wall clock of a process is off, in nanoseconds.
-    pub fn set_skew(&mut self, id: ProcessId, skew: i64) {
-        self.processes[id.0 as usize].skew = skew;
-    }
-
-    /// The wall clock of a process: virtual nanoseconds, skewed.
-    pub fn wall_clock(&self, id: ProcessId) -> u64 {
-        self.now
-            .saturating_add_signed(self.processes[id.0 as usize].skew)
-    }
-
-    /// 64 bits of chance for a process, about the message of that name and attempt.
-    pub fn random(
-        &mut self,
-        id: ProcessId,
-        site: &'static str,
-        subject: &str,
-        attempt: u32,
-    ) -> u64 {
-        let key = Key {
-            site: Site::new(site),
-            component: self.processes[id.0 as usize].id,
-            subject: if subject.is_empty() { 0 } else { name(subject) },
-            attempt,
-        };
-        self.choices.draw(key)
-    }
-
-    fn on_crash(&mut self, id: ProcessId) {
-        self.cut_connections_of(id);
-        self.cut_sessions_of(id);
-        #[cfg(feature = "postgres")]
-        self.dead_clients.push(id);
-    }
-
-    /// How long after a crash a process starts again.
-    pub fn restart_after(&self) -> u64 {
-        self.restart_after
-    }
-
-    /// Whether a process has come to its end by itself: no task is left.
-    pub(crate) fn is_idle(&self, id: ProcessId) -> bool {
-        self.processes[id.0 as usize].tasks.is_empty()
-    }
-
-    /// The stable number of a process's name.
-    pub(crate) fn process_key(&self, id: ProcessId) -> u64 {
-        self.processes[id.0 as usize].id
     }
 
     // ---- time ----
@@ -810,129 +564,25 @@ impl World {
         });
     }
 
-    /// Adds a line done by nobody in particular.
-    pub(crate) fn trace_world(
-        &mut self,
-        what: &'static str,
-        n: [u64; 2],
-        detail: impl FnOnce() -> String,
-    ) {
-        self.trace_for(ProcessId(0), what, n, detail);
-    }
-
     /// Whether faults are over.
     pub fn is_healed(&self) -> bool {
         self.healed
     }
+}
 
-    // ---- trace ----
-
-    /// Adds a line to the trace, done by the current process on its current work.
-    pub fn trace(&mut self, what: &'static str, n: [u64; 2], detail: impl FnOnce() -> String) {
-        let process = self.current_process().unwrap_or(ProcessId(0));
-        self.trace_for(process, what, n, detail);
+/// Without a database server there is nobody else to hear.
+#[cfg(not(feature = "postgres"))]
+impl World {
+    pub(crate) fn has_server(&self) -> bool {
+        false
     }
 
-    /// Adds a line done by the current process, about the message of that name.
-    pub fn trace_about(
-        &mut self,
-        what: &'static str,
-        subject: &str,
-        n: [u64; 2],
-        detail: impl FnOnce() -> String,
-    ) {
-        let process = self.current_process().unwrap_or(ProcessId(0));
-        let owner = &self.processes[process.0 as usize];
-        let entry = || Entry {
-            at: self.now,
-            actor: owner.name.clone(),
-            what,
-            subject: Arc::from(subject),
-            detail: detail(),
-        };
-        let about = subject_word(subject);
-        self.trace
-            .add(entry, self.now, word(what), [owner.id ^ about, n[0], n[1]]);
+    pub(crate) fn look(&mut self) -> bool {
+        false
     }
 
-    /// Adds a line done by `process`.
-    pub fn trace_for(
-        &mut self,
-        process: ProcessId,
-        what: &'static str,
-        n: [u64; 2],
-        detail: impl FnOnce() -> String,
-    ) {
-        let owner = &self.processes[process.0 as usize];
-        let work = self.current.map(|id| &self.tasks[id.slot as usize].work);
-        let subject = work.map_or(0, |w| w.subject);
-        let entry = || Entry {
-            at: self.now,
-            actor: owner.name.clone(),
-            what,
-            subject: work
-                .and_then(|w| w.text.clone())
-                .unwrap_or_else(|| Arc::from("")),
-            detail: detail(),
-        };
-        self.trace.add(
-            entry,
-            self.now,
-            word(what),
-            [owner.id ^ subject, n[0], n[1]],
-        );
-    }
-
-    /// Adds a line done by `process`, about a message that it says.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn trace_work(
-        &mut self,
-        process: ProcessId,
-        what: &'static str,
-        (subject, text): (u64, &Arc<str>),
-        n: [u64; 2],
-        detail: impl FnOnce() -> String,
-    ) {
-        let owner = &self.processes[process.0 as usize];
-        let entry = || Entry {
-            at: self.now,
-            actor: owner.name.clone(),
-            what,
-            subject: text.clone(),
-            detail: detail(),
-        };
-        let words = [owner.id ^ subject, n[0], n[1]];
-        self.trace.add(entry, self.now, word(what), words);
-    }
-
-    /// Whether the trace is kept in full.
-    pub fn is_recording(&self) -> bool {
-        self.trace.is_full()
-    }
-
-    // ---- what must not happen ----
-
-    pub(crate) fn note_panic(&mut self, text: String) {
-        self.panics.push(text);
-    }
-
-    pub(crate) fn note_foreign(&mut self, count: u64) {
-        let text =
-            format!("{count} wake-ups came from another thread (a thread or spawn_blocking)");
-        self.unrepeatable.get_or_insert(text);
-    }
-
-    /// The run cannot go on, for a reason that is no seed's.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn note_broken(&mut self, text: String) {
-        self.unrepeatable.get_or_insert(text);
-        self.main_done = true;
-    }
-
-    pub(crate) fn note_detached(&mut self) {
-        let text = "a task was started with tokio::spawn or spawn_blocking; start it through the \
-                    environment, so that it belongs to its simulated process";
-        self.unrepeatable.get_or_insert_with(|| text.to_owned());
+    pub(crate) fn hears(&mut self) -> bool {
+        false
     }
 }
 

@@ -179,40 +179,37 @@ fn verb(sql: &str) -> Verb {
     }
 }
 
+/// A packet of the world's own: its kind, where it has one, its length, its body.
+fn packet(kind: Option<u8>, body: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(body.len() + 4).expect("what the world itself says is short");
+    let mut packet = Vec::with_capacity(body.len() + 5);
+    packet.extend(kind);
+    packet.extend(length.to_be_bytes());
+    packet.extend(body);
+    packet
+}
+
+fn ended(text: &str) -> impl Iterator<Item = u8> {
+    text.bytes().chain([0])
+}
+
 /// A simple query.
 pub(super) fn query(sql: &str) -> Vec<u8> {
-    let mut packet = vec![b'Q'];
-    let length = i32::try_from(sql.len() + 5).expect("a statement of the world itself is short");
-    packet.extend(length.to_be_bytes());
-    packet.extend(sql.as_bytes());
-    packet.push(0);
-    packet
+    packet(Some(b'Q'), &ended(sql).collect::<Vec<_>>())
 }
 
 /// A startup packet.
 pub(super) fn startup(user: &str, database: &str) -> Arc<[u8]> {
-    let mut body = Vec::new();
-    body.extend(196_608_i32.to_be_bytes());
-    for text in [
-        "user",
-        user,
-        "database",
-        database,
-        "client_encoding",
-        "UTF8",
+    let mut body = 196_608_i32.to_be_bytes().to_vec();
+    for (name, value) in [
+        ("user", user),
+        ("database", database),
+        ("client_encoding", "UTF8"),
     ] {
-        body.extend(text.as_bytes());
-        body.push(0);
+        body.extend(ended(name).chain(ended(value)));
     }
     body.push(0);
-    let mut packet = Vec::new();
-    packet.extend(
-        i32::try_from(body.len() + 4)
-            .expect("it is short")
-            .to_be_bytes(),
-    );
-    packet.extend(body);
-    packet.into()
+    packet(None, &body).into()
 }
 
 /// An error that the world itself reports to a client.
@@ -225,26 +222,18 @@ pub(super) fn error(severity: &str, code: &str, message: &str) -> Vec<u8> {
         (b'M', message),
     ] {
         body.push(field);
-        body.extend(text.as_bytes());
-        body.push(0);
+        body.extend(ended(text));
     }
     body.push(0);
-    let mut packet = vec![b'E'];
-    packet.extend(
-        i32::try_from(body.len() + 4)
-            .expect("it is short")
-            .to_be_bytes(),
-    );
-    packet.extend(body);
-    packet
+    packet(Some(b'E'), &body)
 }
 
 /// The key by which a session can be cancelled.
 pub(super) fn backend_key(pid: i32, secret: i32) -> Vec<u8> {
-    let mut packet = vec![b'K', 0, 0, 0, 12];
-    packet.extend(pid.to_be_bytes());
-    packet.extend(secret.to_be_bytes());
-    packet
+    packet(
+        Some(b'K'),
+        &[pid.to_be_bytes(), secret.to_be_bytes()].concat(),
+    )
 }
 
 /// The number of the server's process in its greeting.
@@ -289,4 +278,18 @@ pub(super) fn field(mut body: &[u8], wanted: u8) -> Option<String> {
         }
         body = after;
     }
+}
+
+/// The server's greeting, with a key of the world's.
+pub(super) fn greeting(told: &[u8], (pid, secret): (i32, i32)) -> Vec<u8> {
+    let mut greeting = Vec::with_capacity(told.len());
+    let mut rest = told;
+    while let Some((kind, whole)) = message(rest) {
+        match kind {
+            b'K' => greeting.extend(backend_key(pid, secret)),
+            _ => greeting.extend_from_slice(&rest[..whole]),
+        }
+        rest = &rest[whole..];
+    }
+    greeting
 }

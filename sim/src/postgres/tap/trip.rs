@@ -1,0 +1,341 @@
+//! The way of a round trip: from a client to the server, and back at a time of the seed's choice.
+
+use std::io;
+
+use super::super::backend::{Backend, Waited};
+use super::super::client::{About, Then};
+use super::super::wire::{self, Hello, Unit, Verb};
+use super::tell::{repeatable, tell};
+use super::{ClientId, SITE_SESSION, Tap};
+use crate::fault::{Kind, Seam};
+use crate::sql::{COMMIT, NO_ANSWER, SITE_COMMIT, SITE_STATEMENT, STATEMENT};
+use crate::world::World;
+
+impl Tap {
+    /// A client has hung up, or is cut off.
+    pub(super) fn gone(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
+        self.blocked.retain(|blocked| *blocked != id);
+        let Some(client) = self.clients.remove(&id) else {
+            return Ok(());
+        };
+        self.handed = true;
+        self.let_go(client);
+        self.release(w)
+    }
+
+    pub(super) fn serve(&mut self, w: &mut World, id: ClientId, about: &About) -> io::Result<()> {
+        loop {
+            let Some(client) = self.clients.get_mut(&id).filter(|client| !client.busy) else {
+                return Ok(());
+            };
+            if !client.opened {
+                let Some(hello) = client.hello() else {
+                    return Ok(());
+                };
+                self.welcome(w, id, hello)?;
+                continue;
+            }
+            let Some(unit) = client.unit() else {
+                return Ok(());
+            };
+            client.busy = true;
+            client.serial += 1;
+            self.begin(w, id, unit, about.clone())?;
+        }
+    }
+
+    fn welcome(&mut self, w: &mut World, id: ClientId, hello: Hello) -> io::Result<()> {
+        let now = self.clock(w);
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        let process = client.process;
+        match hello {
+            Hello::Encryption => {
+                client.write(b"N");
+                self.handed = true;
+                Ok(())
+            }
+            Hello::Cancel { pid, secret } => {
+                let asked = self.clients.iter().find(|(_, c)| c.key == (pid, secret));
+                let asked = asked.map(|(id, _)| *id);
+                self.gone(w, id)?;
+                asked.map_or(Ok(()), |asked| self.cancel(w, asked))
+            }
+            Hello::Startup(startup) => {
+                client.opened = true;
+                client.busy = true;
+                client.serial += 1;
+                if w.database_unreachable(process) {
+                    return self.cut_later(w, id, NO_ANSWER / 50);
+                }
+                let words = [SITE_SESSION.id, w.process_key(process), u64::from(id)];
+                let chance = w.choices.pure(&words);
+                let answer = match self.database.session(&startup, now, chance)? {
+                    Ok(backend) => {
+                        client.key = (1_000 + id.cast_signed(), (chance >> 33) as i32);
+                        let greeting = wire::greeting(&backend.greeting, client.key);
+                        client.backend = Some(backend);
+                        greeting
+                    }
+                    Err(answer) => answer,
+                };
+                let refused = client.backend.is_none();
+                let at = w.now() + w.latency(STATEMENT, SITE_SESSION, process, 0, 0);
+                self.answer_at(w, id, at, answer, refused);
+                Ok(())
+            }
+        }
+    }
+
+    fn cancel(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
+        if !self.blocked.contains(&id) {
+            return Ok(());
+        }
+        let Some(backend) = self.backend(id) else {
+            return Ok(());
+        };
+        backend.cancel();
+        self.wait(w, id)
+    }
+
+    pub(super) fn backend(&mut self, id: ClientId) -> Option<&mut Backend> {
+        self.clients.get_mut(&id)?.backend.as_mut()
+    }
+
+    /// The connection is cut a while later, without an answer.
+    fn cut_later(&mut self, w: &mut World, id: ClientId, after: u64) -> io::Result<()> {
+        let serial = self.clients.get(&id).map_or(0, |client| client.serial);
+        w.at(w.now() + after, move |w| {
+            w.with_tap(|w, tap| match tap.clients.get(&id) {
+                Some(client) if client.serial == serial => tap.gone(w, id),
+                _ => Ok(()),
+            });
+        });
+        Ok(())
+    }
+
+    /// A round trip begins: faults strike, or it is carried out.
+    fn begin(&mut self, w: &mut World, id: ClientId, unit: Unit, about: About) -> io::Result<()> {
+        if unit.ends {
+            return self.gone(w, id);
+        }
+        let client = &self.clients[&id];
+        let process = client.process;
+        if w.database_unreachable(process) {
+            return self.cut_later(w, id, NO_ANSWER);
+        }
+        let alone = !client.in_transaction();
+        let strike =
+            |w: &mut World, seam| w.strike_for(seam, process, about.subject, about.attempt);
+        let struck = match unit.verb {
+            Verb::Statement => strike(w, Seam::Statement).or_else(|| {
+                let commits = alone && writes(&unit.sql);
+                commits.then(|| strike(w, Seam::Commit)).flatten()
+            }),
+            Verb::Commit => strike(w, Seam::Commit),
+            Verb::Begin | Verb::Rollback | Verb::Nothing => None,
+        };
+        let usual = Then::Answer { later: 0 };
+        let Some(struck) = struck else {
+            return self.carry(w, id, unit, about, usual);
+        };
+        match struck.kind {
+            Kind::Crash if struck.after => self.carry(w, id, unit, about, Then::Crash),
+            Kind::Crash => {
+                let restart = w.restart_after();
+                w.crash(process, Some(restart));
+                self.cut_dead(w)
+            }
+            Kind::Pause if struck.after => {
+                let lasts = struck.lasts;
+                self.carry(w, id, unit, about, Then::Pause { lasts })
+            }
+            Kind::Pause => {
+                w.pause(process, struck.lasts);
+                let serial = self.clients[&id].serial;
+                w.on_heal_or_at(w.now() + struck.lasts, move |w| {
+                    w.with_tap(|w, tap| match tap.clients.get(&id) {
+                        Some(client) if client.serial == serial => {
+                            tap.carry(w, id, unit, about, usual)
+                        }
+                        _ => Ok(()),
+                    });
+                });
+                Ok(())
+            }
+            Kind::Abort => {
+                let failing = Unit {
+                    bytes: wire::query(ABORT),
+                    ready: 1,
+                    ..unit
+                };
+                self.carry(w, id, failing, about, usual)
+            }
+            Kind::LostCommit => self.gone(w, id),
+            Kind::CommitInDoubt => self.carry(w, id, unit, about, Then::Cut),
+            _ => {
+                let later = struck.lasts;
+                self.carry(w, id, unit, about, Then::Answer { later })
+            }
+        }
+    }
+
+    /// Sends a round trip to the server, and waits for what comes of it.
+    fn carry(
+        &mut self,
+        w: &mut World,
+        id: ClientId,
+        unit: Unit,
+        about: About,
+        then: Then,
+    ) -> io::Result<()> {
+        let now = self.clock(w);
+        let notifies = self.may_notify(&unit.sql);
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        client.notifies |= notifies && unit.verb != Verb::Nothing;
+        let Some(backend) = client.backend.as_mut() else {
+            return self.gone(w, id);
+        };
+        backend.set_now(now)?;
+        backend.send(&unit.bytes, unit.ready)?;
+        client.unit = Some((unit, about, then));
+        self.wait(w, id)
+    }
+
+    /// Waits for a session to answer, or to wait for a lock.
+    pub(super) fn wait(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
+        let sessions = self.sessions();
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(backend) = client.backend.as_mut() else {
+            return Ok(());
+        };
+        let waited = backend.wait(&mut self.database.side, &sessions)?;
+        if waited == Waited::Blocked {
+            backend.stop();
+            client.serial += 1;
+            if !self.blocked.contains(&id) {
+                self.blocked.push(id);
+            }
+            return self.plan_alarm(w, id);
+        }
+        let was_blocked = self.blocked.contains(&id);
+        self.blocked.retain(|blocked| *blocked != id);
+        match waited {
+            Waited::Done(answer) => self.done(w, id, answer, was_blocked)?,
+            Waited::Gone(answer) => {
+                client.backend = None;
+                client.unit = None;
+                let at = w.now();
+                self.answer_at(w, id, at, answer, true);
+            }
+            Waited::Stalled | Waited::Blocked => {
+                let sql = client
+                    .unit
+                    .as_ref()
+                    .map_or("".into(), |(u, ..)| u.sql.clone());
+                w.note_broken(format!(
+                    "a statement waits for something that is neither work nor a lock, and \
+                     virtual time does not pass meanwhile (pg_sleep?): {sql}"
+                ));
+                return self.gone(w, id);
+            }
+        }
+        self.release(w)
+    }
+
+    /// An answer is there.
+    fn done(
+        &mut self,
+        w: &mut World,
+        id: ClientId,
+        answer: Vec<u8>,
+        waited: bool,
+    ) -> io::Result<()> {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some((unit, about, then)) = client.unit.take() else {
+            return Ok(());
+        };
+        let process = client.process;
+        client.serial += 1;
+        let ended = !client.in_transaction();
+        let answer = repeatable(answer);
+        client.prepared.copying = wire::messages(&answer).any(|(kind, _)| kind == b'G');
+        tell(w, process, &about, &unit, &answer, waited);
+        let listening = first_word(&unit.sql);
+        client.listens |= listening.eq_ignore_ascii_case("listen");
+        if ended && std::mem::take(&mut client.notifies) {
+            self.notify(w)?;
+        }
+        match then {
+            Then::Cut => return self.gone(w, id),
+            Then::Crash => {
+                let restart = w.restart_after();
+                w.crash(process, Some(restart));
+                return self.cut_dead(w);
+            }
+            Then::Pause { lasts } => w.pause(process, lasts),
+            Then::Answer { .. } => {}
+        }
+        let later = match then {
+            Then::Answer { later } => later,
+            _ => 0,
+        };
+        let (latency, site) = match unit.verb {
+            Verb::Commit => (COMMIT, SITE_COMMIT),
+            _ => (STATEMENT, SITE_STATEMENT),
+        };
+        let usual = w.latency(latency, site, process, about.subject, about.attempt);
+        let at = w.now() + usual + later;
+        self.answer_at(w, id, at, answer, false);
+        if ended {
+            Ok(())
+        } else {
+            self.plan_alarm(w, id)
+        }
+    }
+
+    /// Hands an answer over at a time; then the connection may end.
+    fn answer_at(&mut self, w: &mut World, id: ClientId, at: u64, answer: Vec<u8>, ends: bool) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let serial = client.serial;
+        w.at(at, move |w| {
+            w.with_tap(|w, tap| {
+                let client = tap.clients.get_mut(&id);
+                let Some(client) = client.filter(|client| client.serial == serial) else {
+                    return Ok(());
+                };
+                client.busy = false;
+                client.write(&answer);
+                (tap.handed, tap.again) = (true, true);
+                if ends { tap.gone(w, id) } else { Ok(()) }
+            });
+        });
+    }
+}
+
+/// Fails as a transaction does that came too late.
+const ABORT: &str = "do $$ begin raise sqlstate '40001' using message = \
+                     'could not serialize access due to concurrent update'; end $$";
+
+fn first_word(sql: &str) -> &str {
+    sql.split(|c: char| c.is_whitespace() || c == ';')
+        .find(|word| !word.is_empty())
+        .unwrap_or_default()
+}
+
+/// Whether a statement that stands alone changes something, as far as its first word says.
+fn writes(sql: &str) -> bool {
+    let first = first_word(sql);
+    ["insert", "update", "delete", "merge", "with"]
+        .iter()
+        .any(|word| first.eq_ignore_ascii_case(word))
+}

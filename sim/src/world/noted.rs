@@ -1,0 +1,104 @@
+//! What is written down of a run: its trace, and what makes it worthless.
+
+use std::sync::Arc;
+
+use super::World;
+use crate::process::ProcessId;
+use crate::trace::{Entry, subject_word, word};
+
+impl World {
+    /// Adds a line done by nobody in particular.
+    pub(crate) fn trace_world(
+        &mut self,
+        what: &'static str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        self.trace_for(ProcessId(0), what, n, detail);
+    }
+
+    /// Adds a line to the trace, done by the current process on its current work.
+    pub fn trace(&mut self, what: &'static str, n: [u64; 2], detail: impl FnOnce() -> String) {
+        let process = self.current_process().unwrap_or(ProcessId(0));
+        self.trace_for(process, what, n, detail);
+    }
+
+    /// Adds a line done by the current process, about the message of that name.
+    pub fn trace_about(
+        &mut self,
+        what: &'static str,
+        subject: &str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let process = self.current_process().unwrap_or(ProcessId(0));
+        let about = (subject_word(subject), || Arc::from(subject));
+        self.add_line(process, what, about, n, detail);
+    }
+
+    /// Adds a line done by `process` on the current work.
+    pub fn trace_for(
+        &mut self,
+        process: ProcessId,
+        what: &'static str,
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let work = self.current.map(|id| &self.tasks[id.slot as usize].work);
+        let subject = work.map_or(0, |w| w.subject);
+        let text = work.and_then(|w| w.text.clone());
+        let about = (subject, || text.unwrap_or_else(|| Arc::from("")));
+        self.add_line(process, what, about, n, detail);
+    }
+
+    /// Adds a line done by `process`, about a message: its number, and its text.
+    pub(crate) fn add_line(
+        &mut self,
+        process: ProcessId,
+        what: &'static str,
+        (subject, text): (u64, impl FnOnce() -> Arc<str>),
+        n: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        let owner = &self.processes[process.0 as usize];
+        let entry = || Entry {
+            at: self.now,
+            actor: owner.name.clone(),
+            what,
+            subject: text(),
+            detail: detail(),
+        };
+        let words = [owner.id ^ subject, n[0], n[1]];
+        self.trace.add(entry, self.now, word(what), words);
+    }
+
+    /// Whether the trace is kept in full.
+    pub fn is_recording(&self) -> bool {
+        self.trace.is_full()
+    }
+
+    // ---- what must not happen ----
+
+    pub(crate) fn note_panic(&mut self, text: String) {
+        self.panics.push(text);
+    }
+
+    pub(crate) fn note_foreign(&mut self, count: u64) {
+        let text =
+            format!("{count} wake-ups came from another thread (a thread or spawn_blocking)");
+        self.unrepeatable.get_or_insert(text);
+    }
+
+    /// The run cannot go on, for a reason that is no seed's.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn note_broken(&mut self, text: String) {
+        self.unrepeatable.get_or_insert(text);
+        self.main_done = true;
+    }
+
+    pub(crate) fn note_detached(&mut self) {
+        let text = "a task was started with tokio::spawn or spawn_blocking; start it through the \
+                    environment, so that it belongs to its simulated process";
+        self.unrepeatable.get_or_insert_with(|| text.to_owned());
+    }
+}
