@@ -20,7 +20,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use crate::env::sim::EPOCH;
 use crate::harness::scenario::{Database, Scenario};
 use crate::harness::workload::Workload;
-use crate::store::postgres::{PgOptions, PgStore};
+use crate::store::postgres::{PgOptions, PgStore, migrations};
 
 /// What the database of a workload looks like before its first message.
 #[derive(Clone, Default)]
@@ -75,7 +75,10 @@ impl Postgres {
     /// Names what the database looks like.
     fn key(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.options.schema.as_bytes());
+        // Schema and mapping: what else the options say does not change the database.
+        for step in migrations(&self.options).unwrap_or_default() {
+            hasher.update(step.sql.as_bytes());
+        }
         for step in &self.steps {
             match step {
                 Step::Migrations(migrator) => {

@@ -8,6 +8,7 @@
 
 mod codec;
 mod error;
+mod mapping;
 mod options;
 mod outbox;
 mod reading;
@@ -27,7 +28,9 @@ use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
 use crate::ports::Scope;
 use crate::ports::store::{Reading, Store, StoreError};
 pub(crate) use error::within as error_within;
+pub use mapping::OutboxMapping;
 pub use options::PgOptions;
+pub use schema::{Migration, migrations};
 pub use tx::PgTx;
 
 /// The schema that SQL texts name; another one is put in its place.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::OutboxMapping;
 use crate::ports::store::{LOCK_TIMEOUT, StoreError};
 
 /// How a [`PgStore`](super::PgStore) uses its database.
@@ -27,6 +28,9 @@ pub struct PgOptions {
     /// Whether a commit with events wakes relays by NOTIFY, which takes a lock for the whole
     /// database at commit. Default true.
     pub notify: bool,
+    /// A team's own table in the place of the outbox. [`migrate`](super::PgStore::migrate) puts the
+    /// mapping in place. Default: none, a table of the pipeline's own.
+    pub outbox: Option<OutboxMapping>,
 }
 
 impl Default for PgOptions {
@@ -40,6 +44,7 @@ impl Default for PgOptions {
             idle_in_transaction_timeout: Duration::from_secs(60),
             answer_within: Duration::from_secs(35),
             notify: true,
+            outbox: None,
         }
     }
 }
@@ -71,6 +76,6 @@ impl PgOptions {
                 self.answer_within, self.statement_timeout
             )));
         }
-        Ok(())
+        self.outbox.as_ref().map_or(Ok(()), OutboxMapping::check)
     }
 }

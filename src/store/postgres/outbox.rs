@@ -144,6 +144,11 @@ pub(super) async fn release(
 
 /// Removes what was published first, of equals what was put in first.
 pub(super) async fn purge(store: &PgStore, age: Duration, limit: u32) -> Result<u64, StoreError> {
+    let mapping = store.shared.options.outbox.as_ref();
+    if mapping.is_some_and(|mapping| !mapping.purge) {
+        // The rows are the team's.
+        return Ok(0);
+    }
     let query = sqlx::query(store.shared.sql(
         "with old as materialized ( \
             select id from redeliver.outbox \

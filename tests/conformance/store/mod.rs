@@ -18,7 +18,7 @@ use redeliver::pipeline::event::{Event, Kind, Outgoing};
 use redeliver::pipeline::outbox::{ClaimedRow, RelayClaim};
 use redeliver::ports::store::{Row, Store, StoreError, Tx};
 use redeliver::ports::{Env, Scope, Timestamp};
-use redeliver::store::postgres::{PgOptions, PgStore};
+use redeliver::store::postgres::{OutboxMapping, PgOptions, PgStore};
 use redeliver::store::sim::{SimStore, Tables};
 use redeliver_sim::with;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,8 @@ where
     Outcome::Passed
 }
 
-/// Runs a case on PostgreSQL, in a schema of its own.
+/// Runs a case on PostgreSQL, in a schema of its own: with an outbox of the pipeline's, and with a
+/// team's table in its place.
 pub(crate) fn real<F>(case: impl Fn(Lab<PgStore, LiveEnv>) -> F) -> Outcome
 where
     F: Future<Output = ()>,
@@ -111,17 +112,55 @@ where
     let Some(url) = common::server("DATABASE_URL") else {
         return Outcome::LeftOut;
     };
+    on_postgres(&url, &case, None);
+    on_postgres(&url, &case, Some(TEAM));
+    Outcome::Passed
+}
+
+/// An outbox as teams have them: identified by a `uuid`, flagged when sent, its payload as text,
+/// and with a column that no event knows of.
+const TEAM: &str = "create table messages ( \
+    id uuid primary key, topic varchar(200) not null, entity text, body text not null, \
+    tenant text not null, state text not null default 'new', \
+    created_at timestamptz not null default now())";
+
+fn mapping(schema: &str) -> OutboxMapping {
+    let table = format!("{schema}.messages");
+    OutboxMapping {
+        event_id: Some("id".into()),
+        event_time: Some("created_at".into()),
+        published: Some("state = 'sent'".into()),
+        on_published: [("state".into(), "'sent'".into())].into(),
+        insert: [("tenant".into(), "'main'".into())].into(),
+        purge: true,
+        ..OutboxMapping::new(&table, "topic", "entity", "body")
+    }
+}
+
+fn on_postgres<F>(url: &str, case: impl Fn(Lab<PgStore, LiveEnv>) -> F, team: Option<&'static str>)
+where
+    F: Future<Output = ()>,
+{
     let schema = common::unique("conform");
     let store = async || {
         let options = PgOptions {
             connections: 5,
+            outbox: team.map(|_| mapping(&schema)),
             ..PgOptions::in_schema(&schema)
         };
-        PgStore::connect(&url, options).expect("the options make sense")
+        PgStore::connect(url, options).expect("the options make sense")
     };
     on_real_time(
         async |env| {
             let store = store().await;
+            if let Some(table) = team {
+                let table = table.replace("messages (", &format!("{schema}.messages ("));
+                let text = format!("create schema {schema}; {table}");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(text))
+                    .execute(store.pool())
+                    .await
+                    .expect("a team can make its table");
+            }
             store.migrate().await.expect("tables can be made");
             case(Lab { store, env }).await;
         },
@@ -131,7 +170,6 @@ where
             store.close().await;
         },
     );
-    Outcome::Passed
 }
 
 impl<S: Database, E: Env> Lab<S, E> {
