@@ -11,6 +11,7 @@ mod explain;
 mod explore;
 mod gate;
 mod interrupt;
+mod migrations;
 mod out;
 mod planted;
 mod replay;
@@ -56,6 +57,7 @@ enum Command {
     Report(report::Args),
     Planted(planted::Args),
     Doctor(doctor::Args),
+    Migrations(migrations::Args),
     Scenarios(scenarios::Args),
     Schema(schema::Args),
 }
@@ -106,6 +108,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Report(args) => report::report(&args, &context),
         Command::Planted(args) => planted::planted(&args, &context),
         Command::Doctor(args) => doctor::doctor(&args, &context),
+        Command::Migrations(args) => migrations::migrations(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),
     };

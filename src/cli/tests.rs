@@ -48,6 +48,7 @@ fn workloads() -> Vec<Registered> {
             )),
             _ => Err(LiveError::Other("no".to_owned())),
         },
+        postgres: || None,
     }]
 }
 

@@ -27,6 +27,7 @@ macro_rules! workloads {
             run_live: |scenario, options| {
                 $crate::harness::run::run_live(&$workload, scenario, options)
             },
+            postgres: || $crate::harness::workload::Workload::postgres(&$workload),
         }),*]
     };
 }

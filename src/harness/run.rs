@@ -9,9 +9,12 @@ use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 
 use crate::harness::history::History;
+use crate::harness::postgres::Postgres;
 use crate::harness::reached::Reached;
 use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
+#[cfg(doc)]
+use crate::harness::workload::Workload;
 use crate::pipeline::topology::QueueType;
 use crate::planted::Planted;
 
@@ -75,6 +78,8 @@ pub struct Registered {
     pub planted: fn(&Planted, &Scenario, u64, bool) -> RunResult,
     /// Runs a scenario on real servers.
     pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
+    /// What its database looks like: [`Workload::postgres`].
+    pub postgres: fn() -> Option<Postgres>,
 }
 
 /// A text that is never shown.

@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod enqueue;
+mod existing;
 mod failures;
 mod inbox;
 mod order;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
@@ -110,6 +110,15 @@ impl ScenarioError {
             path,
             source: Arc::from(""),
             problems: vec![problem],
+        }
+    }
+
+    /// A TOML file of another kind that cannot be used.
+    pub(crate) fn of_toml(path: &Path, source: &str, error: &toml::de::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            source: Arc::from(source),
+            problems: vec![Problem::of_toml(error)],
         }
     }
 

@@ -1,6 +1,7 @@
 //! From what PostgreSQL or the connection says to what the pipeline does about it.
 
 use sqlx::Error;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use crate::ports::store::StoreError;
 
@@ -27,9 +28,39 @@ pub(super) fn connection_lost(error: &Error) -> bool {
 
 /// The server's words without values of rows: DETAIL may hold keys and whole rows.
 fn words(error: &Error) -> String {
-    match sqlstate(error) {
-        Some(code) => format!("{error} ({code})"),
-        None => error.to_string(),
+    let Error::Database(told) = error else {
+        return error.to_string();
+    };
+    let code = told.code().unwrap_or_default();
+    let hint = told.try_downcast_ref::<PgDatabaseError>();
+    match hint.and_then(PgDatabaseError::hint) {
+        Some(hint) => format!("{} ({code}); {hint}", told.message()),
+        None => format!("{} ({code})", told.message()),
+    }
+}
+
+/// An error in a script, with the line of it that the server could not carry out.
+pub(super) fn in_script(error: &Error, script: &str) -> StoreError {
+    let position = error.as_database_error().and_then(|told| {
+        let told = told.try_downcast_ref::<PgDatabaseError>()?;
+        match told.position()? {
+            PgErrorPosition::Original(position) => Some(position),
+            PgErrorPosition::Internal { .. } => None,
+        }
+    });
+    // The server counts characters, from 1.
+    let line = position.map(|position| {
+        let before = script.chars().take(position - 1);
+        before.filter(|c| *c == '\n').count()
+    });
+    match (
+        within(error),
+        line.and_then(|line| script.lines().nth(line)),
+    ) {
+        (StoreError::Refused(words), Some(line)) => {
+            StoreError::Refused(format!("{words}, at: {}", line.trim()))
+        }
+        (error, _) => error,
     }
 }
 

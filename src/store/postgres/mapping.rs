@@ -182,6 +182,14 @@ mod tests {
                 m.published = Some("sent".into());
             }),
         ];
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the database refused: outbox mapping: "outbox" is no table: say it with its schema, as in shop.outbox
+        the database refused: outbox mapping: "shop.outbox; drop table orders" is no table: say it with its schema, as in shop.outbox
+        the database refused: outbox mapping: id is "id + 1", which is no name of a column
+        the database refused: outbox mapping: published-at is "coalesce(a, b)", which is no name of a column
+        the database refused: outbox mapping: payload is not said
+        the database refused: outbox mapping: "sta tus" is no name of a column
+        the database refused: outbox mapping: published-at is the column sent_at, so published has nothing to say: a row whose sent_at is not null is published
+        "#);
     }
 }

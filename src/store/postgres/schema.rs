@@ -197,8 +197,8 @@ impl PgStore {
 }
 
 async fn run(tx: &mut PgConnection, text: String) -> Result<(), StoreError> {
-    tx.execute(sqlx::raw_sql(AssertSqlSafe(text)))
+    tx.execute(sqlx::raw_sql(AssertSqlSafe(text.clone())))
         .await
         .map(drop)
-        .map_err(|e| error::within(&e))
+        .map_err(|e| error::in_script(&e, &text))
 }
