@@ -25,6 +25,9 @@ use crate::store::postgres::{PgOptions, PgStore, migrations};
 /// What the database of a workload looks like before its first message.
 #[derive(Clone, Default)]
 pub struct Postgres {
+    /// Before the tables of the pipeline.
+    first: Vec<Step>,
+    /// After them.
     steps: Vec<Step>,
     options: PgOptions,
 }
@@ -33,12 +36,14 @@ pub struct Postgres {
 enum Step {
     Migrations(&'static Migrator),
     Sql(&'static str),
+    /// The tables of the pipeline.
+    Pipeline,
 }
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Postgres")
-            .field("steps", &self.steps.len())
+            .field("steps", &self.all_steps().count())
             .finish_non_exhaustive()
     }
 }
@@ -47,6 +52,19 @@ impl Postgres {
     /// The tables of the pipeline, and none besides.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is there before the tables of the pipeline, as an outbox that exists already is: one or
+    /// more statements.
+    pub fn before(mut self, sql: &'static str) -> Self {
+        self.first.push(Step::Sql(sql));
+        self
+    }
+
+    /// The same, as migrations.
+    pub fn migrations_before(mut self, migrations: &'static Migrator) -> Self {
+        self.first.push(Step::Migrations(migrations));
+        self
     }
 
     /// Then a team's migrations: `static MIGRATIONS: Migrator = sqlx::migrate!();`
@@ -72,15 +90,25 @@ impl Postgres {
         &self.options
     }
 
+    /// All steps in their order.
+    fn all_steps(&self) -> impl Iterator<Item = &Step> {
+        self.first
+            .iter()
+            .chain([&Step::Pipeline])
+            .chain(&self.steps)
+    }
+
     /// Names what the database looks like.
     fn key(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
-        // Schema and mapping: what else the options say does not change the database.
-        for step in migrations(&self.options).unwrap_or_default() {
-            hasher.update(step.sql.as_bytes());
-        }
-        for step in &self.steps {
+        for step in self.all_steps() {
             match step {
+                // Schema and mapping: what else the options say does not change the database.
+                Step::Pipeline => {
+                    for step in migrations(&self.options).unwrap_or_default() {
+                        hasher.update(step.sql.as_bytes());
+                    }
+                }
                 Step::Migrations(migrator) => {
                     for migration in migrator.iter() {
                         hasher.update(&migration.version.to_le_bytes());
@@ -103,15 +131,15 @@ impl Postgres {
     pub async fn set_up(&self, target: &PgConnectOptions) -> Result<(), String> {
         let store = PgStore::seeded(target.clone(), self.options.clone())
             .map_err(|error| error.to_string())?;
-        store
-            .migrate()
-            .await
-            .map_err(|error| format!("the pipeline's tables: {error}"))?;
         let mut connection = PgConnection::connect_with(target)
             .await
             .map_err(|error| format!("no session: {error}"))?;
-        for step in &self.steps {
+        for step in self.all_steps() {
             match step {
+                Step::Pipeline => store
+                    .migrate()
+                    .await
+                    .map_err(|error| format!("the pipeline's tables: {error}"))?,
                 Step::Migrations(migrator) => migrator
                     .run(&mut connection)
                     .await

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use redeliver_sim::postgres::Server;
 
+mod existing_outbox;
 mod own_sql;
 mod pipeline;
 mod world;
