@@ -96,11 +96,8 @@ impl Workload for Checkout {
 
     fn services(&self) -> Vec<ServiceModel> {
         vec![ServiceModel {
-            name: "warehouse",
-            honours_keys: true,
-            checks_tokens: false,
             latency: [50, 200, 900, 3_000].map(Duration::from_millis),
-            cold_starts: (0, Duration::ZERO),
+            ..ServiceModel::new("warehouse")
         }]
     }
 

@@ -1,5 +1,6 @@
 //! Outside services: they act at a time of their own, whatever becomes of their caller.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,22 +65,44 @@ pub struct Request {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// It did not act.
-    Unavailable(&'static str),
+    Unavailable(Cow<'static, str>),
     /// It may have acted.
-    InDoubt(&'static str),
+    InDoubt(Cow<'static, str>),
     /// It refused for good.
-    Refused(&'static str),
+    Refused(Cow<'static, str>),
 }
 
-#[derive(Debug)]
+/// What a service says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The number of the effect: the model has no more to say.
+    Number(u64),
+    /// The words of a service of the caller's own.
+    Words(Bytes),
+}
+
+/// A service of the caller's own: gives its words and whether this was an effect, for a request
+/// that arrives at a time.
+pub type Act = Box<dyn FnMut(&Request, u64) -> Result<(Bytes, bool), Error>>;
+
 struct State {
     model: Model,
+    /// Acts in the model's place; keys and tokens are then its affair.
+    own: Option<Act>,
     down_until: u64,
     /// For each operation and key: the highest token, and the number of the effect.
     known: BTreeMap<(&'static str, Arc<str>), (u64, u64)>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
 }
 
 /// All services of a world, with their ledger.
@@ -92,16 +115,22 @@ pub struct Services {
     pub cold_starts: u64,
     calls: u64,
     /// Answers on their way, by number of the call. Those whose caller is gone stay.
-    answers: BTreeMap<u64, Result<u64, Error>>,
+    answers: BTreeMap<u64, Result<Answer, Error>>,
 }
 
 impl Services {
     /// Adds a service.
     pub fn add(&mut self, model: Model) {
+        self.add_own(model, None);
+    }
+
+    /// Adds a service that acts by itself: of the model remain its times.
+    pub fn add_own(&mut self, model: Model, own: Option<Act>) {
         let state = State {
             down_until: 0,
             known: BTreeMap::new(),
             model,
+            own,
         };
         self.states.insert(state.model.name.clone(), state);
     }
@@ -122,40 +151,55 @@ impl Services {
             .for_each(|state| state.down_until = 0);
     }
 
-    /// Acts, if it has to: gives the number of the effect.
-    fn act(&mut self, request: &Request, at: u64) -> Result<u64, Error> {
+    /// Acts, if it has to.
+    fn act(&mut self, request: &Request, at: u64) -> Result<Answer, Error> {
         let number = self.ledger.len() as u64 + 1;
         let Some(state) = self.states.get_mut(request.service) else {
-            return Err(Error::Refused("there is no such service"));
+            return Err(Error::Refused("there is no such service".into()));
         };
+        if let Some(own) = &mut state.own {
+            let (words, acted) = own(request, at)?;
+            let name = state.model.name.clone();
+            if acted {
+                self.ledger.push(effect(name, request, at));
+            }
+            return Ok(Answer::Words(words));
+        }
         let known = (request.operation, request.key.clone());
         if let Some((token, effect)) = state.known.get_mut(&known) {
             if state.model.checks_tokens && request.token < *token {
-                return Err(Error::Refused("a newer owner of this work has called"));
+                return Err(Error::Refused(
+                    "a newer owner of this work has called".into(),
+                ));
             }
             *token = (*token).max(request.token);
             if state.model.honours_keys {
-                return Ok(*effect);
+                return Ok(Answer::Number(*effect));
             }
         }
         state.known.insert(known, (request.token, number));
-        self.ledger.push(Effect {
-            service: state.model.name.clone(),
-            operation: request.operation,
-            key: request.key.clone(),
-            token: request.token,
-            payload: request.payload.clone(),
-            at,
-        });
-        Ok(number)
+        let name = state.model.name.clone();
+        self.ledger.push(effect(name, request, at));
+        Ok(Answer::Number(number))
     }
 }
 
-/// Calls a service on behalf of the calling process; the answer is the number of the effect.
+fn effect(service: Arc<str>, request: &Request, at: u64) -> Effect {
+    Effect {
+        service,
+        operation: request.operation,
+        key: request.key.clone(),
+        token: request.token,
+        payload: request.payload.clone(),
+        at,
+    }
+}
+
+/// Calls a service on behalf of the calling process.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn call(request: Request) -> Result<u64, Error> {
+pub async fn call(request: Request) -> Result<Answer, Error> {
     let subject = name(&request.key);
     let (call, after) = with(|w| {
         let attempt = w.work().1;
@@ -173,7 +217,7 @@ pub async fn call(request: Request) -> Result<u64, Error> {
     });
     if down || struck == Some(Kind::ServiceFails) {
         sleep(after.min(50_000_000)).await;
-        return Err(Error::Unavailable("503 service unavailable"));
+        return Err(Error::Unavailable("503 service unavailable".into()));
     }
     let slow = if struck == Some(Kind::SlowService) {
         call.lasts()
@@ -192,8 +236,11 @@ pub async fn call(request: Request) -> Result<u64, Error> {
                 [subject, u64::from(result.is_ok())],
                 || {
                     format!(
-                        "{} {} for {}: {result:?}",
-                        request.service, request.operation, request.key
+                        "{} {} for {}: {}",
+                        request.service,
+                        request.operation,
+                        request.key,
+                        said(&result)
                     )
                 },
             );
@@ -206,10 +253,19 @@ pub async fn call(request: Request) -> Result<u64, Error> {
     let answer = with(|w| w.services.answers.remove(&number));
     if struck == Some(Kind::ServiceInDoubt) {
         return Err(Error::InDoubt(
-            "connection reset after the request was sent",
+            "connection reset after the request was sent".into(),
         ));
     }
-    answer.unwrap_or(Err(Error::InDoubt("no answer")))
+    answer.unwrap_or(Err(Error::InDoubt("no answer".into())))
+}
+
+/// For a trace. It holds no payloads.
+fn said(result: &Result<Answer, Error>) -> String {
+    match result {
+        Ok(Answer::Number(number)) => format!("Ok({number})"),
+        Ok(Answer::Words(_)) => "Ok".to_owned(),
+        Err(error) => format!("Err({error:?})"),
+    }
 }
 
 impl World {

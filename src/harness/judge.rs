@@ -8,6 +8,7 @@ use redeliver_sim::trace::Entry;
 
 use crate::harness::checkers::{self, View};
 use crate::harness::history::{History, Seen, What};
+use crate::harness::invariant::Evidence;
 use crate::harness::pickups;
 use crate::harness::plan::Plan;
 use crate::harness::reached::Reached;
@@ -86,6 +87,14 @@ pub fn result<L: Workload>(
     }
     if view.settled {
         anomalies.extend(unwanted_rows(&view.reading.no_rows));
+        let evidence = Evidence {
+            history: view.history,
+            reading: view.reading,
+            accepted: &accepted,
+        };
+        let own = workload.invariants();
+        let all = own.iter().chain(&scenario.expect.invariants);
+        anomalies.extend(all.filter_map(|invariant| invariant.broken(&evidence)));
     }
     let mechanisms = pickups::mechanisms(view.history);
     let dead = view.reading.dead();

@@ -7,7 +7,9 @@ pub mod client;
 #[cfg(feature = "cli")]
 pub mod conform;
 pub mod explore;
+pub mod fake;
 pub mod history;
+pub mod invariant;
 pub mod judge;
 pub mod live;
 pub mod pickups;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redeliver_sim::latency::Latency;
 use redeliver_sim::service::Model;
 
+use crate::harness::fake::MakeFake;
 use crate::harness::sabotage::Poisoned;
 use crate::harness::scenario::Scenario;
 use crate::harness::workload::{Generator, Request, Workload};
@@ -166,7 +167,7 @@ pub fn with_explicit_services<L: Workload>(workload: &L, scenario: &Scenario) ->
 }
 
 /// The outside services of a workload, as the scenario wants them.
-pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<Model> {
+pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<(Model, Option<MakeFake>)> {
     let models = workload.services().into_iter();
     models
         .map(|model| {
@@ -182,7 +183,8 @@ pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<Model> {
                 .and_then(|o| o.cold_starts)
                 .unwrap_or(model.cold_starts);
             let [min, median, p95, max] = latency;
-            Model {
+            let fake = model.fake;
+            let model = Model {
                 name: Arc::from(model.name),
                 latency: Latency {
                     min,
@@ -198,7 +200,8 @@ pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<Model> {
                 checks_tokens: over
                     .and_then(|o| o.checks_tokens)
                     .unwrap_or(model.checks_tokens),
-            }
+            };
+            (model, fake)
         })
         .collect()
 }

@@ -225,8 +225,11 @@ fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> 
         epoch_s: crate::env::sim::EPOCH.millis() / 1_000,
         ..Limits::default()
     });
-    for model in crate::harness::plan::services(workload, scenario) {
-        w.services.add(model);
+    for (model, fake) in crate::harness::plan::services(workload, scenario) {
+        w.services.add_own(
+            model,
+            fake.map(|fake| crate::service::sim::acting(fake.make())),
+        );
     }
     w.database(Tables::create)
 }

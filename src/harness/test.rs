@@ -27,6 +27,7 @@ use rayon::prelude::*;
 pub use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::harness::explore::{Outcome, compare};
+pub use crate::harness::invariant::{Evidence, Invariant};
 use crate::harness::report::{Tally, story};
 use crate::harness::run::{RunResult, simulate};
 use crate::harness::scenario::Scenario;
@@ -142,6 +143,25 @@ impl<L: Workload> Check<L> {
     /// see [`Workload::postgres`].
     pub fn expect_no_rows(mut self, sql: &str) -> Self {
         self.scenario.expect.no_rows.push(Arc::from(sql));
+        self
+    }
+
+    /// Adds a promise over all that was seen of a run: what clients, relays and workers saw, and
+    /// what stands in tables, queues and ledgers at its end.
+    ///
+    /// ```ignore
+    /// .expect("Nobody is charged after a refund.", |run| match late_charges(run.reading) {
+    ///     0 => Ok(()),
+    ///     n => Err(format!("{n} charges came later")),
+    /// })
+    /// ```
+    pub fn expect(
+        mut self,
+        promise: &'static str,
+        judge: impl Fn(&Evidence<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let invariant = Invariant::new(promise, judge);
+        self.scenario.expect.invariants.push(invariant);
         self
     }
 

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::harness::fake::{Fake, MakeFake};
+use crate::harness::invariant::Invariant;
 use crate::harness::postgres::Postgres;
 use crate::harness::reading::FinalReading;
 use crate::harness::verdict::Anomaly;
@@ -83,7 +85,7 @@ impl Generator {
 
 /// How an outside service of a workload behaves in the seeded world and in the harness's real
 /// runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServiceModel {
     /// Its name in [`crate::ports::ServiceCall::service`].
     pub name: &'static str,
@@ -95,6 +97,31 @@ pub struct ServiceModel {
     pub latency: [Duration; 4],
     /// Cold starts: how many in a million calls, and how long they take.
     pub cold_starts: (u32, Duration),
+    /// What acts in its place, where a team has a fake of its own: what becomes of repeated keys
+    /// and of tokens is then the fake's affair.
+    pub fake: Option<MakeFake>,
+}
+
+impl ServiceModel {
+    /// A service that honours idempotency keys and answers within 20 to 400 ms, mostly 60.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            honours_keys: true,
+            checks_tokens: false,
+            latency: [20, 60, 200, 400].map(Duration::from_millis),
+            cold_starts: (0, Duration::ZERO),
+            fake: None,
+        }
+    }
+
+    /// A team's own fake of it, made for each run: `ServiceModel::new("payments")
+    /// .fake(FakePayments::default)`.
+    #[must_use]
+    pub fn fake<F: Fake + 'static>(mut self, make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        self.fake = Some(MakeFake::new(make));
+        self
+    }
 }
 
 /// Events and handlers under test.
@@ -142,6 +169,11 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// States in which a workflow may end.
     fn final_states(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Promises of its own over all that was seen, judged beside [`Workload::check`].
+    fn invariants(&self) -> Vec<Invariant> {
+        Vec::new()
     }
 
     /// Invariants of its own, judged at the end. `requests` are those whose commit was seen or

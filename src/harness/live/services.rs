@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use redeliver_sim::choice::{Choices, Key, Site, name, strikes};
 use redeliver_sim::service::Model;
 
+use crate::harness::fake::{Fake, MakeFake, Told};
 use crate::harness::reading::LedgerEntry;
 use crate::ports::env::nanos;
 use crate::ports::{Service, ServiceCall, ServiceError, ServiceReply};
@@ -15,33 +17,45 @@ const LATENCY: Site = Site::new("live.service.latency");
 const COLD: Site = Site::new("live.service.cold-start");
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct FakeServices {
     state: Arc<Mutex<State>>,
     started: Instant,
 }
 
+impl std::fmt::Debug for FakeServices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeServices").finish_non_exhaustive()
+    }
+}
+
 /// Service, operation and idempotency key.
 type Work = (Arc<str>, &'static str, Arc<str>);
 
-#[derive(Debug)]
 struct State {
     models: BTreeMap<Arc<str>, Model>,
+    fakes: BTreeMap<Arc<str>, Box<dyn Fake>>,
     known: BTreeMap<Work, (u64, usize)>,
     ledger: Vec<LedgerEntry>,
     choices: Choices,
 }
 
 impl FakeServices {
-    /// Services that behave like these models.
-    pub(super) fn new(models: Vec<Model>, seed: u64, started: Instant) -> Self {
-        let models = models
-            .into_iter()
-            .map(|model| (model.name.clone(), model))
-            .collect();
+    /// Services that behave like these models, or as a team's own fake says.
+    pub(super) fn new(
+        services: Vec<(Model, Option<MakeFake>)>,
+        seed: u64,
+        started: Instant,
+    ) -> Self {
+        let (mut models, mut fakes) = (BTreeMap::new(), BTreeMap::new());
+        for (model, fake) in services {
+            fakes.extend(fake.map(|fake| (model.name.clone(), fake.make())));
+            models.insert(model.name.clone(), model);
+        }
         let choices = Choices::new(seed);
         let state = State {
             models,
+            fakes,
             known: BTreeMap::new(),
             ledger: Vec::new(),
             choices,
@@ -80,36 +94,65 @@ impl FakeServices {
         ))
     }
 
-    fn act(&self, call: &ServiceCall) -> Result<usize, &'static str> {
-        let at = nanos(self.started.elapsed());
+    fn act(&self, call: &ServiceCall) -> Result<Bytes, ServiceError> {
+        let elapsed = self.started.elapsed();
+        let (at, name) = (nanos(elapsed), call.service);
+        let refused = |reason: String| ServiceError::Refused {
+            service: name,
+            reason,
+        };
         let mut state = self.lock();
         let state = &mut *state;
-        let Some(model) = state.models.get(call.service) else {
-            return Err("there is no such service");
+        let Some(model) = state.models.get(name) else {
+            return Err(refused("there is no such service".to_owned()));
         };
         let (service, operation) = (model.name.clone(), call.operation);
+        if let Some(fake) = state.fakes.get_mut(&service) {
+            return match fake.call(call, elapsed) {
+                Told::Did(words) => {
+                    state.ledger.push(entry(service, call, at));
+                    Ok(words)
+                }
+                Told::Known(words) => Ok(words),
+                Told::Refused(reason) => Err(refused(reason)),
+                Told::Unavailable(reason) => Err(ServiceError::Unavailable {
+                    service: name,
+                    reason,
+                }),
+            };
+        }
         let known = (service.clone(), operation, call.idempotency_key.clone());
         if let Some((token, effect)) = state.known.get_mut(&known) {
             if model.checks_tokens && call.fencing_token < *token {
-                return Err("a newer owner of this work has called");
+                let reason = "a newer owner of this work has called";
+                return Err(refused(reason.to_owned()));
             }
             *token = (*token).max(call.fencing_token);
             if model.honours_keys {
-                return Ok(*effect);
+                return Ok(reference(name, *effect));
             }
         }
         let number = state.ledger.len() + 1;
         state.known.insert(known, (call.fencing_token, number));
-        state.ledger.push(LedgerEntry {
-            service,
-            operation: Arc::from(operation),
-            key: call.idempotency_key.clone(),
-            token: call.fencing_token,
-            payload: call.payload.clone(),
-            at,
-        });
-        Ok(number)
+        state.ledger.push(entry(service, call, at));
+        Ok(reference(name, number))
     }
+}
+
+fn entry(service: Arc<str>, call: &ServiceCall, at: u64) -> LedgerEntry {
+    LedgerEntry {
+        service,
+        operation: Arc::from(call.operation),
+        key: call.idempotency_key.clone(),
+        token: call.fencing_token,
+        payload: call.payload.clone(),
+        at,
+    }
+}
+
+/// What a service without a fake of its own says of an effect.
+fn reference(service: &str, number: usize) -> Bytes {
+    format!("{{\"reference\":\"{service}-{number}\"}}").into()
 }
 
 impl Service for FakeServices {
@@ -127,16 +170,7 @@ impl Service for FakeServices {
         });
         tokio::time::sleep(latency).await;
         match acting.await {
-            Ok(Ok(number)) => {
-                let payload = format!("{{\"reference\":\"{service}-{number}\"}}");
-                Ok(ServiceReply {
-                    payload: payload.into(),
-                })
-            }
-            Ok(Err(reason)) => Err(ServiceError::Refused {
-                service,
-                reason: reason.to_owned(),
-            }),
+            Ok(told) => told.map(|payload| ServiceReply { payload }),
             Err(error) => Err(ServiceError::InDoubt {
                 service,
                 reason: error.to_string(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redeliver_sim::fault::Kind;
 
+use crate::harness::invariant::Invariant;
 use crate::harness::reached::Cell;
 use crate::harness::reading::Answer;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
@@ -26,6 +27,8 @@ pub struct Expect {
     pub max_second_pickups: Option<u64>,
     /// Queries that give no rows at the end of each run.
     pub no_rows: Vec<Arc<str>>,
+    /// Promises in Rust, beside the workload's own. A file cannot say them.
+    pub invariants: Vec<Invariant>,
 }
 
 /// A fault that has to strike.
@@ -72,6 +75,7 @@ impl Default for Expect {
             dead_letters: None,
             max_second_pickups: None,
             no_rows: Vec::new(),
+            invariants: Vec::new(),
         }
     }
 }

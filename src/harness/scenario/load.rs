@@ -311,6 +311,7 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         second_pickups: table.second_pickups.iter().map(|m| m.0.as_str()).collect(),
         dead_letters,
         max_second_pickups: table.max_second_pickups,
+        invariants: Vec::new(),
         no_rows: table
             .no_rows
             .iter()

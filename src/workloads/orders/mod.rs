@@ -83,18 +83,13 @@ impl Workload for Orders {
         let millis = Duration::from_millis;
         vec![
             ServiceModel {
-                name: "payments",
-                honours_keys: true,
-                checks_tokens: false,
                 latency: [millis(200), millis(2_000), millis(12_000), millis(19_000)],
                 cold_starts: (20_000, millis(45_000)),
+                ..ServiceModel::new("payments")
             },
             ServiceModel {
-                name: "mail",
-                honours_keys: true,
-                checks_tokens: false,
                 latency: [millis(20), millis(80), millis(400), millis(2_000)],
-                cold_starts: (0, Duration::ZERO),
+                ..ServiceModel::new("mail")
             },
         ]
     }
