@@ -10,6 +10,7 @@ mod common;
 mod doctor;
 mod endings;
 mod lists;
+mod own_sql;
 mod red;
 mod runs;
 

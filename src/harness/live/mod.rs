@@ -1,12 +1,13 @@
 //! A run on real servers: the same workload through the same pipeline, judged by the same
 //! checkers.
 //!
-//! Everything happens under names of its own: a schema in the database, a namespace on the
-//! broker, both with a random part, and both removed at the end, however the run ends. Processes
+//! Everything happens under names of its own: a schema in the database (a database, where a
+//! workload brings its own tables), a namespace on the broker, both with a random part, and both removed at the end, however the run ends. Processes
 //! of a scenario are groups of tokio tasks that can be crashed apart from each other.
 
 mod chaos;
 mod crew;
+mod database;
 mod reading;
 mod services;
 
@@ -28,10 +29,11 @@ use crate::harness::workload::Workload;
 use crate::ports::{StoreError, Transport, TransportError};
 use crate::rabbitmq::lapin::LapinAmqp;
 use crate::rabbitmq::{Options, RabbitMq};
-use crate::store::postgres::{PgOptions, PgStore};
+use crate::store::postgres::PgStore;
 
 use chaos::{Chaos, Chaotic};
 use crew::Crew;
+use database::Database;
 use services::FakeServices;
 
 /// The ports of a process of a real run.
@@ -63,9 +65,9 @@ pub fn run_live<L: Workload>(
     scenario: &Scenario,
     options: &LiveOptions,
 ) -> Result<LiveReport, LiveError> {
-    if workload.postgres().is_some() || !scenario.expect.no_rows.is_empty() {
-        let text = "runs on real servers know no migrations and no queries of a workload's own yet: \
-                    run this scenario in the seeded world";
+    if workload.postgres().is_none() && !scenario.expect.no_rows.is_empty() {
+        let text = "no-rows asks a workload's own tables, and this one has none: it says nothing of \
+                    its database (Workload::postgres)";
         return Err(LiveError::Other(text.to_owned()));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,15 +92,21 @@ pub fn run_live<L: Workload>(
 struct Servers {
     amqp: LapinAmqp,
     transport: Options,
-    store: PgStore,
+    database: Database,
 }
 
 impl Servers {
-    fn connect(scenario: &Scenario, options: &LiveOptions, plan: &Plan) -> Result<Self, LiveError> {
+    fn connect<L: Workload>(
+        workload: &L,
+        scenario: &Scenario,
+        options: &LiveOptions,
+        plan: &Plan,
+    ) -> Result<Self, LiveError> {
         let name = options.name.clone();
         let amqp = LapinAmqp::new(options.amqp_url.expose())
             .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
-        let store = PgStore::connect(options.database_url.expose(), PgOptions::in_schema(&name))?;
+        let url = options.database_url.expose();
+        let database = Database::new(url, &name, workload.postgres())?;
         let transport = Options {
             namespace: name,
             rungs: plan.topology.rungs.clone(),
@@ -108,7 +116,7 @@ impl Servers {
         Ok(Self {
             amqp,
             transport,
-            store,
+            database,
         })
     }
 
@@ -120,28 +128,13 @@ impl Servers {
         )
     }
 
-    /// Makes the tables. After an error there are none, but where it is in doubt.
-    async fn make_tables(&self) -> Result<(), StoreError> {
-        let made = self.store.migrate().await;
-        if made.is_err() {
-            if matches!(made, Err(StoreError::InDoubt(_))) {
-                // The first error tells more than this one could.
-                let _ = self.store.drop_schema().await;
-            }
-            self.store.close().await;
-        }
-        made
-    }
-
     /// Removes all that the run made; says what it could not remove.
     async fn clean_up(&self, plan: &Plan) -> Option<String> {
         let name = &self.transport.namespace;
         let removed = self.rabbit().delete(&plan.topology).await;
         let removed = removed
             .map_err(|error| format!("RabbitMQ: {error}. Queues and exchanges {name}.* stay."));
-        let dropped = self.store.drop_schema().await;
-        let dropped = dropped.map_err(|error| format!("PostgreSQL: {error}. Schema {name} stays."));
-        self.store.close().await;
+        let dropped = self.database.remove().await;
         let left: Vec<_> = removed.err().into_iter().chain(dropped.err()).collect();
         (!left.is_empty()).then(|| left.join(" "))
     }
@@ -183,13 +176,13 @@ impl Kit {
         let Servers {
             amqp,
             transport,
-            store,
+            database,
         } = self.servers.clone();
         let transport = RabbitMq::new(amqp, env.clone(), transport);
         let chaos = self.chaos.of(&env);
         let ports = crate::ports::Ports {
             transport: Chaotic::new(transport, chaos.clone()),
-            store,
+            store: database.store,
             service: Chaotic::new(self.services.clone(), chaos),
             env,
         };
@@ -210,8 +203,8 @@ async fn run<L: Workload>(
     plan.topology
         .check()
         .map_err(|error| LiveError::Other(error.to_string()))?;
-    let servers = Servers::connect(scenario, options, &plan)?;
-    servers.make_tables().await?;
+    let servers = Servers::connect(workload, scenario, options, &plan)?;
+    servers.database.make().await?;
     let played = match servers.rabbit().declare(&plan.topology).await {
         Ok(()) => {
             let kit = Kit::start(workload, scenario, options, &servers);
@@ -256,7 +249,7 @@ async fn play<L: Workload>(
     crew.stop(scenario.policy.consumer.drain).await;
     let settled = settled?;
     Ok(Played {
-        reading: reading::read(kit, plan).await?,
+        reading: reading::read(kit, plan, &scenario.expect.no_rows).await?,
         settled,
         stopped: !settled && stopped(),
         wall: kit.started.elapsed(),

@@ -96,7 +96,7 @@ pub(super) async fn at_rest(
     if !plan.all_sent() {
         return Ok(false);
     }
-    let reading = kit.servers.store.read_all().await?;
+    let reading = kit.servers.database.store.read_all().await?;
     let published = reading.outbox.iter().all(|row| row.published_at.is_some());
     if !published || !(nothing_moves || everything_ended(&reading, plan)) {
         return Ok(false);
@@ -160,8 +160,12 @@ async fn ready(kit: &Kit, plan: &Plan) -> Result<(u64, u64), AmqpError> {
 ///
 /// # Errors
 /// [`LiveError::Environment`] when a server does not answer: half a reading proves nothing.
-pub(super) async fn read(kit: &Kit, plan: &Plan) -> Result<FinalReading, LiveError> {
-    let store = kit.servers.store.read_all().await?;
+pub(super) async fn read(
+    kit: &Kit,
+    plan: &Plan,
+    no_rows: &[Arc<str>],
+) -> Result<FinalReading, LiveError> {
+    let store = kit.servers.database.store.read_all().await?;
     let (queued, letters) = queues(kit, plan).await.map_err(TransportError::from)?;
     let ledger = kit.services.ledger();
     Ok(FinalReading {
@@ -171,7 +175,7 @@ pub(super) async fn read(kit: &Kit, plan: &Plan) -> Result<FinalReading, LiveErr
         ledger,
         open_transactions: 0,
         held_locks: 0,
-        no_rows: Vec::new(),
+        no_rows: kit.servers.database.ask(no_rows).await,
     })
 }
 

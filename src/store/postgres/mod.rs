@@ -95,6 +95,14 @@ impl PgStore {
         let target: PgConnectOptions = url
             .parse()
             .map_err(|_| StoreError::Refused("the database URL cannot be understood".into()))?;
+        Self::connect_with(target, options)
+    }
+
+    /// The same with a target in parts.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where an option makes no sense.
+    pub fn connect_with(target: PgConnectOptions, options: PgOptions) -> Result<Self, StoreError> {
         let pool = pool(&options)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
