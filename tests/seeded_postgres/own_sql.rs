@@ -34,6 +34,8 @@ struct Charge {
     /// Ends the transaction on its own, as nobody should: the charge is there before the pipeline
     /// knows that the message is done.
     hasty: bool,
+    /// Lets a task of its own write, that nobody waits for.
+    detached: bool,
 }
 
 impl<W: World> Handler<W> for Charge {
@@ -50,6 +52,12 @@ impl<W: World> Handler<W> for Charge {
             .bind(placed.cents)
             .execute(&mut *sql)
             .await?;
+        if self.detached {
+            let pool = cx.pool()?;
+            let task = async move { pool.execute("update totals set cents = cents").await };
+            tokio::spawn(task);
+            return Ok(());
+        }
         if self.hasty {
             sql.execute("commit and chain").await?;
         }
@@ -112,7 +120,10 @@ fn sql_of_ones_own_takes_effect_once() {
     if !crate::has_postgres() {
         return;
     }
-    let workload = Checkout(Charge { hasty: false });
+    let workload = Checkout(Charge {
+        hasty: false,
+        detached: false,
+    });
     for seed in 1..=10 {
         let run = simulate(&workload, &scenario(), seed, true);
         let told: Vec<_> = run.trace.iter().map(ToString::to_string).collect();
@@ -135,7 +146,10 @@ fn what_commits_too_early_is_seen_by_the_teams_own_query() {
     if !crate::has_postgres() {
         return;
     }
-    let workload = Checkout(Charge { hasty: true });
+    let workload = Checkout(Charge {
+        hasty: true,
+        detached: false,
+    });
     let mut runs = (1..=40).map(|seed| simulate(&workload, &scenario(), seed, false));
     let caught = runs.find(|run| run.verdict == Verdict::Violated);
     let caught = caught.expect("forty seeds catch it");
@@ -152,11 +166,30 @@ fn what_commits_too_early_is_seen_by_the_teams_own_query() {
 }
 
 #[test]
+fn a_detached_task_is_refused_by_its_sql() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let charge = Charge {
+        hasty: false,
+        detached: true,
+    };
+    let run = simulate(&Checkout(charge), &scenario(), 1, false);
+    assert_eq!(run.verdict, Verdict::Inconclusive, "{:#?}", run.anomalies);
+    let why = run.inconclusive.expect("a reason");
+    let told = why.contains("tokio::spawn") && why.contains("update totals set cents = cents");
+    assert!(told, "{why}");
+}
+
+#[test]
 fn a_query_that_cannot_be_asked_is_no_success() {
     if !crate::has_postgres() {
         return;
     }
-    let workload = Checkout(Charge { hasty: false });
+    let workload = Checkout(Charge {
+        hasty: false,
+        detached: false,
+    });
     let mut scenario = scenario();
     scenario.rules.clear();
     scenario.expect.no_rows = vec!["select * from refunds".into(), ONCE.into()];

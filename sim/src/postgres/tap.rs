@@ -228,8 +228,7 @@ impl Tap {
         for id in active {
             let process = self.clients.get(&id).map(|client| client.process);
             let about = polled.filter(|(polled, _)| process == Some(*polled));
-            let about = about.map_or_else(About::default, |(_, about)| about.clone());
-            self.serve(w, id, &about)?;
+            self.serve(w, id, about.map(|(_, about)| about))?;
         }
         Ok(busy)
     }

@@ -96,6 +96,21 @@ impl World {
         self.main_done = true;
     }
 
+    /// A database session has work from a task that no process owns: it outlives crashes, and its
+    /// turn is tokio's to choose.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn note_unowned(&mut self, sql: &str) {
+        const WHY: &str = "a task that was started with tokio::spawn, or a pool that fills itself, \
+                           sends SQL; start it through the environment, so that it belongs to its \
+                           simulated process. It sends:";
+        let text = self.unrepeatable.get_or_insert_with(|| WHY.to_owned());
+        // A connection's first words say little: some more help to find the place.
+        if text.starts_with(WHY) && text.lines().count() < 5 {
+            text.push_str("\n  ");
+            text.push_str(sql);
+        }
+    }
+
     pub(crate) fn note_detached(&mut self) {
         let text = "a task was started with tokio::spawn or spawn_blocking; start it through the \
                     environment, so that it belongs to its simulated process";

@@ -23,7 +23,12 @@ impl Tap {
         self.release(w)
     }
 
-    pub(super) fn serve(&mut self, w: &mut World, id: ClientId, about: &About) -> io::Result<()> {
+    pub(super) fn serve(
+        &mut self,
+        w: &mut World,
+        id: ClientId,
+        about: Option<&About>,
+    ) -> io::Result<()> {
         loop {
             let Some(client) = self.clients.get_mut(&id).filter(|client| !client.busy) else {
                 return Ok(());
@@ -40,7 +45,10 @@ impl Tap {
             };
             client.busy = true;
             client.serial += 1;
-            self.begin(w, id, unit, about.clone())?;
+            if about.is_none() && is_work(&unit) {
+                w.note_unowned(&unit.sql);
+            }
+            self.begin(w, id, unit, about.cloned().unwrap_or_default())?;
         }
     }
 
@@ -330,6 +338,21 @@ fn first_word(sql: &str) -> &str {
     sql.split(|c: char| c.is_whitespace() || c == ';')
         .find(|word| !word.is_empty())
         .unwrap_or_default()
+}
+
+/// Whether it is more than a pool and a listener send by themselves: the end of a transaction that
+/// was dropped, a look whether anybody is there, LISTEN.
+fn is_work(unit: &Unit) -> bool {
+    match unit.verb {
+        Verb::Nothing | Verb::Rollback => false,
+        Verb::Begin | Verb::Commit => true,
+        Verb::Statement => {
+            let first = first_word(&unit.sql);
+            !["listen", "unlisten"]
+                .iter()
+                .any(|word| first.eq_ignore_ascii_case(word))
+        }
+    }
 }
 
 /// Whether a statement that stands alone changes something, as far as its first word says.
