@@ -42,7 +42,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn explain(args: &Args, context: &Context) -> u8 {
-    let (scenario, workload) = match context.load(&args.scenario) {
+    let (scenario, workload) = match context.load_to_simulate(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

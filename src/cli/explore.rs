@@ -138,7 +138,7 @@ struct Search {
 }
 
 pub(super) fn explore(args: &Args, context: &Context) -> u8 {
-    let (scenario, workload) = match context.load(&args.scenario) {
+    let (scenario, workload) = match context.load_to_simulate(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

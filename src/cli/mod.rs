@@ -28,8 +28,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::harness::postgres::{NotReady, ready};
 use crate::harness::run::Registered;
-use crate::harness::scenario::Scenario;
+use crate::harness::scenario::{Scenario, nothing_to_ask};
 
 /// Wrong usage, or a wrong scenario file.
 const USAGE: u8 = 2;
@@ -48,6 +49,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Gate(gate::Args),
+    Merge(gate::merge::Args),
     Replay(replay::Args),
     Explore(explore::Args),
     Run(run::Args),
@@ -99,6 +101,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
     };
     let code = match cli.command {
         Command::Gate(args) => gate::gate(&args, &context),
+        Command::Merge(args) => gate::merge::merge(&args, &context),
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Explore(args) => explore::explore(&args, &context),
         Command::Run(args) => run::run(&args, &context),
@@ -123,6 +126,23 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
 }
 
 impl Context {
+    /// Loads a scenario that is to be run in the seeded world, or tells why it cannot be.
+    fn load_to_simulate(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
+        let (scenario, workload) = self.load(path)?;
+        match ready((workload.postgres)(), &scenario) {
+            Ok(()) => Ok((scenario, workload)),
+            Err(NotReady::NothingToAsk) => {
+                let error = nothing_to_ask(path);
+                out::complain(&error.render(80, out::is_coloured(&std::io::stderr())));
+                Err(USAGE)
+            }
+            Err(NotReady::NoServer(why)) => {
+                out::complain(&why);
+                Err(ENVIRONMENT)
+            }
+        }
+    }
+
     /// Loads a scenario together with its workload, or tells what is wrong with it.
     fn load(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
         let names: Vec<_> = self

@@ -67,7 +67,7 @@ impl Expected {
 }
 
 pub(super) fn replay(args: &Args, context: &Context) -> u8 {
-    let (scenario, workload) = match context.load(&args.scenario) {
+    let (scenario, workload) = match context.load_to_simulate(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -65,7 +65,7 @@ pub(super) struct Effort {
 }
 
 pub(super) fn report(args: &Args, context: &Context) -> u8 {
-    let (scenario, workload) = match context.load(&args.scenario) {
+    let (scenario, workload) = match context.load_to_simulate(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -78,7 +78,11 @@ pub(super) fn report(args: &Args, context: &Context) -> u8 {
         return USAGE;
     }
     interrupt::end_at_once();
-    let beside = match args.beside.as_ref().map(|path| context.load(path)) {
+    let beside = match args
+        .beside
+        .as_ref()
+        .map(|path| context.load_to_simulate(path))
+    {
         Some(Err(code)) => return code,
         Some(Ok((other, workload))) => {
             let run = (workload.simulate)(&other, seed, true);

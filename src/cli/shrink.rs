@@ -40,7 +40,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> u8 {
-    let (scenario, workload) = match context.load(&args.scenario) {
+    let (scenario, workload) = match context.load_to_simulate(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -24,6 +24,7 @@ pub mod run;
 pub mod sabotage;
 pub mod scenario;
 pub mod seed;
+pub mod shard;
 pub mod simulate;
 mod simulated_reading;
 pub mod state;

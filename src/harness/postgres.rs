@@ -236,6 +236,33 @@ pub(crate) fn wanted<L: Workload>(workload: &L, scenario: &Scenario) -> Option<P
     workload.postgres().or_else(|| real.then(Postgres::new))
 }
 
+/// Why a scenario cannot be run in the seeded world.
+#[derive(Clone, Debug)]
+pub(crate) enum NotReady {
+    /// It asks a database, and has a model.
+    NothingToAsk,
+    /// There is no PostgreSQL to start.
+    NoServer(String),
+}
+
+/// Whether a scenario can be run with what this machine has: said before any seed runs. The
+/// workload's own database is the first argument.
+pub(crate) fn ready(own: Option<Postgres>, scenario: &Scenario) -> Result<(), NotReady> {
+    let real = scenario.database == Database::Postgres;
+    let Some(wanted) = own.or_else(|| real.then(Postgres::new)) else {
+        return match scenario.expect.no_rows.is_empty() {
+            true => Ok(()),
+            false => Err(NotReady::NothingToAsk),
+        };
+    };
+    wanted.prepare().map_err(|why| {
+        NotReady::NoServer(format!(
+            "{}: this scenario needs PostgreSQL's programs on this machine: {why}",
+            scenario.name
+        ))
+    })
+}
+
 /// What the server's clock says at the start of a run, in microseconds since 1970.
 pub(crate) fn epoch() -> i64 {
     i64::try_from(EPOCH.0 / 1_000).unwrap_or(i64::MAX)

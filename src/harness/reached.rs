@@ -126,12 +126,28 @@ impl Reached {
 
     /// Adds what other runs have reached.
     pub fn merge(&mut self, other: &Self) {
-        for (stage, count) in &other.calls {
-            *self.calls.entry(*stage).or_default() += count;
+        for ((part, seam), count) in &other.calls {
+            self.add_calls(*part, *seam, *count);
         }
         for (cell, count) in &other.struck {
-            *self.struck.entry(*cell).or_default() += count;
+            self.add_struck(*cell, *count);
         }
+    }
+
+    /// Adds calls of a part at a seam.
+    pub fn add_calls(&mut self, part: Part, seam: Seam, count: u64) {
+        *self.calls.entry((part, seam)).or_default() += count;
+    }
+
+    /// Adds strikes.
+    pub fn add_struck(&mut self, cell: Cell, count: u64) {
+        *self.struck.entry(cell).or_default() += count;
+    }
+
+    /// Stages with how often each was called, in their order.
+    pub fn calls(&self) -> impl Iterator<Item = (Part, Seam, u64)> + '_ {
+        let calls = self.calls.iter();
+        calls.map(|((part, seam), count)| (*part, *seam, *count))
     }
 
     /// How often a cell was struck.

@@ -28,6 +28,7 @@ pub use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::harness::explore::{Outcome, compare};
 pub use crate::harness::invariant::{Evidence, Invariant};
+use crate::harness::postgres::{NotReady, ready};
 use crate::harness::report::{Tally, story};
 use crate::harness::run::{RunResult, simulate};
 use crate::harness::scenario::Scenario;
@@ -182,6 +183,7 @@ impl<L: Workload> Check<L> {
     /// With the story of the first violated seed, or with the reason why nothing can be said.
     pub fn check(self) {
         self.refuse_contradictions();
+        self.refuse_what_cannot_run();
         if let Some(seed) = alone() {
             return self.judge(seed, true);
         }
@@ -212,6 +214,18 @@ impl<L: Workload> Check<L> {
     fn refuse_contradictions(&self) {
         for found in self.scenario.policy.contradictions() {
             assert!(self.scenario.allow.contains(&found.check), "{found}");
+        }
+    }
+
+    /// Before any seed runs: without its database none can.
+    fn refuse_what_cannot_run(&self) {
+        match ready(self.workload.postgres(), &self.scenario) {
+            Ok(()) => {}
+            Err(NotReady::NoServer(why)) => panic!("{why}"),
+            Err(NotReady::NothingToAsk) => panic!(
+                "no rows are expected of a query, and there is a model in place of a database: \
+                 see Workload::postgres"
+            ),
         }
     }
 

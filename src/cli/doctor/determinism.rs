@@ -44,7 +44,10 @@ pub(super) fn determinism(args: &Determinism, context: &Context) -> u8 {
             return USAGE;
         }
     };
-    let loaded: Result<Vec<_>, u8> = files.iter().map(|path| context.load(path)).collect();
+    let loaded: Result<Vec<_>, u8> = files
+        .iter()
+        .map(|path| context.load_to_simulate(path))
+        .collect();
     let scenarios = match loaded {
         Ok(scenarios) => scenarios,
         Err(code) => return code,

@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::canary::Canaries;
+use super::ending::Ending;
 use super::worst;
 use crate::cli::out;
-use crate::harness::report::human::{grouped, time};
+use crate::harness::report::human::{counted, grouped, time};
 use crate::harness::report::{Tally, story};
 use crate::harness::verdict::{AnomalyKind, Verdict};
 
@@ -25,13 +25,15 @@ const SUMMARY_BYTES: usize = 1_000_000;
 const STORY_BYTES: usize = 20_000;
 
 /// Tells GitHub what came out.
-pub(super) fn tell(
-    tallies: &[Tally],
-    stories: &[Option<String>],
-    verdict: Verdict,
-    canaries: &Canaries,
-    program: &str,
-) -> Result<(), String> {
+pub(super) fn tell(ending: &Ending<'_>) -> Result<(), String> {
+    let Ending {
+        tallies,
+        stories,
+        verdict,
+        canaries,
+        program,
+        ..
+    } = *ending;
     if !canaries.silent.is_empty() {
         let nowhere = Path::new("");
         let text = canaries.describe();
@@ -77,7 +79,9 @@ fn annotations(tallies: &[Tally], program: &str) -> Vec<String> {
         lines.extend(error(first, kind, &red[1..], program));
     }
     for tally in tallies {
-        if let (Verdict::Inconclusive, why) = tally.verdict() {
+        if let (Verdict::Inconclusive, why) = tally.verdict()
+            && !tally.is_empty_part()
+        {
             let title = format!("{}: inconclusive", tally.scenario.name);
             let why = why.unwrap_or_default();
             lines.push(command("warning", &tally.scenario.path, &title, &why));
@@ -147,9 +151,9 @@ fn summary(tallies: &[Tally], stories: &[Option<String>], verdict: Verdict) -> S
     let virtual_ns: u128 = tallies.iter().map(|tally| tally.virtual_ns).sum();
     let _ = writeln!(
         text,
-        "{} runs of {} scenarios, {} of virtual time.\n",
-        grouped(seeds),
-        tallies.len(),
+        "{} of {}, {} of virtual time.\n",
+        counted(seeds, "run"),
+        counted(tallies.len() as u64, "scenario"),
         time(u64::try_from(virtual_ns).unwrap_or(u64::MAX))
     );
     text.push_str("| scenario | verdict | seeds | violated | anomalies |\n");

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::ending::Ending;
 use super::worst;
 use crate::harness::explore::commit;
 use crate::harness::report::{Tally, story};
 use crate::harness::verdict::Verdict;
 
 /// Writes the report.
-pub(super) fn write(
-    path: &Path,
-    tallies: &[Tally],
-    stories: &[Option<String>],
-    wall: Duration,
-    program: &str,
-) -> Result<(), String> {
+pub(super) fn write(path: &Path, ending: &Ending<'_>) -> Result<(), String> {
+    let Ending {
+        tallies,
+        stories,
+        wall,
+        program,
+        ..
+    } = *ending;
     let text = render(tallies, stories, wall, program)?;
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -60,6 +62,11 @@ fn case(tally: &Tally, story: Option<&str>, program: &str) -> TestCase {
                 tally.violated, tally.seeds
             ));
             status.set_description(story.unwrap_or_default());
+            status
+        }
+        Verdict::Inconclusive if tally.is_empty_part() => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(why.unwrap_or_default());
             status
         }
         Verdict::Inconclusive => {

@@ -1,8 +1,10 @@
 //! `redeliver gate`: every scenario over many seeds, on all cores, with one verdict.
 
 mod canary;
+mod ending;
 mod github;
 mod junit;
+pub(super) mod merge;
 mod pages;
 mod pool;
 mod progress;
@@ -13,16 +15,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::canary::Canaries;
+use self::ending::Ending;
 use self::pages::Pages;
-use self::pool::{Plan, Pool};
+use self::pool::{Plan, Pool, Sweep};
 use self::progress::Progress;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::reached::matrix;
-use crate::harness::report::{NOT_COVERED, Tally, Violation, json, reached, story, table};
+use crate::harness::explore::commit;
+use crate::harness::report::part::{Opening, Part};
+use crate::harness::report::{Tally, Violation, json, story};
 use crate::harness::run::Registered;
 use crate::harness::scenario::{Day, Scenario, discover, parse_duration};
+use crate::harness::shard::Shard;
 use crate::harness::verdict::{Anomaly, Verdict};
 
 /// Stories told at most: one for each scenario, and no more than this.
@@ -35,6 +40,15 @@ const SHRINK_RUNS: u32 = 1_000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Run i of a scenario uses seed S + i. A commit hash stands for its first 12 digits.
+Shard K of N runs each Nth of these, from the Kth on. Its verdict is about its own seeds; what a
+scenario expects of all of them together is judged by `redeliver merge`.
+
+Examples:
+  redeliver gate
+  redeliver gate scenarios/everything.toml --seeds 10000
+  redeliver gate --for 10min --seed $GITHUB_SHA
+  redeliver gate --shard 3/16 --format json > shard-3.ndjson
+
 Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 environment.")]
 pub(super) struct Args {
     /// Scenario files, or directories of them
@@ -50,6 +64,9 @@ pub(super) struct Args {
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     #[arg(conflicts_with = "seeds")]
     duration: Option<Duration>,
+    /// Run one shard of the seeds, as 3/16: the third of sixteen; see `redeliver merge`
+    #[arg(long, value_name = "K/N", env = "REDELIVER_SHARD", value_parser = Shard::parse)]
+    shard: Option<Shard>,
     /// Runs at the same time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -82,6 +99,10 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
         Ok(scenarios) => scenarios,
         Err(code) => return code,
     };
+    if let Err(why) = refuse_large(args, &scenarios) {
+        out::complain(&why);
+        return USAGE;
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let progress = Progress::start(planned(args, &scenarios));
     on_interrupt(&stop, &progress);
@@ -92,104 +113,87 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
             return ENVIRONMENT;
         }
     };
-    if let Some((scenario, first)) = scenarios
-        .iter()
-        .map(|(scenario, _)| (scenario, first_seed(args, scenario)))
-        .find(|(scenario, first)| !fits(args, scenario, *first))
-    {
-        out::complain(&format!(
-            "{}: seeds from {first} on go beyond 2^53, where readers of JSON that know only doubles \
-             take one for another; start lower",
-            scenario.name
-        ));
-        return USAGE;
-    }
     let (mut out, started) = (Out::default(), Instant::now());
+    if let Some(shard) = args.shard.filter(|_| args.format == Format::Json) {
+        out.line(&json::shard(&opening(shard, scenarios.len())));
+    }
     let (mut tallies, mut stories) = (Vec::new(), Vec::new());
     let mut pages = args.report.as_deref().map(Pages::into);
     for (i, (scenario, workload)) in scenarios.iter().enumerate() {
+        let sweep = sweep(args, scenario);
         let plan = plan(args, scenario, started, scenarios.len() - i);
-        let mut tally = pool.run(
-            scenario,
-            workload,
-            first_seed(args, scenario),
-            plan,
-            &progress,
-        );
+        let mut tally = pool.run(scenario, workload, sweep, plan, &progress);
         tally.excuse(args.today.unwrap_or_else(today));
-        stories.push(tell(&tally, workload, &pool, context));
-        if let Some(folder) = args.capsules.as_ref().filter(|_| stories[i].is_some())
+        let told = tell(&tally, workload, &pool, context);
+        if let Some(folder) = args.capsules.as_ref().filter(|_| told.is_some())
             && let Err(why) = keep(&tally, workload, folder)
         {
             out::complain(&why);
         }
-        if let Some(pages) = &mut pages {
-            let worst = worst(&tally).filter(|_| stories[i].is_some());
-            pages.add(&tally, worst, workload, context);
-        }
+        let page = pages.as_mut().and_then(|pages| {
+            let worst = worst(&tally).filter(|_| told.is_some());
+            pages.add(&tally, worst, workload, context)
+        });
         if args.format == Format::Json {
             tell_machines(&tally, context, &mut out);
+            if args.shard.is_some() {
+                let planned = args.duration.is_none() || scenario.capsule.is_some();
+                let mut part = Part::of(&tally, planned.then(|| seeds(args, scenario)));
+                part.story.clone_from(&told);
+                part.page = page;
+                out.line(&json::part(&tally, &part));
+            }
         }
+        stories.push(told.map(|told| with_others(told, &tally)));
         tallies.push(tally);
     }
     progress.finish();
-    let wall = started.elapsed();
     let interrupted = stop.load(Ordering::Relaxed);
     let canaries = Canaries::sing();
-    let verdict = match canaries.silent.is_empty() {
-        true => verdict(&tallies, interrupted),
-        false => verdict(&tallies, interrupted).and(Verdict::Inconclusive),
+    let ending = Ending {
+        verdict: verdict(&tallies, interrupted, &canaries),
+        tallies: &tallies,
+        stories: &stories,
+        canaries: &canaries,
+        wall: started.elapsed(),
+        interrupted,
+        program: &context.program,
     };
-    if args.format == Format::Json {
-        let sung = json::Canaries {
-            planted: canaries.all,
-            silent: &canaries.silent,
-        };
-        let summary = json::summary(&tallies, verdict, wall, interrupted, Some(sung));
-        out.line(&summary);
-    } else {
-        let told: Vec<_> = stories.iter().flatten().collect();
-        for story in told.iter().take(STORIES) {
-            out.line(story);
-        }
-        if let Some(more @ 1..) = told.len().checked_sub(STORIES) {
-            out.line(&format!("({more} more scenarios are violated)\n"));
-        }
-        out.text(&table::render(
-            &tallies,
-            verdict,
-            wall,
-            out::is_coloured(&std::io::stdout()),
-        ));
-        if args.reached {
-            out.text(&format!("\n{}\n", matrix(&reached(&tallies).0)));
-        }
-        out.line(&canaries.describe());
-        out.line(NOT_COVERED);
+    ending.tell(args.format, args.reached, &mut out);
+    let shown = pages.map(|pages| pages.finish(&ending));
+    ending.write(args.junit.as_deref(), shown, args.github)
+}
+
+/// What a shard says of itself before all else.
+fn opening(shard: Shard, scenarios: usize) -> Opening {
+    Opening {
+        shard: shard.number(),
+        of: shard.of(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: commit(),
+        scenarios,
     }
-    let written = args
-        .junit
-        .as_ref()
-        .map(|path| junit::write(path, &tallies, &stories, wall, &context.program));
-    let shown = pages.map(|pages| {
-        let canaries = canaries.describe();
-        pages.finish(&tallies, &stories, verdict, &canaries, wall, interrupted)
-    });
-    let program = &context.program;
-    let told = args
-        .github
-        .then(|| github::tell(&tallies, &stories, verdict, &canaries, program));
-    let failed = [written, shown, told]
-        .into_iter()
-        .flatten()
-        .find_map(Result::err);
-    if let Some(why) = failed {
-        out::complain(&why);
-        if verdict != Verdict::Violated {
-            return ENVIRONMENT;
+}
+
+fn sweep(args: &Args, scenario: &Scenario) -> Sweep {
+    Sweep {
+        first: first_seed(args, scenario),
+        shard: args.shard.unwrap_or_default(),
+    }
+}
+
+fn refuse_large(args: &Args, scenarios: &[(Scenario, Registered)]) -> Result<(), String> {
+    for (scenario, _) in scenarios {
+        let first = first_seed(args, scenario);
+        if !fits(args, scenario, first) {
+            return Err(format!(
+                "{}: seeds from {first} on go beyond 2^53, where readers of JSON that know only \
+                 doubles take one for another; start lower",
+                scenario.name
+            ));
         }
     }
-    verdict.exit_code()
+    Ok(())
 }
 
 /// All scenarios with their workloads; all that are wrong are told.
@@ -198,13 +202,18 @@ fn load(args: &Args, context: &Context) -> Result<Vec<(Scenario, Registered)>, u
         out::complain(&why);
         USAGE
     })?;
-    let loaded: Vec<_> = files.iter().map(|path| context.load(path)).collect();
+    let loaded: Vec<_> = files
+        .iter()
+        .map(|path| context.load_to_simulate(path))
+        .collect();
     loaded.into_iter().collect()
 }
 
 /// Runs in all; none where time decides.
 fn planned(args: &Args, scenarios: &[(Scenario, Registered)]) -> Option<u64> {
-    let each = scenarios.iter().map(|(scenario, _)| seeds(args, scenario));
+    let shard = args.shard.unwrap_or_default();
+    let each = scenarios.iter();
+    let each = each.map(|(scenario, _)| shard.runs(seeds(args, scenario)));
     let sum = each.sum();
     args.duration.is_none().then_some(sum)
 }
@@ -246,16 +255,15 @@ fn plan(args: &Args, scenario: &Scenario, started: Instant, left: usize) -> Plan
 }
 
 /// The verdict over all: violated outranks inconclusive, and an interrupted gate without a
-/// violation is inconclusive.
-fn verdict(tallies: &[Tally], interrupted: bool) -> Verdict {
-    let least = if interrupted || tallies.is_empty() {
-        Verdict::Inconclusive
-    } else {
-        Verdict::Valid
+/// violation is inconclusive, as is one whose checkers are not awake. A shard says nothing of
+/// scenarios that it has no seeds of.
+fn verdict(tallies: &[Tally], interrupted: bool, canaries: &Canaries) -> Verdict {
+    let run = || tallies.iter().filter(|tally| !tally.is_empty_part());
+    let least = match interrupted || run().next().is_none() || !canaries.silent.is_empty() {
+        true => Verdict::Inconclusive,
+        false => Verdict::Valid,
     };
-    tallies
-        .iter()
-        .fold(least, |worst, tally| worst.and(tally.verdict().0))
+    run().fold(least, |worst, tally| worst.and(tally.verdict().0))
 }
 
 /// The first seed that is violated as it was not expected, or else the first.
@@ -283,13 +291,19 @@ fn tell(tally: &Tally, workload: &Registered, pool: &Pool, context: &Context) ->
             "\n  This seed ran differently the second time: the run is not repeatable.\n",
         );
     }
-    if tally.violated > 1 {
-        let others = tally.violated - 1;
-        text.push_str(&format!(
-            "  {others} more seeds of this scenario are violated.\n"
-        ));
-    }
     Some(text)
+}
+
+/// A story, with how many others there would be.
+fn with_others(mut story: String, tally: &Tally) -> String {
+    match tally.violated.saturating_sub(1) {
+        0 => {}
+        1 => story.push_str("  1 more seed of this scenario is violated.\n"),
+        n => story.push_str(&format!(
+            "  {n} more seeds of this scenario are violated.\n"
+        )),
+    }
+    story
 }
 
 /// The violated run of a story as a capsule in this folder.
@@ -342,8 +356,20 @@ mod tests {
 
     #[test]
     fn nothing_run_is_never_valid() {
-        assert_eq!(verdict(&[], false), Verdict::Inconclusive);
-        let tally = Tally::new(&Scenario::new("empty", "none"), 1);
-        assert_eq!(verdict(&[tally], false), Verdict::Inconclusive);
+        let awake = Canaries {
+            all: 0,
+            silent: Vec::new(),
+        };
+        assert_eq!(verdict(&[], false, &awake), Verdict::Inconclusive);
+        let mut tally = Tally::new(&Scenario::new("empty", "none"), 1);
+        let alone = std::slice::from_ref(&tally);
+        assert_eq!(verdict(alone, false, &awake), Verdict::Inconclusive);
+        tally.is_part = true;
+        let alone = std::slice::from_ref(&tally);
+        assert_eq!(verdict(alone, false, &awake), Verdict::Inconclusive);
+        assert_eq!(
+            tally.verdict().1.as_deref(),
+            Some("no seeds of this scenario in this shard")
+        );
     }
 }

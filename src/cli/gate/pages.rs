@@ -1,15 +1,14 @@
 //! The gate as pages for a browser: one for all of it, and one for each violated scenario.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::super::report::{Effort, again, page, write};
 use super::Context;
+use super::ending::Ending;
 use crate::harness::explore::commit;
 use crate::harness::report::page::gate::{Gate, render};
 use crate::harness::report::{Tally, Violation};
 use crate::harness::run::Registered;
-use crate::harness::verdict::Verdict;
 
 /// Less than for one run alone: a red gate may have many.
 const EFFORT: Effort = Effort {
@@ -44,7 +43,7 @@ impl Pages {
         worst: Option<&Violation>,
         workload: &Registered,
         context: &Context,
-    ) {
+    ) -> Option<PathBuf> {
         let file = worst.map(|worst| {
             let run = (workload.simulate)(&tally.scenario, worst.seed, true);
             let again = again(&context.program, &tally.scenario, &run);
@@ -53,7 +52,22 @@ impl Pages {
             self.write(&name, &text);
             name
         });
+        let written = file.as_ref().map(|name| self.folder.join(name));
         self.files.push(file);
+        written
+    }
+
+    /// A page that another one wrote, taken into this folder.
+    pub(super) fn take(&mut self, page: Option<&Path>, name: &str) {
+        let name = page.map(|page| {
+            let name = self.free(name);
+            let taken = std::fs::copy(page, self.folder.join(&name));
+            if let (None, Err(why)) = (&self.failed, taken) {
+                self.failed = Some(format!("{}: {why}", page.display()));
+            }
+            name
+        });
+        self.files.push(name);
     }
 
     /// A name that no page has yet: scenarios of two folders may share theirs.
@@ -74,23 +88,15 @@ impl Pages {
     }
 
     /// The page of the gate.
-    pub(super) fn finish(
-        mut self,
-        tallies: &[Tally],
-        stories: &[Option<String>],
-        verdict: Verdict,
-        canaries: &str,
-        wall: Duration,
-        interrupted: bool,
-    ) -> Result<(), String> {
+    pub(super) fn finish(mut self, ending: &Ending<'_>) -> Result<(), String> {
         let text = render(&Gate {
-            tallies,
-            verdict,
-            stories,
+            tallies: ending.tallies,
+            verdict: ending.verdict,
+            stories: ending.stories,
             pages: &self.files,
-            canaries,
-            wall,
-            interrupted,
+            canaries: &ending.canaries.describe(),
+            wall: ending.wall,
+            interrupted: ending.interrupted,
             commit: &commit(),
         });
         self.write("index.html", &text);

@@ -11,6 +11,7 @@ use crate::harness::explore::{Unrepeatable, is_same, repeat};
 use crate::harness::report::Tally;
 use crate::harness::run::{Registered, RunResult};
 use crate::harness::scenario::Scenario;
+use crate::harness::shard::Shard;
 
 /// How long a batch should take: short enough that the seeds it names are few, long enough that
 /// waiting for its last run costs little.
@@ -26,8 +27,27 @@ pub(super) enum Plan {
     Until(Instant),
 }
 
-/// One seed in so many is run twice, the first among them.
+/// Of so many seeds in a row one is run twice, the first of all among them.
 const SAMPLE: u64 = 64;
+
+/// Which of them: another one in each row, so that no shard has them all.
+const fn is_sampled(index: u64) -> bool {
+    index % SAMPLE == (index / SAMPLE * 37) % SAMPLE
+}
+
+/// Which seeds are run: those of a shard of a sweep from `first` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    pub(super) first: u64,
+    pub(super) shard: Shard,
+}
+
+impl Sweep {
+    /// The seed of the shard's run `i`.
+    pub(super) fn seed(self, i: u64) -> u64 {
+        self.first.wrapping_add(self.shard.index(i))
+    }
+}
 
 /// A run, and where it was made twice, how the second differs.
 type Made = (RunResult, Option<Option<Unrepeatable>>);
@@ -56,21 +76,22 @@ impl Pool {
         })
     }
 
-    /// Runs a scenario. Run i uses seed `first + i`.
+    /// Runs a scenario: of the plan, the part of this shard.
     pub(super) fn run(
         &self,
         scenario: &Scenario,
         workload: &Registered,
-        first: u64,
+        sweep: Sweep,
         plan: Plan,
         progress: &Progress,
     ) -> Tally {
-        let mut tally = Tally::new(scenario, first);
+        let mut tally = Tally::new(scenario, sweep.first);
+        tally.is_part = sweep.shard != Shard::WHOLE;
         let started = Instant::now();
         let (mut done, mut size) = (0u64, self.jobs * 4);
         loop {
             let size_now = match plan {
-                Plan::Seeds(all) => size.min(all - done),
+                Plan::Seeds(all) => size.min(sweep.shard.runs(all) - done),
                 Plan::Until(end) if done > 0 && Instant::now() >= end => 0,
                 Plan::Until(_) => size,
             };
@@ -82,26 +103,9 @@ impl Pool {
                 break;
             }
             let began = Instant::now();
-            progress.announce(&scenario.name, first.wrapping_add(done), size_now);
-            let runs = self.batch(
-                scenario,
-                workload,
-                (first, first.wrapping_add(done)),
-                size_now,
-                progress,
-            );
-            for made in runs {
-                match made {
-                    Some((run, again)) => {
-                        tally.repeated += u64::from(again.is_some());
-                        if let Some(Some(found)) = again {
-                            tally.unrepeatable.get_or_insert(found.to_string());
-                        }
-                        tally.add(run);
-                    }
-                    None => tally.interrupted = true,
-                }
-            }
+            progress.announce(&scenario.name, sweep, done, size_now);
+            let runs = self.batch(scenario, workload, sweep, (done, size_now), progress);
+            tally.merge(added(scenario, sweep.first, runs));
             if tally.interrupted {
                 break;
             }
@@ -116,18 +120,18 @@ impl Pool {
         &self,
         scenario: &Scenario,
         workload: &Registered,
-        (start, first): (u64, u64),
-        size: u64,
+        sweep: Sweep,
+        (done, size): (u64, u64),
         progress: &Progress,
     ) -> Vec<Option<Made>> {
         let one = |i: u64| {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let seed = first.wrapping_add(i);
+            let seed = sweep.seed(done + i);
             let _running = progress.running(rayon::current_thread_index().unwrap_or(0), seed);
             let run = (workload.simulate)(scenario, seed, false);
-            let sampled = seed.wrapping_sub(start).is_multiple_of(SAMPLE);
+            let sampled = is_sampled(sweep.shard.index(done + i));
             let again = sampled.then(|| self.again(scenario, workload, &run));
             Some((run, again))
         };
@@ -166,6 +170,23 @@ impl Pool {
         self.threads
             .install(|| (workload.simulate)(scenario, seed, true))
     }
+}
+
+/// The runs of a batch, added up.
+fn added(scenario: &Scenario, first: u64, runs: Vec<Option<Made>>) -> Tally {
+    let mut tally = Tally::new(scenario, first);
+    for made in runs {
+        let Some((run, again)) = made else {
+            tally.interrupted = true;
+            continue;
+        };
+        tally.repeated += u64::from(again.is_some());
+        if let Some(Some(found)) = again {
+            tally.differs((run.seed, found.to_string()));
+        }
+        tally.add(run);
+    }
+    tally
 }
 
 fn next_size(size: u64, took: Duration) -> u64 {

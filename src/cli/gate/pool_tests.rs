@@ -36,7 +36,11 @@ fn tally(jobs: u16, stop: bool) -> Tally {
     let pool = Pool::new(Some(jobs), stop).expect("threads");
     let progress = Progress::start(Some(3_000));
     let scenario = Scenario::new("some", "fake");
-    pool.run(&scenario, &workload(), 5, Plan::Seeds(3_000), &progress)
+    let sweep = Sweep {
+        first: 5,
+        shard: Shard::WHOLE,
+    };
+    pool.run(&scenario, &workload(), sweep, Plan::Seeds(3_000), &progress)
 }
 
 #[test]
@@ -65,4 +69,20 @@ fn a_stopped_scenario_says_so() {
     let tally = tally(2, true);
     assert!(tally.interrupted);
     assert_eq!(tally.verdict().0, Verdict::Inconclusive);
+}
+
+#[test]
+fn one_seed_of_each_row_is_sampled_and_no_shard_has_them_all() {
+    for row in 0..200 {
+        let sampled = (row * SAMPLE..(row + 1) * SAMPLE).filter(|i| is_sampled(*i));
+        assert_eq!(sampled.count(), 1, "row {row}");
+    }
+    assert!(is_sampled(0));
+    for of in [2, 3, 5, 16, 64] {
+        let shards: std::collections::BTreeSet<_> = (0..20_000)
+            .filter(|i| is_sampled(*i))
+            .map(|i| i % of)
+            .collect();
+        assert_eq!(shards.len() as u64, of, "of {of}");
+    }
 }

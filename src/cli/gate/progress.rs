@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::out;
+use super::pool::Sweep;
 
 /// A run that takes longer is named.
 const SLOW: Duration = Duration::from_secs(10);
@@ -129,14 +130,14 @@ impl Progress {
         self.in_flight.clone()
     }
 
-    /// Names the seeds of a batch before its first run.
-    pub(super) fn announce(&self, scenario: &str, first: u64, size: u64) {
+    /// Names the seeds of a batch before its first run: so many of the sweep from run `done` on.
+    pub(super) fn announce(&self, scenario: &str, sweep: Sweep, done: u64, size: u64) {
         scenario.clone_into(&mut lock(&self.in_flight.scenario));
-        let last = first.wrapping_add(size - 1);
-        let text = if size == 1 {
-            format!("{scenario} seed {first}")
-        } else {
-            format!("{scenario} seeds {first}..={last}")
+        let (first, last) = (sweep.seed(done), sweep.seed(done + size - 1));
+        let text = match (size, sweep.shard.of()) {
+            (1, _) => format!("{scenario} seed {first}"),
+            (_, 1) => format!("{scenario} seeds {first}..={last}"),
+            (_, step) => format!("{scenario} seeds {first}..={last}, each {step}th"),
         };
         if self.bar.is_hidden() {
             out::complain(&text);

@@ -33,7 +33,7 @@ pub(super) fn planted(
     context: &Context,
     watch: &Watch,
 ) -> u8 {
-    let (scenario, workload) = match context.load(path) {
+    let (scenario, workload) = match context.load_to_simulate(path) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

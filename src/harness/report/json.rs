@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::part::{Opening, Part};
 use super::{Tally, Violation, story};
 use crate::harness::reached::{Cell, Reached};
 use crate::harness::run::TraceLine;
@@ -163,6 +164,30 @@ pub fn scenario(tally: &Tally) -> String {
         wall_seconds: seconds(tally.wall.as_nanos()),
         virtual_to_real: ratio,
     })
+}
+
+/// The first line of a shard's output.
+pub fn shard(opening: &Opening) -> String {
+    let Opening { shard, of, .. } = opening;
+    typed("shard", &format!("{shard}/{of}"), opening)
+}
+
+/// The line of a reason why shards are not the whole of a sweep.
+pub fn gap(why: &str) -> String {
+    serde_json::json!({ "type": "gap", "because": why }).to_string()
+}
+
+/// The line that `redeliver merge` reads of a scenario.
+pub fn part(tally: &Tally, part: &Part) -> String {
+    typed("part", &tally.scenario.name, part)
+}
+
+fn typed(name: &str, about: &str, value: &impl Serialize) -> String {
+    let mut value = serde_json::to_value(value).expect("a report is JSON");
+    let key = if name == "part" { "scenario" } else { "name" };
+    value["type"] = name.into();
+    value[key] = about.into();
+    value.to_string()
 }
 
 /// The line of one anomaly of a violated seed.

@@ -11,12 +11,13 @@ pub mod explained;
 pub mod human;
 pub mod json;
 pub mod page;
+pub mod part;
 pub mod perfetto;
 pub mod story;
 pub mod table;
 mod tally;
 
-pub use tally::{Tally, Violation};
+pub use tally::{Said, Tally, Violation};
 
 /// What the faults of all runs have reached, and what they could have reached by the rules of
 /// their scenarios and never did.

@@ -23,8 +23,11 @@ pub struct Violation {
     pub anomalies: Vec<Anomaly>,
 }
 
-/// Runs of one scenario, added up in the order of their seeds.
-#[derive(Clone, Debug)]
+/// A seed, and what is said about it.
+pub type Said = (u64, String);
+
+/// Runs of one scenario, added up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// The scenario.
     pub scenario: Scenario,
@@ -55,14 +58,17 @@ pub struct Tally {
     /// The first of them.
     pub violations: Vec<Violation>,
     /// Runs that came to nothing, and why the first did.
-    pub inconclusive: (u64, Option<String>),
+    pub inconclusive: (u64, Option<Said>),
     /// Runs that were made twice, to see whether their seeds decide them.
     pub repeated: u64,
     /// The first of them that came out otherwise.
-    pub unrepeatable: Option<String>,
+    pub unrepeatable: Option<Said>,
     /// The runs that were planned were not all made.
     pub interrupted: bool,
-    kinds: Vec<AnomalyKind>,
+    /// These are the runs of one shard: what is judged over all seeds has to wait for the others.
+    pub is_part: bool,
+    /// Every kind of anomaly that was found.
+    pub kinds: Vec<AnomalyKind>,
     /// Whether its known failures are still excused.
     excused: bool,
 }
@@ -89,6 +95,7 @@ impl Tally {
             repeated: 0,
             unrepeatable: None,
             interrupted: false,
+            is_part: false,
             kinds: Vec::new(),
             excused: false,
         }
@@ -135,21 +142,66 @@ impl Tally {
                     .unwrap_or_else(|| "nothing was measured".to_owned());
                 self.inconclusive.0 += 1;
                 let seed = run.seed;
-                self.inconclusive
-                    .1
-                    .get_or_insert_with(|| format!("seed {seed}: {why}"));
+                let first = &mut self.inconclusive.1;
+                earlier(first, (seed, format!("seed {seed}: {why}")));
             }
             Verdict::Violated => self.add_violation(run),
         }
+    }
+
+    /// Adds other runs of the same scenario, in whatever order: a batch, or a shard. Wall time is
+    /// that of the longer, since both may have run at once.
+    pub fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.messages += other.messages;
+        self.deliveries += other.deliveries;
+        self.events += other.events;
+        self.virtual_ns += other.virtual_ns;
+        self.wall = self.wall.max(other.wall);
+        merge(&mut self.faults, &other.faults);
+        self.reached.merge(&other.reached);
+        merge(&mut self.mechanisms, &other.mechanisms);
+        self.anomalies += other.anomalies;
+        self.violated += other.violated;
+        for kind in other.kinds {
+            self.found(kind);
+        }
+        // Each side keeps its first, and so the first of both are among them.
+        self.violations.extend(other.violations);
+        self.violations.sort_by_key(|violation| violation.seed);
+        self.violations.truncate(KEPT);
+        self.inconclusive.0 += other.inconclusive.0;
+        if let Some(said) = other.inconclusive.1 {
+            earlier(&mut self.inconclusive.1, said);
+        }
+        self.repeated += other.repeated;
+        if let Some(said) = other.unrepeatable {
+            self.differs(said);
+        }
+        self.interrupted |= other.interrupted;
+    }
+
+    /// Notes a seed that came out otherwise when it was run again.
+    pub fn differs(&mut self, said: Said) {
+        earlier(&mut self.unrepeatable, said);
+    }
+
+    fn found(&mut self, kind: AnomalyKind) {
+        if !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
+    }
+
+    /// Whether this is a shard that the sweep over its scenario has no seed for.
+    pub fn is_empty_part(&self) -> bool {
+        self.is_part && self.seeds == 0 && !self.interrupted
     }
 
     fn add_violation(&mut self, run: RunResult) {
         self.violated += 1;
         self.anomalies += run.anomalies.len() as u64;
         for anomaly in &run.anomalies {
-            if !self.kinds.contains(&anomaly.kind) {
-                self.kinds.push(anomaly.kind);
-            }
+            self.found(anomaly.kind);
         }
         if self.violations.len() < KEPT {
             self.violations.push(Violation {
@@ -189,22 +241,33 @@ impl Tally {
     }
 
     fn doubt(&self) -> Option<String> {
-        let expect = &self.scenario.expect;
+        if self.is_empty_part() {
+            return Some("no seeds of this scenario in this shard".to_owned());
+        }
         if self.seeds == 0 {
             return Some("nothing was run".to_owned());
         }
         if self.interrupted {
             return Some(format!("stopped after {} seeds", self.seeds));
         }
-        if let Some(why) = &self.unrepeatable {
+        if let Some((_, why)) = &self.unrepeatable {
             return Some(why.clone());
         }
-        if let (1.., Some(why)) = &self.inconclusive {
+        if let (1.., Some((_, why))) = &self.inconclusive {
             return Some(why.clone());
         }
         if self.messages == 0 {
             return Some("no message was accepted".to_owned());
         }
+        match self.is_part {
+            true => None,
+            false => self.unmet(),
+        }
+    }
+
+    /// What the scenario expects of all its seeds together and has not come.
+    fn unmet(&self) -> Option<String> {
+        let expect = &self.scenario.expect;
         let counted = |counts: &[(&str, u64)], name: &str| {
             counts
                 .iter()
@@ -233,6 +296,13 @@ impl Tally {
             .map(|kind| kind.as_str())
             .collect();
         (!unseen.is_empty()).then(|| format!("expected and not seen: {}", unseen.join(", ")))
+    }
+}
+
+/// Keeps what is said of the lower seed.
+fn earlier(kept: &mut Option<Said>, said: Said) {
+    if kept.as_ref().is_none_or(|(seed, _)| said.0 < *seed) {
+        *kept = Some(said);
     }
 }
 

@@ -237,7 +237,8 @@ pub(crate) struct ExpectTable {
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub(crate) max_second_pickups: Option<u64>,
     /// Queries that give no rows at the end of each run, in a world with a real database.
-    pub(crate) no_rows: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub(crate) no_rows: Vec<Spanned<String>>,
 }
 
 /// At least and at most.

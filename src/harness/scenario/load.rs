@@ -72,6 +72,27 @@ impl Scenario {
     }
 }
 
+/// What is wrong with a file whose `no-rows` has no database that it could ask.
+pub(crate) fn nothing_to_ask(path: &Path) -> Box<ScenarioError> {
+    let source = std::fs::read_to_string(path).unwrap_or_default();
+    let file: Option<File> = toml::from_str(&source).ok();
+    let place = file.and_then(|file| Some(file.expect.no_rows.first()?.span()));
+    let what = "`no-rows` asks a database, and this scenario has a model in place of one";
+    let help = "add database = \"postgres\", or say what the workload's database looks like \
+                (Workload::postgres)";
+    let problem = Problem {
+        span: place,
+        ..Problem::new(what, 0..0)
+            .label("nobody can answer")
+            .help(help)
+    };
+    Box::new(ScenarioError {
+        path: path.to_owned(),
+        source: Arc::from(source),
+        problems: vec![problem],
+    })
+}
+
 /// The scenario files at these paths, those of directories in the order of their names, and then
 /// those of their `regressions`, where capsules are kept.
 ///
@@ -315,7 +336,7 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         no_rows: table
             .no_rows
             .iter()
-            .map(|sql| Arc::from(sql.as_str()))
+            .map(|sql| Arc::from(sql.get_ref().as_str()))
             .collect(),
     }
 }
