@@ -102,6 +102,17 @@ fn the_exit_code_is_the_worst_verdict() {
         ("gate DIR/nowhere.toml", 2),
         ("gate DIR/calm.toml --seed x", 2),
         ("gate DIR/calm.toml --seeds 1 --for 1s", 2),
+        ("gate DIR/calm.toml --shard 0/4", 2),
+        ("gate DIR/calm.toml --shard 5/4", 2),
+        ("gate DIR/calm.toml --shard a/b", 2),
+        // Seed 17 has index 16: it is the first shard's. And of forty-one shards the last has no seed.
+        ("gate DIR/violated.toml --shard 1/16", 1),
+        ("gate DIR/violated.toml --shard 2/16", 0),
+        ("gate DIR/calm.toml --shard 41/41 --format json", 0),
+        // All seeds of a gate are below 2^53.
+        ("gate DIR/calm.toml --seeds 10 --seed 9007199254740982", 0),
+        ("gate DIR/calm.toml --seeds 11 --seed 9007199254740982", 2),
+        ("gate DIR/calm.toml --seed 9007199254740992", 2),
         ("replay DIR/violated.toml --seed 17", 1),
         ("replay DIR/violated.toml --seed 17 --expect lost:11", 1),
         (
@@ -215,4 +226,61 @@ fn a_report_ends_as_its_run_does() {
         assert!(files.path().join(name).is_file(), "{name}");
     }
     assert!(!files.path().join("none.html").exists());
+}
+
+/// The command lines of a file to copy, as a shell would hand them over.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let filled = |word: &str| {
+        let word = word.trim_matches('"').replace("$CI_NODE_INDEX", "3");
+        let word = word
+            .replace("$CI_NODE_TOTAL", "8")
+            .replace("$JOB_COMPLETION_INDEX", "2");
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let word = word
+            .replace("$CI_COMMIT_SHA", hash)
+            .replace("$GITHUB_SHA", hash);
+        assert!(!word.contains('$'), "{word}: which variable?");
+        word
+    };
+    let lines = text.lines().filter_map(|line| {
+        let line = line.trim_start_matches(['#', '-', ' ']);
+        let line = line.strip_prefix("run: ").unwrap_or(line);
+        let line = line.strip_prefix("redeliver ").map(|_| line)?;
+        Some(line.split_whitespace().take_while(|word| *word != ">"))
+    });
+    lines.map(|words| words.map(filled).collect()).collect()
+}
+
+#[test]
+fn what_is_there_to_copy_is_accepted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for (file, expected) in [
+        ("ci/github-actions.yml", 3),
+        ("ci/gitlab-ci.yml", 3),
+        ("ci/kubernetes-job.yml", 2),
+        ("ci.md", 2),
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).expect(file);
+        let found = commands(&text);
+        assert_eq!(found.len(), expected, "{file}: {found:?}");
+        for command in found {
+            if let Err(why) = Cli::try_parse_from(&command) {
+                panic!("{file}: {command:?}: {why}");
+            }
+        }
+    }
+}
+
+/// Needs no PostgreSQL, and none is asked for.
+#[test]
+fn no_rows_of_a_model_are_refused_with_their_place() {
+    let files = Files::new("no-rows", &["asks"]);
+    let path = files.path().join("asks.toml");
+    let mut text = std::fs::read_to_string(&path).expect("a scenario");
+    text.push_str("\n[expect]\nno-rows = [\"select 1\"]\n");
+    std::fs::write(&path, text).expect("a scenario");
+    assert_eq!(files.command("gate DIR/asks.toml"), USAGE);
+    assert_eq!(files.command("replay DIR/asks.toml --seed 1"), USAGE);
+    let shown = nothing_to_ask(&path);
+    assert!(shown.to_string().contains("\"select 1\""), "{shown}");
 }

@@ -210,7 +210,8 @@ fn programs() -> Result<PathBuf, Unavailable> {
             return Ok(folder);
         }
         return Err(Unavailable(format!(
-            "no private PostgreSQL: {PROGRAMS_VARIABLE} names {}, which has no initdb and postgres",
+            "no private PostgreSQL: {PROGRAMS_VARIABLE} names {}, which has no initdb and postgres. \
+             Install them (Debian: apt-get install postgresql), or let it name their folder",
             folder.display()
         )));
     }

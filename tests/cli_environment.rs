@@ -1,0 +1,191 @@
+//! What the command line makes of its surroundings: no PostgreSQL, a full disk, Ctrl-C.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const HEAD: &str = "question = \"?\"\nworkload = \"orders\"\nmessages = 2\nseeds = 2\n";
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let name = format!("redeliver-{test}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left over in the temporary directory harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn redeliver(arguments: &str, scenario: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redeliver"));
+    let scenario = scenario.to_str().expect("a plain path");
+    command.args(arguments.split(' ').map(|word| match word {
+        "FILE" => scenario,
+        word => word,
+    }));
+    command.env_remove("GITHUB_ACTIONS");
+    command
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn without_postgresql_nothing_that_needs_it_begins() {
+    let folder = Folder::new("no-postgres");
+    let text = format!("{HEAD}database = \"postgres\"\n");
+    let scenario = folder.file("real.toml", &text);
+    for line in [
+        "gate FILE --format json",
+        "replay FILE --seed 1",
+        "shrink FILE --seed 1",
+        "explain FILE --seed 1",
+        "explore FILE --runs 1",
+        "report FILE --seed 1",
+        "planted --on FILE",
+        "doctor determinism FILE",
+    ] {
+        let mut command = redeliver(line, &scenario);
+        command.env("REDELIVER_POSTGRES_BIN", "/nonexistent");
+        let output = command.current_dir(&folder.0).output().expect("it runs");
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(4), "{line}: {said}");
+        let words = [
+            "REDELIVER_POSTGRES_BIN",
+            "/nonexistent",
+            "apt-get install postgresql",
+        ];
+        assert!(
+            words.iter().all(|word| said.contains(word)),
+            "{line}: {said}"
+        );
+        assert!(!said.contains("seed 1"), "{line}: {said}");
+        assert!(output.stdout.is_empty(), "{line}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_device_is_no_success() {
+    let folder = Folder::new("full");
+    let scenario = folder.file("calm.toml", HEAD);
+    for line in [
+        "gate FILE",
+        "replay FILE --seed 1 --trace",
+        "explore FILE --strategy random --runs 1",
+        "planted dual-write --seeds 1",
+    ] {
+        let full = OpenOptions::new().write(true).open("/dev/full");
+        let mut command = redeliver(line, &scenario);
+        let output = command.stdout(full.expect("a device")).output();
+        let (code, said) = said(&output.expect("it runs"));
+        assert!(said.contains("standard output: "), "{line}: {said}");
+        match line.starts_with("planted") {
+            // One seed may be too few to catch it, and that outranks.
+            true => assert!(matches!(code, Some(1 | 4)), "{line}: {code:?}, {said}"),
+            false => assert_eq!(code, Some(4), "{line}: {said}"),
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_ends_a_gate_with_what_is_known() {
+    let folder = Folder::new("interrupt");
+    let scenario = folder.file("calm.toml", HEAD);
+    let mut command = redeliver(
+        "gate FILE --seeds 100000000 --jobs 1 --format json",
+        &scenario,
+    );
+    let spawned = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = spawned.expect("it runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    // The first batch is named before its first run.
+    stderr.read_line(&mut line).expect("progress");
+    assert!(line.contains("calm seed"), "{line}");
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.expect("kill runs").success());
+    let (mut rest, mut out) = (String::new(), String::new());
+    stderr.read_to_string(&mut rest).expect("text");
+    let stdout = child.stdout.take();
+    stdout
+        .expect("piped")
+        .read_to_string(&mut out)
+        .expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(3), "{rest}");
+    assert!(rest.contains("stopping; in flight: "), "{rest}");
+    let last = out.lines().last().expect("a summary");
+    assert!(last.contains(r#""interrupted":true"#), "{last}");
+}
+
+#[test]
+fn a_fleet_is_merged_as_the_gate_that_it_is() {
+    let folder = Folder::new("fleet");
+    let scenario = folder.file("calm.toml", HEAD);
+    for (shard, name) in [
+        ("1/3", "1.ndjson"),
+        ("2/3", "2.ndjson"),
+        ("3/3", "3.ndjson"),
+    ] {
+        let line = "gate FILE --format json";
+        let mut command = redeliver(line, &scenario);
+        let output = command
+            .env("REDELIVER_SHARD", shard)
+            .output()
+            .expect("it runs");
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(0), "{shard}: {said}");
+        // The third of three has none of two seeds.
+        assert_eq!(
+            said.contains("no seeds in this shard"),
+            shard == "3/3",
+            "{said}"
+        );
+        folder.file(name, &String::from_utf8_lossy(&output.stdout));
+    }
+    let junit = folder.0.join("gate.xml");
+    let line = format!("merge {} --junit {}", folder.0.display(), junit.display());
+    let merged = redeliver(&line, &scenario).output().expect("it runs");
+    assert_eq!(
+        said(&merged).0,
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&merged.stdout)
+    );
+    let xml = std::fs::read_to_string(&junit).expect("a report");
+    assert!(
+        xml.contains(r#"<property name="seeds" value="2"/>"#),
+        "{xml}"
+    );
+    std::fs::remove_file(folder.0.join("3.ndjson")).expect("it was there");
+    let merged = redeliver(&line, &scenario).output().expect("it runs");
+    assert_eq!(said(&merged).0, Some(3));
+    let shown = String::from_utf8_lossy(&merged.stdout);
+    assert!(
+        shown.contains("not the whole: missing of 3 shards: 3"),
+        "{shown}"
+    );
+}
