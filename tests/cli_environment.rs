@@ -189,3 +189,100 @@ fn a_fleet_is_merged_as_the_gate_that_it_is() {
         "{shown}"
     );
 }
+
+/// Every run of it is violated: a message that cannot be handled, and no dead letter expected.
+const VIOLATED: &str = "[poison]\npoison = 1\n[expect]\ndead-letters = { max = 0 }\n";
+
+#[test]
+fn the_pages_and_stories_of_shards_come_together() {
+    let folder = Folder::new("pages");
+    let scenario = folder.file("red.toml", &format!("{HEAD}{VIOLATED}"));
+    for shard in ["1", "2"] {
+        let own = folder.0.join(format!("shard-{shard}"));
+        let line = format!(
+            "gate FILE --shard {shard}/2 --format json --report {}/pages",
+            own.display()
+        );
+        let output = redeliver(&line, &scenario).output().expect("it runs");
+        assert_eq!(said(&output).0, Some(1), "{}", said(&output).1);
+        std::fs::write(own.join("shard.ndjson"), &output.stdout).expect("a file");
+    }
+    // As artefacts are: somewhere else than where they were made.
+    let kept = folder.0.join("kept");
+    std::fs::create_dir(&kept).expect("a folder");
+    for shard in ["shard-1", "shard-2"] {
+        std::fs::rename(folder.0.join(shard), kept.join(shard)).expect("moved");
+    }
+    let pages = folder.0.join("merged");
+    let line = format!("merge {} --report {}", kept.display(), pages.display());
+    let output = redeliver(&line, &scenario).output().expect("it runs");
+    let (code, said) = said(&output);
+    assert_eq!(code, Some(1), "{said}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("red, seed 1: invariant"), "{shown}");
+    assert!(
+        shown.contains("1 more seed of this scenario is violated."),
+        "{shown}"
+    );
+    let index = std::fs::read_to_string(pages.join("index.html")).expect("an index");
+    assert!(
+        index.contains("red-1.html") && pages.join("red-1.html").is_file(),
+        "{index}"
+    );
+}
+
+#[test]
+fn annotations_name_files_from_the_root_of_the_repository() {
+    let folder = Folder::new("github");
+    let sub = folder.0.join("crate/scenarios");
+    std::fs::create_dir_all(&sub).expect("a folder");
+    folder.file("crate/scenarios/red.toml", &format!("{HEAD}{VIOLATED}"));
+    let mut command = redeliver(
+        "gate FILE --seeds 1 --github",
+        Path::new("scenarios/red.toml"),
+    );
+    command
+        .current_dir(folder.0.join("crate"))
+        .env("GITHUB_WORKSPACE", &folder.0);
+    let output = command
+        .env_remove("GITHUB_STEP_SUMMARY")
+        .output()
+        .expect("it runs");
+    let (code, said) = said(&output);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("::error file=crate/scenarios/red.toml,title=red"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_kept_is_told_all_the_same() {
+    let folder = Folder::new("unwritable");
+    let scenario = folder.file("red.toml", &format!("{HEAD}{VIOLATED}"));
+    // A folder below a file cannot be made, not even by root.
+    let line = "explore FILE --strategy random --runs 1 --capsules FILE/below";
+    let line = line.replace("FILE/below", &format!("{}/below", scenario.display()));
+    let output = redeliver(&line, &scenario).output().expect("it runs");
+    let (code, said) = said(&output);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("red.toml/below"), "{said}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("found by strategy random"), "{shown}");
+    assert!(shown.contains("dead letters"), "{shown}");
+}
+
+#[test]
+fn a_scenario_is_not_written_over_by_its_capsule() {
+    let folder = Folder::new("onto-itself");
+    let text = format!("{HEAD}{VIOLATED}");
+    let scenario = folder.file("red.toml", &text);
+    let output = redeliver("shrink FILE --seed 1 -o FILE", &scenario).output();
+    let (code, said) = said(&output.expect("it runs"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("its capsule needs another name"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(&scenario).expect("it is there"),
+        text
+    );
+}

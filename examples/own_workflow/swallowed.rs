@@ -126,7 +126,7 @@ mod tests {
             told.contains(&format!("kept as {}", path.display())),
             "{told}"
         );
-        assert!(told.contains("1 faults of "), "{told}");
+        assert!(told.contains("1 fault of "), "{told}");
 
         let again = || Check::scenario(super::Checkout, &path).check();
         let red = std::panic::catch_unwind(again).expect_err("it fails again");

@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long)]
     trace: bool,
     /// Draw it: a column for each process, a line for each step
-    #[arg(long, conflicts_with = "format")]
+    #[arg(long)]
     diagram: bool,
     /// What the run came to when it was found
     #[arg(long, value_name = "ANOMALY:HASH", value_parser = Expected::parse)]
@@ -67,6 +67,10 @@ impl Expected {
 }
 
 pub(super) fn replay(args: &Args, context: &Context) -> u8 {
+    if args.diagram && args.format == Format::Json {
+        out::complain("--diagram draws for people: it cannot be had with --format json");
+        return USAGE;
+    }
     let (scenario, workload) = match context.load_to_simulate(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,

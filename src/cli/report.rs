@@ -77,6 +77,10 @@ pub(super) fn report(args: &Args, context: &Context) -> u8 {
         out::complain(&why);
         return USAGE;
     }
+    if let Err(why) = have_folders(args) {
+        out::complain(&why);
+        return ENVIRONMENT;
+    }
     interrupt::end_at_once();
     let beside = match args
         .beside
@@ -139,6 +143,20 @@ fn distinct(args: &Args) -> Result<(), String> {
         let written = [&args.output, &args.perfetto].contains(&&Some((*path).clone()));
         if written && all[i + 1..].contains(path) {
             return Err(format!("{} is named twice", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The folders of what is to be written are there: said now, and not after minutes of work.
+fn have_folders(args: &Args) -> Result<(), String> {
+    for path in [&args.output, &args.perfetto].into_iter().flatten() {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if !folder.as_os_str().is_empty() && !folder.is_dir() {
+            let (path, folder) = (path.display(), folder.display());
+            return Err(format!(
+                "{path}: there is no folder {folder}; make it first"
+            ));
         }
     }
     Ok(())

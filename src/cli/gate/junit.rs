@@ -41,7 +41,18 @@ fn render(
         suite.add_property(Property::new("commit", commit));
     }
     for (tally, story) in tallies.iter().zip(told) {
-        suite.add_test_case(case(tally, story.as_deref(), program));
+        let mut case = case(tally, story.as_deref(), program);
+        // Files of two folders may share a name, and readers take cases of one name for one.
+        let name = &tally.scenario.name;
+        if tallies
+            .iter()
+            .filter(|other| other.scenario.name == *name)
+            .count()
+            > 1
+        {
+            case.set_classname(format!("redeliver.{}", tally.scenario.path.display()));
+        }
+        suite.add_test_case(case);
     }
     let mut report = Report::new("redeliver gate");
     report.set_time(wall);
@@ -115,6 +126,23 @@ fn properties(tally: &Tally, program: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use crate::harness::scenario::Scenario;
+
+    #[test]
+    fn files_of_two_folders_are_two_cases() {
+        let of = |path: &str| {
+            let mut scenario = Scenario::new("calm", "orders");
+            scenario.path = path.into();
+            Tally::new(&scenario, 1)
+        };
+        let tallies = [of("a/calm.toml"), of("b/calm.toml")];
+        let xml = render(&tallies, &[None, None], Duration::ZERO, "redeliver").expect("a report");
+        for path in ["a/calm.toml", "b/calm.toml"] {
+            assert!(
+                xml.contains(&format!(r#"classname="redeliver.{path}""#)),
+                "{xml}"
+            );
+        }
+    }
 
     #[test]
     fn an_inconclusive_scenario_is_an_error() {

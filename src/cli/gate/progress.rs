@@ -3,13 +3,14 @@
 //! A seed must be on record before it runs. Thousands run in a second, so a line for each would
 //! be most of a CI log. Instead:
 //!
-//! - each batch is named, written and flushed before its first run (about half a second of runs;
-//!   the first batch of a scenario is four for each job): whatever kills the process, the seed is
-//!   one of the last range shown, and `gate FILE --seed FIRST --seeds N --jobs 1` finds it;
+//! - the first batch of each scenario is named, written and flushed before its first run (it is
+//!   four runs for each job), and after that one in five seconds: whatever kills the process, the
+//!   seed is in the last range shown or in the seconds after it, and `gate FILE --seed FIRST
+//!   --jobs 1` finds it;
 //! - a run that takes longer than ten seconds is named exactly while it runs;
 //! - Ctrl-C and SIGTERM name the seeds in flight exactly.
 //!
-//! On a terminal the batch stands in the progress bar.
+//! On a terminal each batch stands in the progress bar.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,9 @@ use super::pool::Sweep;
 
 /// A run that takes longer is named.
 const SLOW: Duration = Duration::from_secs(10);
+
+/// Without a terminal no more is said of one scenario than once in so long.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The runs in flight, by thread.
 #[derive(Debug, Default)]
@@ -76,6 +80,8 @@ pub(super) struct Progress {
     bar: ProgressBar,
     in_flight: Arc<InFlight>,
     watchdog: Option<JoinHandle<()>>,
+    /// The scenario of the last line, and when that was written.
+    said: Mutex<(String, Option<Instant>)>,
 }
 
 /// A run in flight; it ends with this value.
@@ -123,6 +129,7 @@ impl Progress {
             bar,
             in_flight,
             watchdog: watchdog.ok(),
+            said: Mutex::default(),
         }
     }
 
@@ -140,7 +147,12 @@ impl Progress {
             (_, step) => format!("{scenario} seeds {first}..={last}, each {step}th"),
         };
         if self.bar.is_hidden() {
-            out::complain(&text);
+            let mut said = lock(&self.said);
+            let other = said.0 != scenario;
+            if other || said.1.is_none_or(|at| at.elapsed() >= SILENCE) {
+                *said = (scenario.to_owned(), Some(Instant::now()));
+                out::complain(&text);
+            }
         } else {
             self.bar.set_message(text);
             self.bar.force_draw();

@@ -1,6 +1,7 @@
 //! A failing run, made small and put into a file.
 
 use crate::harness::explore::{Shrunk, Simulate, Target, capsule, pin, shrink};
+use crate::harness::report::human::counted;
 use crate::harness::report::story;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::Scenario;
@@ -77,10 +78,10 @@ pub fn keep(
 
 fn summary(shrunk: &Shrunk, (faults, messages): (usize, usize)) -> String {
     format!(
-        "{} faults of {faults}, {} messages of {messages}, {} runs{}",
-        shrunk.faults(),
-        shrunk.messages(),
-        shrunk.runs,
+        "{} of {faults}, {} of {messages}, {}{}",
+        counted(shrunk.faults() as u64, "fault"),
+        counted(shrunk.messages() as u64, "message"),
+        counted(shrunk.runs.into(), "run"),
         match shrunk.unfinished {
             true => "; more may go with a larger --runs",
             false => "",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::{badge, copied, shell, tables, theme_button};
-use crate::harness::report::human::{grouped, ratio, time};
+use crate::harness::report::human::{counted, grouped, ratio, time};
 use crate::harness::report::{NOT_COVERED, Tally, reached};
 use crate::harness::verdict::{AnomalyKind, Verdict};
 
@@ -44,7 +44,7 @@ pub fn render(gate: &Gate<'_>) -> String {
             div {
                 h1 { "Gate " (badge(gate.verdict)) }
                 p .dim {
-                    (grouped(seeds)) " runs of " (gate.tallies.len()) " scenarios with "
+                    (counted(seeds, "run")) " of " (counted(gate.tallies.len() as u64, "scenario")) " with "
                     (grouped(messages)) " messages, " (time(nanos(gate.wall)))
                     @if gate.interrupted { "; it was ended early" }
                     @if !gate.commit.is_empty() { ", commit " code { (gate.commit) } }
