@@ -50,7 +50,7 @@ mod types;
 mod tests;
 
 pub use self::{
-    access::{Account, Pattern},
+    access::{Account, Expression, Pattern},
     death::DeathReason,
     inspect::{MessageState, MessageView},
     ledger::{Loss, LossReason, Stats},
