@@ -48,6 +48,11 @@ fn workloads() -> Vec<Registered> {
             )),
             _ => Err(LiveError::Other("no".to_owned())),
         },
+        topology: |_| {
+            let (none, queue_type) = (Vec::new(), crate::pipeline::topology::QueueType::Quorum);
+            let topology = crate::pipeline::topology::Topology::of(none, Vec::new(), queue_type);
+            (topology, None)
+        },
         postgres: || None,
     }]
 }

@@ -132,7 +132,8 @@ fn check(args: &Check, context: &Context) -> Result<u8, u8> {
     let (topology, mut existing, is_said) = load(&args.of, context)?;
     let url = args.amqp_url.clone().or_else(|| {
         let unasked = args.definitions.is_none();
-        unasked.then(|| std::env::var("AMQP_URL").ok()).flatten()
+        let of_environment = || std::env::var("AMQP_URL").ok().filter(|url| !url.is_empty());
+        unasked.then(of_environment).flatten()
     });
     let mut found = Vec::new();
     if let Some(path) = &args.definitions {

@@ -17,6 +17,8 @@ use crate::pipeline::event::exchange_of;
 use crate::pipeline::topology::{QueueType, Topology};
 
 pub use live::ask;
+#[cfg(test)]
+pub(crate) use mend::escape;
 pub use mend::needed;
 
 /// How bad it is.

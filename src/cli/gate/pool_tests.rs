@@ -27,6 +27,11 @@ fn workload() -> Registered {
         simulate,
         planted: |_, _, _, _| RunResult::default(),
         run_live,
+        topology: |_| {
+            let (none, queue_type) = (Vec::new(), crate::pipeline::topology::QueueType::Quorum);
+            let topology = crate::pipeline::topology::Topology::of(none, Vec::new(), queue_type);
+            (topology, None)
+        },
         postgres: || None,
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn set_policy(
 }
 
 /// A name as a regular expression.
-pub(super) fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for c in name.chars() {
         if !c.is_alphanumeric() && !"-_/:@ ".contains(c) {
