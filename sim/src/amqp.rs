@@ -126,6 +126,8 @@ pub struct Net {
     tick: Option<u64>,
     /// The headers that name a message's subject and attempt, for the keys of choices.
     subject_headers: (Arc<str>, Arc<str>),
+    /// As whom clients come that name no account.
+    login: Option<Arc<str>>,
     /// Deliveries handed to clients.
     pub deliveries: u64,
 }
@@ -148,6 +150,7 @@ impl Net {
             partitions: Vec::new(),
             tick: None,
             subject_headers: (Arc::from(""), Arc::from("")),
+            login: None,
             deliveries: 0,
         }
     }
@@ -155,6 +158,11 @@ impl Net {
     /// Names the headers that carry a message's idempotency key and attempt.
     pub fn set_subject_headers(&mut self, subject: &str, attempt: &str) {
         self.subject_headers = (Arc::from(subject), Arc::from(attempt));
+    }
+
+    /// Names the account of all clients that name none; without it they may do everything.
+    pub fn set_login(&mut self, account: &str) {
+        self.login = Some(Arc::from(account));
     }
 
     fn subject_of(&self, properties: &Properties) -> (u64, u32) {
@@ -476,7 +484,12 @@ impl World {
 /// # Errors
 /// [`Error::Connection`] when the broker is down or cannot be reached.
 pub async fn connect() -> Result<Connection, Error> {
-    connect_with(|broker| Some(broker.connect())).await
+    let login = with(|w| w.net.login.clone());
+    connect_with(|broker| match login {
+        Some(account) => broker.connect_as(&account),
+        None => Some(broker.connect()),
+    })
+    .await
 }
 
 /// Opens a connection of an account for the calling process.
@@ -811,7 +824,7 @@ impl Drop for Channel {
 
 impl World {
     /// Makes room for a connection that the world itself has opened.
-    pub(crate) fn adopt_admin(&mut self) {
+    pub fn adopt_admin(&mut self) {
         self.net.connections.push(ClientConnection {
             process: ProcessId(0),
             incarnation: 0,

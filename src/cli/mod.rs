@@ -21,6 +21,7 @@ mod scenarios;
 mod schema;
 mod servers;
 mod shrink;
+mod topology;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::harness::existing;
 use crate::harness::postgres::{NotReady, ready};
 use crate::harness::run::Registered;
 use crate::harness::scenario::{Scenario, nothing_to_ask};
@@ -60,6 +62,7 @@ enum Command {
     Planted(planted::Args),
     Doctor(doctor::Args),
     Migrations(migrations::Args),
+    Topology(topology::Args),
     Scenarios(scenarios::Args),
     Schema(schema::Args),
 }
@@ -112,6 +115,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Planted(args) => planted::planted(&args, &context),
         Command::Doctor(args) => doctor::doctor(&args, &context),
         Command::Migrations(args) => migrations::migrations(&args, &context),
+        Command::Topology(args) => topology::topology(&args, &context),
         Command::Scenarios(args) => scenarios::scenarios(&args, &context),
         Command::Schema(_) => schema::schema(),
     };
@@ -145,6 +149,28 @@ impl Context {
 
     /// Loads a scenario together with its workload, or tells what is wrong with it.
     fn load(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
+        let (scenario, workload) = self.load_alone(path)?;
+        let (needed, existing) = (workload.topology)(&scenario);
+        let ready = existing.map(|existing| existing::ready(&existing, &needed));
+        match ready.as_ref().map(|ready| ready.as_ref()) {
+            None => {}
+            Some(Ok(ready)) => ready.left_out.iter().for_each(|line| out::complain(line)),
+            Some(Err(why)) => {
+                let (program, path) = (&self.program, path.display());
+                out::complain(&format!(
+                    "{path}: the definitions of {} lack what its pipeline needs:\n  {}\n  help: \
+                     `{program} topology check {path}` says all that can be better",
+                    workload.name,
+                    why.join("\n  ")
+                ));
+                return Err(USAGE);
+            }
+        }
+        Ok((scenario, workload))
+    }
+
+    /// The same, whatever stands on a broker.
+    fn load_alone(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
         let names: Vec<_> = self
             .workloads
             .iter()

@@ -48,6 +48,7 @@ fn workloads() -> Vec<Registered> {
             )),
             _ => Err(LiveError::Other("no".to_owned())),
         },
+        topology: crate::harness::registry::no_topology,
         postgres: || None,
     }]
 }

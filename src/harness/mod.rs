@@ -6,6 +6,7 @@ pub mod checkers;
 pub mod client;
 #[cfg(feature = "cli")]
 pub mod conform;
+pub mod existing;
 pub mod explore;
 pub mod fake;
 pub mod history;

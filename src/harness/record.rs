@@ -318,6 +318,10 @@ impl<T: Transport, E: Env> Transport for Recorded<T, E> {
         self.inner.declare(topology).await
     }
 
+    async fn verify(&self, topology: &Topology) -> Result<(), TransportError> {
+        self.inner.verify(topology).await
+    }
+
     async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {
         let inner = self.inner.publisher(name).await?;
         Ok(Recorded {

@@ -15,8 +15,9 @@ use crate::harness::scenario::Scenario;
 use crate::harness::verdict::{Anomaly, Verdict};
 #[cfg(doc)]
 use crate::harness::workload::Workload;
-use crate::pipeline::topology::QueueType;
+use crate::pipeline::topology::{QueueType, Topology};
 use crate::planted::Planted;
+use crate::rabbitmq::Existing;
 
 pub use crate::harness::live::run_live;
 pub use crate::harness::simulate::{simulate, simulate_built};
@@ -80,6 +81,9 @@ pub struct Registered {
     pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
     /// What its database looks like: [`Workload::postgres`].
     pub postgres: fn() -> Option<Postgres>,
+    /// What it needs of a broker under a scenario, and what is there already:
+    /// [`Workload::topology`].
+    pub topology: fn(&Scenario) -> (Topology, Option<Existing>),
 }
 
 /// A text that is never shown.

@@ -15,6 +15,7 @@ use redeliver_sim::{Options, Outcome, World as Simulated, sleep, with};
 use crate::env::sim::SimEnv;
 use crate::harness::build::{Build, Shipped, WorldOf};
 use crate::harness::checkers::View;
+use crate::harness::existing;
 use crate::harness::history::Recorder;
 use crate::harness::judge::{self, Measured};
 use crate::harness::plan::Plan;
@@ -29,7 +30,7 @@ use crate::harness::workload::Workload;
 use crate::ports::Transport;
 use crate::ports::env::nanos;
 use crate::rabbitmq::sim::SimAmqp;
-use crate::rabbitmq::{Names, envelope};
+use crate::rabbitmq::{Existing, Names, envelope};
 use crate::store::sim::Tables;
 
 pub(super) mod database;
@@ -80,6 +81,14 @@ pub fn simulate_built<L: Workload, B: Build>(
     let plan = Rc::new(Plan::new(workload, scenario, seed));
     let recorder = Recorder::default();
     recorder.expect(plan.requests.len());
+    let existing = workload.topology();
+    let ready = existing.map(|e| (existing::ready(&e, &plan.topology), e));
+    if let Some(Err(why)) = ready.as_ref().map(|(ready, _)| &**ready) {
+        return judge::not_run(
+            seed,
+            &format!("the topology is not ready:\n{}", why.join("\n")),
+        );
+    }
     let server = match database::Server::take(workload, scenario) {
         Ok(server) => server,
         Err(why) => return judge::not_run(seed, &why),
@@ -163,14 +172,25 @@ async fn play<L: Workload, B: Build>(
         channels,
         database: database.clone(),
         transport,
+        names: match workload.topology() {
+            Some(existing) => existing.names().clone(),
+            None => Names::new(NAMESPACE),
+        },
     };
     let (world, _) = kit.world();
-    world
-        .transport
-        .declare(&plan.topology)
-        .await
-        .expect("an empty broker takes any topology");
-    let names = Names::new(NAMESPACE);
+    let names = kit.names.clone();
+    match workload.topology() {
+        Some(existing) => {
+            with(|w| take_over(w, &existing, plan));
+            let verified = world.transport.verify(&plan.topology).await;
+            verified.expect("looked at before the run");
+        }
+        None => world
+            .transport
+            .declare(&plan.topology)
+            .await
+            .expect("an empty broker takes any topology"),
+    }
     for event in swarm.events {
         with(|w| w.plan(addressed(event, &names)));
     }
@@ -198,6 +218,17 @@ fn run<T: 'static>(
     match server {
         None => Simulated::run(options, main),
         Some(server) => server.run(options, main),
+    }
+}
+
+/// The broker begins with what is there already, and clients come as the account that is meant.
+fn take_over(w: &mut Simulated, existing: &Existing, plan: &Plan) {
+    let ready = existing::ready(existing, &plan.topology);
+    let ready = ready.as_ref().as_ref().expect("looked at before the run");
+    w.broker(|broker| ready.load(broker, existing));
+    w.adopt_admin();
+    if let Some(user) = existing.user_name() {
+        w.net.set_login(user);
     }
 }
 

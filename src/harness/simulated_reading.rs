@@ -12,10 +12,10 @@ use crate::harness::simulate::database::Backing;
 use crate::pipeline::event::Event;
 use crate::ports::StoreError;
 use crate::ports::env::nanos;
+use crate::rabbitmq::Names;
 use crate::rabbitmq::amqp::AmqpDelivery;
 use crate::rabbitmq::envelope::{decode, story_of};
 use crate::rabbitmq::sim::from_broker;
-use crate::rabbitmq::{Names, topology};
 
 /// How often to look, in virtual time.
 const EVERY: u64 = 250_000_000;
@@ -48,10 +48,11 @@ pub(super) async fn settle(
 }
 
 fn work_queues(names: &Names, plan: &Plan) -> Vec<Arc<str>> {
-    let all = topology::queues(names, &plan.topology)
-        .into_iter()
-        .map(|spec| spec.name);
-    all.filter(|name| !name.ends_with(".dead")).collect()
+    let consumers = plan.topology.subscriptions.iter();
+    let work = consumers.map(|subscription| names.queue(&subscription.consumer));
+    let rungs = plan.topology.rungs.iter();
+    work.chain(rungs.map(|rung| names.delay_queue(*rung)))
+        .collect()
 }
 
 /// The queue that was busy at the last look comes first at the next: while it is, a look at it
@@ -119,7 +120,7 @@ fn queued(w: &World, names: &Names, plan: &Plan) -> Vec<Queued> {
     for queue in work_queues(names, plan) {
         for (delivery, state) in messages(w, &queue) {
             found.push(Queued {
-                queue: Arc::from(names.bare(&queue)),
+                queue: names.bare(&queue),
                 event: event(&delivery),
                 unacked: state == MessageState::Unacked,
             });

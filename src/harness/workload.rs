@@ -12,6 +12,7 @@ use crate::harness::verdict::Anomaly;
 use crate::pipeline::event::Message;
 use crate::pipeline::handler::{Consumer, Cx, Draft, Failure};
 use crate::ports::World;
+use crate::rabbitmq::Existing;
 
 /// A request from outside: what starts a workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,12 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// ([`Cx::sql`](crate::pipeline::handler::Cx::sql)). Its runs in the seeded world then have a
     /// real, private PostgreSQL behind them; without, a model of one, which is faster by far.
     fn postgres(&self) -> Option<Postgres> {
+        None
+    }
+
+    /// The exchanges, queues and rights that are there already, where a team has some. The seeded
+    /// world then begins with these, and the pipeline creates nothing.
+    fn topology(&self) -> Option<Existing> {
         None
     }
 

@@ -36,8 +36,7 @@ fn list(contradictions: &[Contradiction]) -> String {
 /// # async fn f<W: redeliver::ports::World>(world: W, consumers: Vec<Consumer<W>>)
 /// # -> Result<(), redeliver::pipeline::start::StartError> {
 /// let pipeline = Pipeline::new(world, consumers, Policy::default(), QueueType::Quorum, &[])?;
-/// pipeline.declare().await?;
-/// pipeline.spawn();
+/// pipeline.start().await?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -82,12 +81,30 @@ impl<W: World> Pipeline<W> {
         &self.topology
     }
 
-    /// Creates on the broker what is missing.
+    /// Creates on the broker what is missing: only where this is asked for.
     ///
     /// # Errors
     /// [`TransportError`] when the broker cannot be reached, or has something else of that name.
     pub async fn declare(&self) -> Result<(), StartError> {
         Ok(self.world.transport().declare(&self.topology).await?)
+    }
+
+    /// Asks the broker whether all that it needs is there, and creates nothing.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the broker cannot be reached; with all names that are missing.
+    pub async fn verify(&self) -> Result<(), StartError> {
+        Ok(self.world.transport().verify(&self.topology).await?)
+    }
+
+    /// Starts the pipeline where all that it needs is on the broker; creates nothing there.
+    ///
+    /// # Errors
+    /// As [`Pipeline::verify`].
+    pub async fn start(self) -> Result<(), StartError> {
+        self.verify().await?;
+        self.spawn();
+        Ok(())
     }
 
     /// Starts a relay and every consumer as tasks of this process. They end when the process is

@@ -150,6 +150,15 @@ pub trait Transport: Clone + Send + Sync + 'static {
         topology: &Topology,
     ) -> impl Future<Output = Result<(), TransportError>> + Send;
 
+    /// Asks whether all exchanges and queues are there that `topology` names, and creates nothing.
+    ///
+    /// # Errors
+    /// [`TransportError::Refused`] with the names of all that is missing.
+    fn verify(
+        &self,
+        topology: &Topology,
+    ) -> impl Future<Output = Result<(), TransportError>> + Send;
+
     /// Opens a connection for publishing.
     ///
     /// # Errors

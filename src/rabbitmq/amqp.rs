@@ -211,6 +211,9 @@ pub trait AmqpChannel: Send + Sync + 'static {
     /// Asks for a queue without creating it: ready messages, or 404.
     fn inspect_queue(&self, name: &str) -> impl Future<Output = Result<u32, AmqpError>> + Send;
 
+    /// Asks for an exchange without creating it, or 404.
+    fn inspect_exchange(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send;
+
     /// Binds a queue to an exchange.
     fn bind_queue(
         &self,

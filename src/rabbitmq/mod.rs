@@ -5,7 +5,10 @@
 //! therefore what is simulated.
 
 pub mod amqp;
+pub mod audit;
+pub mod definitions;
 pub mod envelope;
+pub mod existing;
 #[cfg(feature = "rabbitmq")]
 pub mod lapin;
 pub mod probe;
@@ -20,6 +23,7 @@ pub mod topology;
 use std::future::Future;
 use std::time::Duration;
 
+pub use existing::Existing;
 pub use publisher::AmqpPublisher;
 pub use receiver::AmqpReceiver;
 pub use topology::Names;
@@ -70,6 +74,13 @@ impl<A: Amqp, E: Env> RabbitMq<A, E> {
         }
     }
 
+    /// The same with names that exist already.
+    #[must_use]
+    pub fn with_names(mut self, names: Names) -> Self {
+        self.names = names;
+        self
+    }
+
     /// The same over another adapter.
     #[must_use]
     pub fn over<B: Amqp>(self, amqp: B) -> RabbitMq<B, E> {
@@ -112,6 +123,22 @@ impl<A: Amqp, E: Env> Transport for RabbitMq<A, E> {
         topology::declare(&channel, &self.names, topology).await?;
         connection.close().await?;
         Ok(())
+    }
+
+    async fn verify(&self, topology: &Topology) -> Result<(), TransportError> {
+        topology
+            .check()
+            .map_err(|error| TransportError::Refused(error.to_string()))?;
+        let connection = self.amqp.connect("redeliver verify").await?;
+        let missing = topology::missing(&connection, &self.names, topology).await?;
+        connection.close().await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(TransportError::Refused(format!(
+            "these are missing: {}; `redeliver topology check` says how to make them,              Pipeline::declare makes them",
+            missing.join(", ")
+        )))
     }
 
     async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {

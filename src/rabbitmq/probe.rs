@@ -51,9 +51,6 @@ pub trait Probe: AmqpChannel {
         exchange: &ExchangeSpec<'_>,
     ) -> impl Future<Output = Result<(), AmqpError>> + Send;
 
-    /// Asks for an exchange without creating it, or 404.
-    fn inspect_exchange(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send;
-
     /// Declares a queue for this connection only, which goes with it.
     fn declare_exclusive(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send;
 

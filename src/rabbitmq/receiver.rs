@@ -125,7 +125,7 @@ impl<A: Amqp, E: Env> Shared<A, E> {
     ) -> Delivery {
         let (exchange, routing_key) = match travel.origin {
             Some(origin) => origin,
-            None => (Arc::from(self.names().bare(exchange)), routing_key.clone()),
+            None => (self.names().domain(exchange), routing_key.clone()),
         };
         Delivery {
             receipt: Receipt { channel: 0, tag },

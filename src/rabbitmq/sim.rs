@@ -175,6 +175,15 @@ impl AmqpChannel for SimChannel {
             .messages)
     }
 
+    async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
+        let declare = broker::ExchangeDeclare {
+            name: Arc::from(name),
+            passive: true,
+            ..Default::default()
+        };
+        self.call(|b, chan| b.exchange_declare(chan, declare)).await
+    }
+
     async fn bind_queue(&self, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
         self.call(|b, chan| b.queue_bind(chan, queue, exchange, key, FieldTable::default()))
             .await

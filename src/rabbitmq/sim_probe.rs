@@ -21,15 +21,6 @@ impl Probe for SimChannel {
         self.call(|b, chan| b.exchange_declare(chan, declare)).await
     }
 
-    async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
-        let declare = broker::ExchangeDeclare {
-            name: Arc::from(name),
-            passive: true,
-            ..Default::default()
-        };
-        self.call(|b, chan| b.exchange_declare(chan, declare)).await
-    }
-
     async fn declare_exclusive(&self, name: &str) -> Result<(), AmqpError> {
         let declare = broker::QueueDeclare {
             name: Arc::from(name),

@@ -14,10 +14,13 @@
 //! at the head. The copy in it is published anew, without `x-death`, so that the broker's cycle
 //! detection never drops it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::amqp::{AMQPValue, AmqpChannel, AmqpError, ExchangeKind, FieldTable, QueueSpec};
+use super::amqp::{
+    AMQPValue, AmqpChannel, AmqpConnection, AmqpError, ExchangeKind, FieldTable, QueueSpec,
+};
 use super::envelope::ttl;
 use crate::pipeline::topology::{QueueType, Topology};
 
@@ -25,6 +28,23 @@ use crate::pipeline::topology::{QueueType, Topology};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     namespace: Arc<str>,
+    /// Where a team's own names stand in the place of ours.
+    given: Option<Arc<Given>>,
+}
+
+/// Names that exist already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Given {
+    exchanges: BTreeMap<Arc<str>, Arc<str>>,
+    queues: BTreeMap<Arc<str>, Arc<str>>,
+    dead: BTreeMap<Arc<str>, Arc<str>>,
+    /// Exchange and queue of a rung.
+    delays: BTreeMap<Duration, (Arc<str>, Arc<str>)>,
+}
+
+fn key_of(given: &BTreeMap<Arc<str>, Arc<str>>, name: &str) -> Option<Arc<str>> {
+    let found = given.iter().find(|(_, there)| ***there == *name);
+    found.map(|(key, _)| key.clone())
 }
 
 impl Names {
@@ -32,7 +52,61 @@ impl Names {
     pub fn new(namespace: &str) -> Self {
         Self {
             namespace: Arc::from(namespace),
+            given: None,
         }
+    }
+
+    fn give(mut self, give: impl FnOnce(&mut Given)) -> Self {
+        give(Arc::make_mut(self.given.get_or_insert_default()));
+        self
+    }
+
+    /// The exchange of a domain is there already, under this name.
+    #[must_use]
+    pub fn with_exchange(self, domain: &str, name: &str) -> Self {
+        self.give(|given| {
+            given.exchanges.insert(domain.into(), name.into());
+        })
+    }
+
+    /// The work queue of a consumer is there already, under this name.
+    #[must_use]
+    pub fn with_queue(self, consumer: &str, name: &str) -> Self {
+        self.give(|given| {
+            given.queues.insert(consumer.into(), name.into());
+        })
+    }
+
+    /// The dead-letter queue of a consumer is there already, under this name.
+    #[must_use]
+    pub fn with_dead(self, consumer: &str, name: &str) -> Self {
+        self.give(|given| {
+            given.dead.insert(consumer.into(), name.into());
+        })
+    }
+
+    /// Exchange and queue of a rung are there already, under these names.
+    #[must_use]
+    pub fn with_delay(self, rung: Duration, exchange: &str, queue: &str) -> Self {
+        self.give(|given| {
+            given.delays.insert(rung, (exchange.into(), queue.into()));
+        })
+    }
+
+    /// The same names within another namespace, for those that are not given.
+    #[must_use]
+    pub fn within_namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    fn given<'a>(
+        &'a self,
+        which: impl FnOnce(&'a Given) -> Option<&'a Arc<str>>,
+        otherwise: impl FnOnce() -> Arc<str>,
+    ) -> Arc<str> {
+        let given = self.given.as_deref().and_then(which);
+        given.map_or_else(otherwise, Arc::clone)
     }
 
     /// Every message asks for such a name, so it is put together without formatting.
@@ -42,26 +116,55 @@ impl Names {
 
     /// The exchange of a domain.
     pub fn exchange(&self, domain: &str) -> Arc<str> {
-        self.within(domain, "")
+        self.given(|g| g.exchanges.get(domain), || self.within(domain, ""))
     }
 
     /// The work queue of a consumer.
     pub fn queue(&self, consumer: &str) -> Arc<str> {
-        self.within(consumer, "")
+        self.given(|g| g.queues.get(consumer), || self.within(consumer, ""))
     }
 
     /// The dead-letter queue of a consumer.
     pub fn dead(&self, consumer: &str) -> Arc<str> {
-        self.within(consumer, ".dead")
+        self.given(|g| g.dead.get(consumer), || self.within(consumer, ".dead"))
     }
 
-    /// The delay exchange and queue of a rung.
+    /// The delay exchange of a rung.
     pub fn delay(&self, rung: Duration) -> Arc<str> {
+        let given = |g: &'_ Given| g.delays.get(&rung).map(|(exchange, _)| exchange.clone());
+        let given = self.given.as_deref().and_then(given);
+        given.unwrap_or_else(|| self.own_delay(rung))
+    }
+
+    /// The delay queue of a rung.
+    pub fn delay_queue(&self, rung: Duration) -> Arc<str> {
+        let given = |g: &'_ Given| g.delays.get(&rung).map(|(_, queue)| queue.clone());
+        let given = self.given.as_deref().and_then(given);
+        given.unwrap_or_else(|| self.own_delay(rung))
+    }
+
+    fn own_delay(&self, rung: Duration) -> Arc<str> {
         self.within("delay.", &rung.as_millis().to_string())
     }
 
+    /// What the pipeline calls a queue: its consumer, or its name without the namespace.
+    pub fn bare(&self, queue: &str) -> Arc<str> {
+        let given = self.given.as_deref().and_then(|g| {
+            let dead = |consumer: Arc<str>| Arc::from(format!("{consumer}.dead"));
+            key_of(&g.queues, queue).or_else(|| key_of(&g.dead, queue).map(dead))
+        });
+        given.unwrap_or_else(|| Arc::from(self.outside(queue)))
+    }
+
+    /// The domain of an exchange.
+    pub fn domain(&self, exchange: &str) -> Arc<str> {
+        let given = self.given.as_deref();
+        let given = given.and_then(|g| key_of(&g.exchanges, exchange));
+        given.unwrap_or_else(|| Arc::from(self.outside(exchange)))
+    }
+
     /// A name without the namespace.
-    pub fn bare<'a>(&self, name: &'a str) -> &'a str {
+    fn outside<'a>(&self, name: &'a str) -> &'a str {
         name.strip_prefix(&*self.namespace)
             .and_then(|n| n.strip_prefix('.'))
             .unwrap_or(name)
@@ -74,7 +177,7 @@ impl Names {
 /// looked at, and an operator who looks at a dead letter for the 21st time would drop it. Attempts
 /// are counted in the inbox instead, durably. Not -1, which 3.x refuses and which puts a message
 /// that comes back behind all others.
-const DELIVERIES: i32 = 1_000_000;
+pub(super) const DELIVERIES: i32 = 1_000_000;
 
 fn arguments(queue_type: QueueType, more: &[(&str, AMQPValue)]) -> FieldTable {
     let mut table = FieldTable::default();
@@ -133,7 +236,7 @@ pub fn queues(names: &Names, topology: &Topology) -> Vec<QueueSpec> {
         ];
         let arguments = arguments(topology.queue_type, &own);
         specs.push(QueueSpec {
-            name: names.delay(*rung),
+            name: names.delay_queue(*rung),
             arguments,
         });
     }
@@ -159,7 +262,8 @@ pub(super) async fn declare<C: AmqpChannel>(
         channel
             .declare_exchange(&delay, ExchangeKind::Fanout)
             .await?;
-        channel.bind_queue(&delay, &delay, "").await?;
+        let queue = names.delay_queue(*rung);
+        channel.bind_queue(&queue, &delay, "").await?;
     }
     for subscription in &topology.subscriptions {
         let queue = names.queue(&subscription.consumer);
@@ -189,4 +293,45 @@ pub(super) async fn delete<C: AmqpChannel>(
         channel.delete_exchange(&names.exchange(domain)).await?;
     }
     Ok(())
+}
+
+/// Names of exchanges and queues that are missing, in the order in which they are needed. Nothing
+/// is created: all are asked for passively, for which no right is needed.
+pub(super) async fn missing<C: AmqpConnection>(
+    connection: &C,
+    names: &Names,
+    topology: &Topology,
+) -> Result<Vec<String>, AmqpError> {
+    let domains = topology
+        .exchanges
+        .iter()
+        .map(|domain| names.exchange(domain));
+    let delays = topology.rungs.iter().map(|rung| names.delay(*rung));
+    let exchanges = domains.chain(delays).map(|name| (name, true));
+    let queues = queues(names, topology).into_iter();
+    let all: Vec<_> = exchanges
+        .chain(queues.map(|spec| (spec.name, false)))
+        .collect();
+    let mut missing = Vec::new();
+    let mut channel = None;
+    for (name, is_exchange) in all {
+        let open = match channel.take() {
+            Some(open) => open,
+            None => connection.open_channel().await?,
+        };
+        let found = match is_exchange {
+            true => open.inspect_exchange(&name).await,
+            false => open.inspect_queue(&name).await.map(drop),
+        };
+        match found {
+            Ok(()) => channel = Some(open),
+            // The broker has closed this channel.
+            Err(AmqpError::Channel { code: 404, .. }) => {
+                let what = if is_exchange { "exchange" } else { "queue" };
+                missing.push(format!("{what} {name}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
 }

@@ -6,8 +6,7 @@ use super::{
     Broker, ChanId, Closed, ConnId, channel::Connection, exchange::Exchange, types::ExchangeKind,
 };
 
-/// Which names a permission covers. RabbitMQ takes any regular expression; these are the ones
-/// that accounts of services need.
+/// Which names a permission covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// Every name.
@@ -16,7 +15,48 @@ pub enum Pattern {
     Nothing,
     /// Names that begin with this.
     Prefix(Arc<str>),
+    /// Names in which this is found.
+    Expression(Expression),
 }
+
+/// A regular expression as RabbitMQ takes it: found anywhere in a name unless it is anchored.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    regex: Arc<fancy_regex::Regex>,
+}
+
+impl Expression {
+    /// The expression of this text. An empty one covers nothing but the empty name, as in
+    /// RabbitMQ, where it stands for `^$`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let text = if text.is_empty() { "^$" } else { text };
+        let regex = fancy_regex::Regex::new(text).map_err(|error| error.to_string())?;
+        Ok(Self {
+            regex: Arc::new(regex),
+        })
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+
+    /// Whether it is found in this name. One that is given up for taking too long is not.
+    pub fn covers(&self, name: &str) -> bool {
+        self.regex.is_match(name).unwrap_or(false)
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.regex.as_str() == other.regex.as_str()
+    }
+}
+
+impl Eq for Expression {}
 
 impl Pattern {
     fn covers(&self, name: &str) -> bool {
@@ -24,6 +64,7 @@ impl Pattern {
             Pattern::All => true,
             Pattern::Nothing => false,
             Pattern::Prefix(prefix) => name.starts_with(&**prefix),
+            Pattern::Expression(expression) => expression.covers(name),
         }
     }
 }

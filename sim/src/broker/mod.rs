@@ -23,7 +23,7 @@
 //! draws a random number or iterates over a hash map. [`Broker::check_invariants`] checks.
 //!
 //! Not modelled: message priorities, streams, exchange-to-exchange bindings, transactions,
-//! `basic.recover`, policies, delayed retry of 4.3, leaders of quorum queues, and
+//! `basic.recover`, policies that change during a run, delayed retry of 4.3, leaders of quorum queues, and
 //! the crash of a classic single-active-consumer queue (rabbitmq-server#5460).
 
 mod access;
@@ -50,7 +50,7 @@ mod types;
 mod tests;
 
 pub use self::{
-    access::{Account, Pattern},
+    access::{Account, Expression, Pattern},
     death::DeathReason,
     inspect::{MessageState, MessageView},
     ledger::{Loss, LossReason, Stats},

@@ -27,6 +27,7 @@ fn workload() -> Registered {
         simulate,
         planted: |_, _, _, _| RunResult::default(),
         run_live,
+        topology: crate::harness::registry::no_topology,
         postgres: || None,
     }
 }

@@ -199,7 +199,7 @@ async fn queues(kit: &Kit, plan: &Plan) -> Result<(Vec<Queued>, Vec<Letter>), Am
                     });
                 }
                 None => queued.push(Queued {
-                    queue: Arc::from(bare),
+                    queue: bare.clone(),
                     event,
                     unacked: false,
                 }),

@@ -19,8 +19,8 @@ use crate::harness::simulate::database::Backing;
 use crate::harness::workload::Workload;
 use crate::pipeline::handler::Consumer;
 use crate::ports::{Ports, World};
-use crate::rabbitmq::RabbitMq;
 use crate::rabbitmq::sim::SimAmqp;
+use crate::rabbitmq::{Names, RabbitMq};
 use crate::service::sim::SimService;
 
 /// What a process starts with: its ports and where they are watched.
@@ -34,6 +34,7 @@ pub(super) struct Kit<B> {
     pub(super) channels: Arc<AtomicU64>,
     pub(super) database: Backing,
     pub(super) transport: crate::rabbitmq::Options,
+    pub(super) names: Names,
 }
 
 impl<B: Build> Kit<B> {
@@ -42,7 +43,8 @@ impl<B: Build> Kit<B> {
         let env = SimEnv::current();
         let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
         let ports = Ports {
-            transport: RabbitMq::new(SimAmqp, env.clone(), self.transport.clone()),
+            transport: RabbitMq::new(SimAmqp, env.clone(), self.transport.clone())
+                .with_names(self.names.clone()),
             store: self.database.store(),
             service: SimService,
             env,

@@ -45,6 +45,10 @@ impl<T: Transport> Transport for BentTransport<T> {
         self.inner.declare(topology).await
     }
 
+    async fn verify(&self, topology: &Topology) -> Result<(), TransportError> {
+        self.inner.verify(topology).await
+    }
+
     async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {
         Ok(BentPublisher {
             inner: self.inner.publisher(name).await?,

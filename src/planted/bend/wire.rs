@@ -80,6 +80,10 @@ impl<C: AmqpChannel> AmqpChannel for BentChannel<C> {
         self.inner.inspect_queue(name).await
     }
 
+    async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
+        self.inner.inspect_exchange(name).await
+    }
+
     async fn bind_queue(&self, queue: &str, exchange: &str, key: &str) -> Result<(), AmqpError> {
         self.inner.bind_queue(queue, exchange, key).await
     }

@@ -191,6 +191,18 @@ impl AmqpChannel for LapinChannel {
         self.queue(&spec, true).await
     }
 
+    async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
+        let options = ExchangeDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let (name, kind) = (short(name)?, ::lapin::ExchangeKind::Direct);
+        let asked = self
+            .channel
+            .exchange_declare(name, kind, options, FieldTable::default());
+        self.tell(asked.await).await
+    }
+
     async fn bind_queue(
         &self,
         queue: &str,

@@ -32,18 +32,6 @@ impl Probe for LapinChannel {
         self.tell(declared.await).await
     }
 
-    async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
-        let options = ExchangeDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let (name, kind) = (short(name)?, lapin::ExchangeKind::Direct);
-        let asked = self
-            .lapin()
-            .exchange_declare(name, kind, options, FieldTable::default());
-        self.tell(asked.await).await
-    }
-
     async fn declare_exclusive(&self, name: &str) -> Result<(), AmqpError> {
         let options = QueueDeclareOptions {
             exclusive: true,

@@ -276,6 +276,9 @@ impl Transport for NoBroker {
     async fn declare(&self, _: &Topology) -> Result<(), TransportError> {
         unreachable!("{UNUSED}")
     }
+    async fn verify(&self, _: &Topology) -> Result<(), TransportError> {
+        unreachable!("{UNUSED}")
+    }
     async fn publisher(&self, _: &str) -> Result<Self, TransportError> {
         unreachable!("{UNUSED}")
     }

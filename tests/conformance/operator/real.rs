@@ -25,6 +25,7 @@ impl fmt::Debug for Operator {
 fn expression(pattern: &Pattern) -> String {
     match pattern {
         Pattern::All => "<<\".*\">>".to_owned(),
+        Pattern::Expression(expression) => format!("<<{:?}>>", expression.as_str()),
         Pattern::Nothing => "<<\"^$\">>".to_owned(),
         Pattern::Prefix(prefix) => format!("<<\"^{}\">>", prefix.replace('.', "[.]")),
     }

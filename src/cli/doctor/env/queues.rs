@@ -14,7 +14,6 @@ use crate::rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError, Confirmation, Properties, Publish,
 };
 use crate::rabbitmq::lapin::{LapinAmqp, LapinChannel, LapinConnection};
-use crate::rabbitmq::probe::Probe;
 use crate::rabbitmq::{Names, Options, RabbitMq, topology};
 
 /// A topology as a run declares it, as small as can be.

@@ -64,6 +64,7 @@ fn workload() -> Registered {
         simulate,
         planted: |_, _, _, _| RunResult::default(),
         run_live: |_, _| Err(LiveError::Other(String::new())),
+        topology: crate::harness::registry::no_topology,
         postgres: || None,
     }
 }

@@ -41,6 +41,10 @@ impl<T: Transport> Transport for Chaotic<T> {
         self.inner.declare(topology).await
     }
 
+    async fn verify(&self, topology: &Topology) -> Result<(), TransportError> {
+        self.inner.verify(topology).await
+    }
+
     async fn publisher(&self, name: &str) -> Result<Self::Publisher, TransportError> {
         Ok(self.around(self.inner.publisher(name).await?))
     }

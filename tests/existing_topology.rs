@@ -1,0 +1,353 @@
+//! A team's own exchanges, queues and rights: in the seeded world, and on a real RabbitMQ.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use redeliver::harness::plan;
+use redeliver::harness::run::simulate;
+use redeliver::harness::scenario::Scenario;
+use redeliver::harness::verdict::Verdict;
+use redeliver::harness::workload::{Generator, Request, Workload};
+use redeliver::pipeline::event::{Kind, Message};
+use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
+use redeliver::ports::{Row, World};
+use redeliver::rabbitmq::Existing;
+use redeliver::rabbitmq::audit::needed;
+use redeliver::rabbitmq::definitions::{Definitions, Named, Permission};
+use redeliver_sim::fault::{Event, Kind as Fault, Rule};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Placed {
+    order: String,
+}
+
+impl Message for Placed {
+    const TYPE: &'static str = "order.placed";
+    const KIND: Kind = Kind::Fact;
+    fn key(&self) -> String {
+        self.order.clone()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Charged {
+    order: String,
+}
+
+impl Row for Charged {
+    const TABLE: &'static str = "charged";
+    fn key(&self) -> String {
+        self.order.clone()
+    }
+}
+
+struct Charge;
+
+impl<W: World> Handler<W> for Charge {
+    type Event = Placed;
+
+    async fn handle(&self, placed: &Placed, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
+        let order = placed.order.clone();
+        cx.insert(&Charged { order }).await?;
+        Ok(())
+    }
+}
+
+/// What is wrong with its broker.
+#[derive(Clone)]
+struct Shop(fn(&mut Definitions));
+
+fn names() -> Existing {
+    Existing::definitions("{}")
+        .user("shop")
+        .exchange("order", "shop.orders")
+        .queue("charge", "payments.charge")
+        .dead("charge", "payments.charge.failed")
+}
+
+impl Workload for Shop {
+    const NAME: &'static str = "shop";
+
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
+        vec![Consumer::new("charge").on(Charge)]
+    }
+
+    fn requests(&self, generator: &mut Generator) -> Vec<Request> {
+        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
+        let placed = orders.map(|order| Placed { order });
+        placed
+            .map(|placed| Request::emit(generator.when(), &placed))
+            .collect()
+    }
+
+    fn topology(&self) -> Option<Existing> {
+        let topology = plan::topology(self, &scenario());
+        let mut there = needed(&names(), &topology);
+        there.users.push(Named {
+            name: "shop".to_owned(),
+        });
+        there.permissions.push(Permission {
+            user: "shop".to_owned(),
+            vhost: Some("/".to_owned()),
+            configure: "^$".to_owned(),
+            write: "^(shop|redeliver)\\.|^amq\\.default$".to_owned(),
+            read: "^payments\\.charge$".to_owned(),
+        });
+        (self.0)(&mut there);
+        Some(names().over(serde_json::to_string(&there).expect("JSON")))
+    }
+}
+
+fn scenario() -> Scenario {
+    let mut scenario = Scenario::new("topology", Shop::NAME);
+    scenario.messages = 10;
+    scenario.over = Duration::from_secs(10);
+    scenario
+}
+
+fn runs(change: impl Fn(&mut Scenario)) {
+    let mut scenario = scenario();
+    change(&mut scenario);
+    scenario.faults_until = scenario.last_fault();
+    for seed in 1..=20 {
+        let run = simulate(&Shop(|_| {}), &scenario, seed, true);
+        assert_eq!(run.verdict, Verdict::Valid, "seed {seed}: {run:#?}");
+        assert!(run.deliveries >= 10, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_workflow_runs_over_queues_that_exist() {
+    runs(|_| {});
+}
+
+#[test]
+fn faults_strike_there_too() {
+    runs(|scenario| scenario.rules.push(Rule::new(Fault::LostAck, 50_000)));
+    runs(|scenario| scenario.rules.push(Rule::new(Fault::Crash, 20_000)));
+    runs(|scenario| {
+        scenario.events.push(Event {
+            kind: Fault::UnboundQueue,
+            at: 2_000_000_000,
+            lasts: 3_000_000_000,
+            target: Some("charge".into()),
+            amount: 0,
+        });
+    });
+}
+
+/// Why nothing can be said with such a broker.
+fn refused(change: fn(&mut Definitions)) -> String {
+    let run = simulate(&Shop(change), &scenario(), 1, false);
+    assert_eq!(run.verdict, Verdict::Inconclusive);
+    run.inconclusive.expect("a reason")
+}
+
+#[test]
+fn what_is_missing_is_told_before_the_run() {
+    let why = refused(|there| {
+        there
+            .bindings
+            .retain(|binding| binding.source != "shop.orders");
+        there
+            .queues
+            .retain(|queue| queue.name != "payments.charge.failed");
+        there.permissions[0].read.clear();
+    });
+    for line in [
+        "missing   queue payments.charge.failed: there is none",
+        "missing   binding shop.orders -> payments.charge order.placed: no binding",
+        "missing   user shop: may not read payments.charge",
+    ] {
+        assert!(why.contains(line), "{line}\n{why}");
+    }
+    assert_eq!(why.lines().count(), 4, "{why}");
+}
+
+#[test]
+fn a_bad_file_is_told_with_its_place() {
+    let bad = names().over("{\"queues\": [\n  3]}");
+    let why =
+        redeliver::harness::existing::ready(&bad, &plan::topology(&Shop(|_| {}), &scenario()));
+    let why = why.as_ref().as_ref().unwrap_err().join("\n");
+    assert!(why.contains("line 2, column 3"), "{why}");
+}
+
+/// A queue's limits hold in the seeded world: with a message-ttl that nobody can keep up with,
+/// orders are lost.
+#[test]
+fn a_policy_that_hurts_is_seen() {
+    let hurt = |there: &mut Definitions| {
+        let ttl = serde_json::json!({
+            "vhost": "/", "name": "ttl", "pattern": "^payments\\.charge$", "apply-to": "queues",
+            "definition": {"message-ttl": 0, "dead-letter-exchange": ""},
+        });
+        there
+            .policies
+            .push(serde_json::from_value(ttl).expect("a policy"));
+    };
+    let mut scenario = scenario();
+    scenario.rules.push(Rule::new(Fault::Crash, 50_000));
+    scenario.faults_until = scenario.last_fault();
+    let violated = (1..=40)
+        .any(|seed| simulate(&Shop(hurt), &scenario, seed, false).verdict == Verdict::Violated);
+    assert!(violated, "what expires in a work queue is no charge");
+}
+
+/// A real broker with a virtual host of its own.
+struct Real {
+    control: String,
+    vhost: String,
+    user: String,
+    url: String,
+}
+
+impl Real {
+    fn new() -> Option<Self> {
+        let url = common::server("AMQP_URL")?;
+        let control = common::server("REDELIVER_RABBITMQCTL")?;
+        let (vhost, user) = (common::unique("topology"), common::unique("shop"));
+        let behind = url.split_once('@').expect("a login").1;
+        let host = behind.split('/').next().expect("a host");
+        let url = format!("amqp://{user}:secret@{host}/{vhost}");
+        let real = Self {
+            control,
+            vhost,
+            user,
+            url,
+        };
+        real.control(&["add_vhost", &real.vhost]);
+        real.control(&["add_user", &real.user, "secret"]);
+        real.allow("^payments\\.|^redeliver\\.");
+        Some(real)
+    }
+
+    fn control(&self, arguments: &[&str]) -> String {
+        let done = Command::new(&self.control).args(arguments).output();
+        let done = done.expect("rabbitmqctl runs");
+        assert!(done.status.success(), "{arguments:?}: {done:?}");
+        String::from_utf8(done.stdout).expect("UTF-8")
+    }
+
+    fn allow(&self, read: &str) {
+        let write = "^redeliver\\.|^amq\\.default$";
+        self.control(&[
+            "set_permissions",
+            "-p",
+            &self.vhost,
+            &self.user,
+            "^$",
+            write,
+            read,
+        ]);
+    }
+
+    /// What `redeliver topology` says of calm-day, with its exit code.
+    fn says(&self, what: &str, more: &[&str]) -> (Option<i32>, String) {
+        let done = Command::new(env!("CARGO_BIN_EXE_redeliver"))
+            .args(["topology", what, "scenarios/calm-day.toml"])
+            .args(["--vhost", &self.vhost, "--user", &self.user])
+            .args(more)
+            .env_remove("AMQP_URL")
+            .output()
+            .expect("the binary starts");
+        let text = String::from_utf8(done.stdout).expect("UTF-8");
+        let error = String::from_utf8_lossy(&done.stderr);
+        (done.status.code(), format!("{text}{error}"))
+    }
+
+    fn exported(&self, path: &Path) -> (Option<i32>, String) {
+        let text = self.control(&["-q", "export_definitions", "-"]);
+        std::fs::write(path, text).expect("a file");
+        self.says("check", &["--definitions", path.to_str().expect("UTF-8")])
+    }
+
+    fn live(&self) -> (Option<i32>, String) {
+        self.says("check", &["--amqp-url", &self.url])
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        for what in [["delete_vhost", &self.vhost], ["delete_user", &self.user]] {
+            // What cannot be removed must not hide why the test failed.
+            let _ = Command::new(&self.control).args(what).output();
+        }
+    }
+}
+
+#[test]
+fn what_is_taken_away_from_a_real_broker_is_found() {
+    let Some(real) = Real::new() else { return };
+    let folder = std::env::temp_dir().join(common::unique("topology"));
+    std::fs::create_dir(&folder).expect("a folder");
+    let file = folder.join("definitions.json");
+    let (code, said) = real.exported(&file);
+    assert_eq!(code, Some(1), "{said}");
+    let (_, printed) = real.says("print", &[]);
+    let needed = folder.join("needed.json");
+    std::fs::write(&needed, printed).expect("a file");
+    real.allow("^redeliver\\.");
+    let mend = || real.control(&["import_definitions", needed.to_str().expect("UTF-8")]);
+    mend();
+    let (code, said) = real.exported(&file);
+    assert_eq!(
+        code,
+        Some(0),
+        "what is printed is all that is needed: {said}"
+    );
+    let (code, said) = real.live();
+    assert_eq!(code, Some(0), "{said}");
+
+    let queue = "redeliver.charge-card";
+    real.control(&["delete_queue", "-p", &real.vhost, queue]);
+    for (code, said) in [real.exported(&file), real.live()] {
+        assert_eq!(code, Some(1), "{said}");
+        let line = format!("missing   queue {queue}: there is none -> rabbitmqadmin");
+        assert!(said.contains(&line), "{said}");
+    }
+    mend();
+    assert_eq!(real.exported(&file).0, Some(0));
+
+    real.allow("^redeliver\\.send");
+    let (code, live) = real.live();
+    assert_eq!(code, Some(1), "{live}");
+    assert!(
+        live.contains("may not read redeliver.charge-card, redeliver.reserve"),
+        "{live}"
+    );
+    let (code, said) = real.exported(&file);
+    assert_eq!(code, Some(1), "{said}");
+    let line = said
+        .lines()
+        .find(|line| line.contains("may not read"))
+        .expect("told");
+    let command = line.split(" -> ").nth(1).expect("a command");
+    let command = command.replace("rabbitmqctl", &format!("'{}'", real.control));
+    let done = Command::new("sh").args(["-c", &command]).status();
+    assert!(done.expect("a shell").success(), "{command}");
+    assert_eq!(
+        real.exported(&file).0,
+        Some(0),
+        "the command to copy mends it"
+    );
+    assert_eq!(real.live().0, Some(0), "and the broker agrees");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_no_finding() {
+    let done = Command::new(env!("CARGO_BIN_EXE_redeliver"))
+        .args(["topology", "check", "scenarios/calm-day.toml"])
+        .args(["--amqp-url", "amqp://guest:sesame@127.0.0.1:1/%2f"])
+        .output()
+        .expect("the binary starts");
+    let error = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(4), "{error}");
+    assert!(!error.contains("sesame"), "{error}");
+}
