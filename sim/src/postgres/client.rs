@@ -123,6 +123,13 @@ impl Client {
         self.prepared.unit(&mut self.from)
     }
 
+    /// The answer to a round trip that asks for nothing, as pools send it to see whether anybody
+    /// is there: it need not be carried.
+    pub(super) fn ping(&self, unit: &Unit) -> Option<Vec<u8>> {
+        let status = self.backend.as_ref()?.status;
+        (unit.bytes == wire::SYNC).then(|| wire::ready(status))
+    }
+
     /// Whether its session is in a transaction.
     pub(super) fn in_transaction(&self) -> bool {
         let status = self.backend.as_ref().map_or(b'I', |backend| backend.status);

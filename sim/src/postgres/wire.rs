@@ -198,6 +198,14 @@ pub(super) fn query(sql: &str) -> Vec<u8> {
     packet(Some(b'Q'), &ended(sql).collect::<Vec<_>>())
 }
 
+/// Asks for nothing but whether the server is ready.
+pub(super) const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
+
+/// The server is ready; the state of the transaction.
+pub(super) fn ready(status: u8) -> Vec<u8> {
+    packet(Some(b'Z'), &[status])
+}
+
 /// A startup packet.
 pub(super) fn startup(user: &str, database: &str) -> Arc<[u8]> {
     let mut body = 196_608_i32.to_be_bytes().to_vec();

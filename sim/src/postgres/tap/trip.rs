@@ -204,6 +204,10 @@ impl Tap {
             return Ok(());
         };
         client.notifies |= notifies && unit.verb != Verb::Nothing;
+        if let Some(known) = client.ping(&unit) {
+            client.unit = Some((unit, about, then));
+            return self.done(w, id, known, false);
+        }
         let Some(backend) = client.backend.as_mut() else {
             return self.gone(w, id);
         };
