@@ -305,6 +305,11 @@ impl<S: Store, E: Env> Store for Recorded<S, E> {
         self.inner.inbox_purge(age, limit).await
     }
 
+    #[cfg(feature = "postgres")]
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        self.inner.pool()
+    }
+
     async fn read_all(&self) -> Result<Reading, StoreError> {
         self.inner.read_all().await
     }

@@ -424,6 +424,17 @@ impl<W: World> Outside<'_, W> {
         };
         self.world.service().call(call).await
     }
+
+    /// The connections of the store, for reads beside the call. What is written through them stands
+    /// whatever becomes of this attempt, and again after the next one: effects belong into
+    /// [`OutsideHandler::apply`].
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where there is no SQL behind this world.
+    #[cfg(feature = "postgres")]
+    pub fn pool(&self) -> Result<sqlx::PgPool, StoreError> {
+        self.world.store().pool().cloned().ok_or_else(no_sql)
+    }
 }
 
 /// An encoded event without envelope.

@@ -235,6 +235,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// The connections behind it, for SQL outside of any transaction of the pipeline; `None` where
+    /// there is no SQL.
+    #[cfg(feature = "postgres")]
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        None
+    }
+
     /// Reads everything, for checkers at the end of a run.
     fn read_all(&self) -> impl Future<Output = Result<Reading, StoreError>> + Send;
 }

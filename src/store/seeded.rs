@@ -194,6 +194,13 @@ impl Store for SeededStore {
         either!(Self, self, store => store.inbox_purge(age, limit))
     }
 
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        match self {
+            Self::Model(_) => None,
+            Self::Server(store) => Some(store.pool()),
+        }
+    }
+
     async fn read_all(&self) -> Result<Reading, StoreError> {
         either!(Self, self, store => store.read_all())
     }

@@ -2,6 +2,7 @@ create table charges (
     id bigint generated always as identity primary key,
     order_id text not null,
     cents bigint not null,
+    reference text not null,
     charged_at timestamptz not null default now()
 );
 

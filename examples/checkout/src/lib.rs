@@ -1,13 +1,21 @@
 //! A team's own workflow: an order is placed, its card is charged.
 //!
-//! The team's tables come from its own migrations, its handlers use `sqlx` as they would anywhere.
-//! [`Naive`] writes past the transaction that it is given, as is soon done; [`Right`] does not.
+//! The team's queues are those of `definitions.json`, its tables come from its own migrations, its
+//! handlers use `sqlx` as they would anywhere, its payment service is faked as it fakes it in other
+//! tests. [`Naive`] notes the charge as soon as it has it, as is soon done; [`Right`] notes it in
+//! the transaction that it is given. `docs/tutorial.md` goes from the one to the other.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redeliver::harness::fake::{Fake, Told};
 use redeliver::harness::postgres::Postgres;
-use redeliver::harness::workload::{Generator, Request, Workload};
+use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::pipeline::event::{Kind, Message};
-use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
-use redeliver::ports::World;
+use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
+use redeliver::ports::{ServiceCall, World};
+use redeliver::rabbitmq::Existing;
 use serde::{Deserialize, Serialize};
 use sqlx::migrate::Migrator;
 
@@ -28,17 +36,58 @@ impl Message for OrderPlaced {
     }
 }
 
-/// Charges in the transaction that it is given.
-pub struct Right;
+/// What the payment service says of a charge.
+async fn charge<W: World>(placed: &OrderPlaced, cx: &Outside<'_, W>) -> Result<String, Failure> {
+    let request = format!("{} {}", placed.order, placed.cents);
+    let reply = cx.call("payments", "charge", request).await?;
+    Ok(String::from_utf8_lossy(&reply.payload).into_owned())
+}
 
-impl<W: World> Handler<W> for Right {
+/// Charges, and notes it at once: the note stands, whatever becomes of the message.
+pub struct Naive;
+
+impl<W: World> OutsideHandler<W> for Naive {
     type Event = OrderPlaced;
+    type Answer = ();
 
-    async fn handle(&self, placed: &OrderPlaced, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
-        let sql = cx.sql()?;
-        sqlx::query("insert into charges (order_id, cents) values ($1, $2)")
+    async fn call(&self, placed: &OrderPlaced, cx: &Outside<'_, W>) -> Result<(), Failure> {
+        let reference = charge(placed, cx).await?;
+        sqlx::query("insert into charges (order_id, cents, reference) values ($1, $2, $3)")
             .bind(&placed.order)
             .bind(placed.cents)
+            .bind(reference)
+            .execute(&cx.pool()?)
+            .await?;
+        Ok(())
+    }
+
+    async fn apply(&self, _: &OrderPlaced, (): (), _: &mut Cx<'_, W>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Charges, and notes it together with the fact that this message is done.
+pub struct Right;
+
+impl<W: World> OutsideHandler<W> for Right {
+    type Event = OrderPlaced;
+    type Answer = String;
+
+    async fn call(&self, placed: &OrderPlaced, cx: &Outside<'_, W>) -> Result<String, Failure> {
+        charge(placed, cx).await
+    }
+
+    async fn apply(
+        &self,
+        placed: &OrderPlaced,
+        reference: String,
+        cx: &mut Cx<'_, W>,
+    ) -> Result<(), Failure> {
+        let sql = cx.sql()?;
+        sqlx::query("insert into charges (order_id, cents, reference) values ($1, $2, $3)")
+            .bind(&placed.order)
+            .bind(placed.cents)
+            .bind(reference)
             .execute(&mut *sql)
             .await?;
         sqlx::query("update revenue set cents = cents + $1 where currency = 'EUR'")
@@ -49,25 +98,22 @@ impl<W: World> Handler<W> for Right {
     }
 }
 
-/// Charges through the pool: the charge stands, whatever becomes of the message.
-pub struct Naive;
+/// The payment service as this team fakes it: a key that it knows is not charged again.
+#[derive(Default)]
+pub struct FakePayments {
+    charged: BTreeMap<Arc<str>, usize>,
+}
 
-impl<W: World> Handler<W> for Naive {
-    type Event = OrderPlaced;
-
-    async fn handle(&self, placed: &OrderPlaced, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
-        let mut tx = cx.pool()?.begin().await?;
-        sqlx::query("insert into charges (order_id, cents) values ($1, $2)")
-            .bind(&placed.order)
-            .bind(placed.cents)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("update revenue set cents = cents + $1 where currency = 'EUR'")
-            .bind(placed.cents)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+impl Fake for FakePayments {
+    fn call(&mut self, call: &ServiceCall, _at: Duration) -> Told {
+        let next = self.charged.len() + 1;
+        match self.charged.get(&call.idempotency_key) {
+            Some(number) => Told::Known(format!("charge-{number}").into()),
+            None => {
+                self.charged.insert(call.idempotency_key.clone(), next);
+                Told::Did(format!("charge-{next}").into())
+            }
+        }
     }
 }
 
@@ -81,10 +127,10 @@ impl Workload for Checkout {
     const NAME: &'static str = "checkout";
 
     fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
-        let charge = Consumer::new("charge");
+        let consumer = Consumer::new("charge");
         vec![match self.naive {
-            true => charge.on(Naive),
-            false => charge.on(Right),
+            true => consumer.on_outside(Naive),
+            false => consumer.on_outside(Right),
         }]
     }
 
@@ -99,6 +145,19 @@ impl Workload for Checkout {
 
     fn postgres(&self) -> Option<Postgres> {
         Some(Postgres::new().migrations(&MIGRATIONS))
+    }
+
+    fn topology(&self) -> Option<Existing> {
+        let existing = Existing::definitions(include_str!("../definitions.json"))
+            .user("checkout")
+            .exchange("order", "shop.orders")
+            .queue("charge", "shop.charge")
+            .dead("charge", "shop.charge.failed");
+        Some(existing)
+    }
+
+    fn services(&self) -> Vec<ServiceModel> {
+        vec![ServiceModel::new("payments").fake(FakePayments::default)]
     }
 }
 

@@ -203,6 +203,11 @@ impl<S: Store> Store for BentStore<S> {
             .await
     }
 
+    #[cfg(feature = "postgres")]
+    fn pool(&self) -> Option<&sqlx::PgPool> {
+        self.inner.pool()
+    }
+
     async fn read_all(&self) -> Result<Reading, StoreError> {
         self.inner.read_all().await
     }

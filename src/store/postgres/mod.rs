@@ -293,6 +293,10 @@ impl Store for PgStore {
         self.execute(query).await
     }
 
+    fn pool(&self) -> Option<&PgPool> {
+        Some(&self.shared.pool)
+    }
+
     async fn read_all(&self) -> Result<Reading, StoreError> {
         reading::read_all(self).await
     }
