@@ -41,7 +41,7 @@ Strategies:
 Examples:
   redeliver explore scenarios/calm-day.toml
   redeliver explore scenarios/calm-day.toml --strategy systematic --pairs 20000
-  redeliver explore scenarios/everything.toml --for 10min --capsules found/
+  redeliver explore scenarios/everything.toml --for 10m --capsules found/
 
 Exit codes: 0 nothing found, 1 violated, 2 usage, 3 inconclusive, 4 environment.")]
 pub(super) struct Args {

@@ -46,7 +46,7 @@ scenario expects of all of them together is judged by `redeliver merge`.
 Examples:
   redeliver gate
   redeliver gate scenarios/everything.toml --seeds 10000
-  redeliver gate --for 10min --seed $GITHUB_SHA
+  redeliver gate --for 10m --seed $GITHUB_SHA
   redeliver gate --shard 3/16 --format json > shard-3.ndjson
 
 Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 environment.")]

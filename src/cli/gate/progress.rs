@@ -144,7 +144,7 @@ impl Progress {
         let text = match (size, sweep.shard.of()) {
             (1, _) => format!("{scenario} seed {first}"),
             (_, 1) => format!("{scenario} seeds {first}..={last}"),
-            (_, step) => format!("{scenario} seeds {first}..={last}, each {step}th"),
+            (_, step) => format!("{scenario} seeds {first}..={last}, one in {step}"),
         };
         if self.bar.is_hidden() {
             let mut said = lock(&self.said);
