@@ -42,12 +42,12 @@ fn bad_input_is_told_with_its_place() {
 #[test]
 fn what_newer_versions_have_more_is_let_pass() {
     let text = json!({
-        "rabbitmq_version": "4.1.0", "original_cluster_name": "a", "queues": [],
+        "rabbit_version": "4.1.0", "rabbitmq_version": "4.1.0", "original_cluster_name": "a", "queues": [],
         "users": [{"name": "shop", "password_hash": "x", "tags": [], "limits": {}}],
         "vhosts": [{"name": "/", "metadata": {"default_queue_type": "quorum"}}],
     });
     let there = Definitions::read(&text.to_string()).unwrap();
-    assert_eq!(there.rabbit_version.as_deref(), Some("4.1.0"));
+    assert_eq!(there.version(), "4.1.0");
     assert_eq!(there.users[0].name, "shop");
 }
 
