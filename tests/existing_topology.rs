@@ -1,6 +1,7 @@
 //! A team's own exchanges, queues and rights: in the seeded world, and on a real RabbitMQ.
 #![cfg(feature = "cli")]
 
+#[expect(dead_code, reason = "these tests wait for programs, not for tasks")]
 mod common;
 
 use std::path::Path;

@@ -419,7 +419,7 @@ impl Look<'_> {
         let key = "dead-letter-exchange";
         match self.text(key).map(str::to_owned) {
             None => {
-                // With the key of the dead-letter queue: its own might take it back to where it was.
+                // With a key: its own might take it back to where it was.
                 let changes = vec![
                     (key, Some(Value::from(""))),
                     ("dead-letter-routing-key", Some(Value::from(dead))),

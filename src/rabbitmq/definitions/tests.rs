@@ -30,7 +30,7 @@ fn held(policies: Value, arguments: Value, key: &str) -> Option<Value> {
 #[test]
 fn bad_input_is_told_with_its_place() {
     let error = Definitions::read("{\n  \"queues\": [{\"name\": 3}]\n}").unwrap_err();
-    assert_eq!(error.place, Some((2, 25)), "{error}");
+    assert_eq!(error.place, Some((2, 23)), "{error}");
     assert!(error.what.contains("expected a string"), "{error}");
     assert!(error.to_string().contains("export_definitions"), "{error}");
     let error = Definitions::read("{\"queues\": [,]}").unwrap_err();
