@@ -73,7 +73,7 @@ left out, since importing would replace them; `check` says what they lack.
 
 Examples:
   redeliver topology print shop.toml > needed.json
-  redeliver topology print shop.toml | rabbitmqctl import_definitions -")]
+  redeliver topology print shop.toml | rabbitmqctl import_definitions")]
 struct Print {
     #[command(flatten)]
     of: Of,

@@ -419,7 +419,7 @@ impl Look<'_> {
         let key = "dead-letter-exchange";
         match self.text(key).map(str::to_owned) {
             None => {
-                // With the key of the dead-letter queue: its own might take it back to where it was.
+                // With a key: its own might take it back to where it was.
                 let changes = vec![
                     (key, Some(Value::from(""))),
                     ("dead-letter-routing-key", Some(Value::from(dead))),
@@ -447,7 +447,7 @@ impl Look<'_> {
         if self.there.kind() != "quorum" {
             return;
         }
-        let version = self.definitions.rabbit_version.as_deref().unwrap_or("");
+        let version = self.definitions.version();
         let major: u32 = version.split('.').next().unwrap_or("").parse().unwrap_or(0);
         let limit = match self.number("delivery-limit") {
             None if major >= 4 => LIMIT_FROM_4,

@@ -13,9 +13,12 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Definitions {
-    /// The version that wrote it; newer ones call it so, too.
-    #[serde(skip_serializing_if = "Option::is_none", alias = "rabbitmq_version")]
+    /// The version that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbit_version: Option<String>,
+    /// The same by its other name: RabbitMQ writes one, or both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rabbitmq_version: Option<String>,
     /// Accounts.
     pub users: Vec<Named>,
     /// Virtual hosts.
@@ -299,6 +302,15 @@ impl Definitions {
             });
         }
         serde_json::from_str(text).map_err(wrong)
+    }
+
+    /// The version that wrote it; empty where the file does not say.
+    pub fn version(&self) -> &str {
+        let said = self
+            .rabbitmq_version
+            .as_ref()
+            .or(self.rabbit_version.as_ref());
+        said.map_or("", String::as_str)
     }
 
     /// The queue of that name.

@@ -136,7 +136,8 @@ impl<A: Amqp, E: Env> Transport for RabbitMq<A, E> {
             return Ok(());
         }
         Err(TransportError::Refused(format!(
-            "these are missing: {}; `redeliver topology check` says how to make them,              Pipeline::declare makes them",
+            "these are missing: {}; `redeliver topology check` says how to make them, \
+             Pipeline::declare makes them",
             missing.join(", ")
         )))
     }

@@ -23,8 +23,9 @@
 //! draws a random number or iterates over a hash map. [`Broker::check_invariants`] checks.
 //!
 //! Not modelled: message priorities, streams, exchange-to-exchange bindings, transactions,
-//! `basic.recover`, policies that change during a run, delayed retry of 4.3, leaders of quorum queues, and
-//! the crash of a classic single-active-consumer queue (rabbitmq-server#5460).
+//! `basic.recover`, policies that change during a run, delayed retry of 4.3,
+//! leaders of quorum queues, and the crash of a classic single-active-consumer queue
+//! (rabbitmq-server#5460).
 
 mod access;
 mod arguments;
