@@ -68,3 +68,22 @@ fn links_lead_somewhere() {
         }
     }
 }
+
+/// What the tutorial shows is what the example holds: built and run as an outsider's crate.
+#[test]
+fn the_tutorial_shows_the_example() {
+    let files = ["src/lib.rs", "src/main.rs", "tests/charges_once.rs"];
+    let code: String = files
+        .iter()
+        .map(|file| read(&format!("examples/checkout/{file}")))
+        .collect();
+    let page = read("docs/tutorial.md");
+    let blocks: Vec<_> = page.split("```rust\n").skip(1).collect();
+    assert!(blocks.len() >= 6);
+    for block in blocks {
+        let block = block.split("```").next().expect("a block ends");
+        assert!(code.contains(block), "not in the example:\n{block}");
+    }
+    let tables = read("examples/checkout/migrations/0001_charges.sql");
+    assert!(page.contains(&tables), "the tables differ");
+}

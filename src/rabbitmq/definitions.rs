@@ -252,6 +252,10 @@ fn lower(one: &Value, other: &Value, merge: &Merge) -> Value {
 pub fn matches(pattern: &str, name: &str) -> Result<bool, String> {
     // An empty permission stands for none (source of 3.10.8, rabbit_auth_backend_internal).
     let pattern = if pattern.is_empty() { "^$" } else { pattern };
+    is_match(pattern, name)
+}
+
+fn is_match(pattern: &str, name: &str) -> Result<bool, String> {
     let regex = Regex::new(pattern).map_err(|error| error.to_string())?;
     regex.is_match(name).map_err(|error| error.to_string())
 }
@@ -342,7 +346,8 @@ impl Definitions {
             .iter()
             .filter(|p| is_in(p.vhost.as_ref(), vhost));
         for policy in there.filter(|policy| is_meant(&policy.apply_to)) {
-            let found = matches(&policy.pattern, name);
+            // Not as a permission: here an empty pattern matches every name.
+            let found = is_match(&policy.pattern, name);
             if !found.map_err(|why| format!("the pattern of policy {}: {why}", policy.name))? {
                 continue;
             }
@@ -466,7 +471,9 @@ impl Definitions {
             found.push(format!("its type {}", queue.kind()));
         }
         for (key, setting) in self.settings(vhost, queue)? {
-            if merge_of(&key).is_some() || HARMLESS.contains(&key.as_str()) {
+            // A policy for all names keys of exchanges, too, which queues pass over.
+            let foreign = setting.policy.is_some() && key == "alternate-exchange";
+            if foreign || merge_of(&key).is_some() || HARMLESS.contains(&key.as_str()) {
                 continue;
             }
             found.push(match &setting.policy {

@@ -39,7 +39,7 @@ impl Server {
     pub(super) fn target(&self) -> Target {
         Target {
             database: Arc::from(self.database.name()),
-            kept: self.kept.clone(),
+            kept: Arc::new(self.kept.clone()),
         }
     }
 
@@ -64,7 +64,7 @@ impl Server {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     database: Arc<str>,
-    kept: Postgres,
+    kept: Arc<Postgres>,
 }
 
 impl Target {
