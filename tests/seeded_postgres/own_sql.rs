@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redeliver::harness::explore::repeat;
 use redeliver::harness::postgres::Postgres;
 use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;
@@ -29,13 +30,16 @@ impl Message for OrderPlaced {
 }
 
 /// Charges an order, with the balance of its customer in a row that all of them share.
-#[derive(Clone, Copy)]
-struct Charge {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Charge {
+    Right,
     /// Ends the transaction on its own, as nobody should: the charge is there before the pipeline
     /// knows that the message is done.
-    hasty: bool,
+    Hasty,
     /// Lets a task of its own write, that nobody waits for.
-    detached: bool,
+    Detached,
+    /// Asks for a number that the server gives as it comes.
+    Numbered,
 }
 
 impl<W: World> Handler<W> for Charge {
@@ -52,13 +56,16 @@ impl<W: World> Handler<W> for Charge {
             .bind(placed.cents)
             .execute(&mut *sql)
             .await?;
-        if self.detached {
+        if *self == Self::Numbered {
+            sql.execute("select txid_current()").await?;
+        }
+        if *self == Self::Detached {
             let pool = cx.pool()?;
             let task = async move { pool.execute("update totals set cents = cents").await };
             tokio::spawn(task);
             return Ok(());
         }
-        if self.hasty {
+        if *self == Self::Hasty {
             sql.execute("commit and chain").await?;
         }
         Ok(())
@@ -120,10 +127,7 @@ fn sql_of_ones_own_takes_effect_once() {
     if !crate::has_postgres() {
         return;
     }
-    let workload = Checkout(Charge {
-        hasty: false,
-        detached: false,
-    });
+    let workload = Checkout(Charge::Right);
     for seed in 1..=10 {
         let run = simulate(&workload, &scenario(), seed, true);
         let told: Vec<_> = run.trace.iter().map(ToString::to_string).collect();
@@ -146,10 +150,7 @@ fn what_commits_too_early_is_seen_by_the_teams_own_query() {
     if !crate::has_postgres() {
         return;
     }
-    let workload = Checkout(Charge {
-        hasty: true,
-        detached: false,
-    });
+    let workload = Checkout(Charge::Hasty);
     let mut runs = (1..=40).map(|seed| simulate(&workload, &scenario(), seed, false));
     let caught = runs.find(|run| run.verdict == Verdict::Violated);
     let caught = caught.expect("forty seeds catch it");
@@ -170,11 +171,7 @@ fn a_detached_task_is_refused_by_its_sql() {
     if !crate::has_postgres() {
         return;
     }
-    let charge = Charge {
-        hasty: false,
-        detached: true,
-    };
-    let run = simulate(&Checkout(charge), &scenario(), 1, false);
+    let run = simulate(&Checkout(Charge::Detached), &scenario(), 1, false);
     assert_eq!(run.verdict, Verdict::Inconclusive, "{:#?}", run.anomalies);
     let why = run.inconclusive.expect("a reason");
     let told = why.contains("tokio::spawn") && why.contains("update totals set cents = cents");
@@ -182,14 +179,29 @@ fn a_detached_task_is_refused_by_its_sql() {
 }
 
 #[test]
+fn a_number_of_the_servers_own_is_named() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let workload = Checkout(Charge::Numbered);
+    let run = |scenario: &Scenario, seed, record| simulate(&workload, scenario, seed, record);
+    let mut scenario = scenario();
+    scenario.rules.clear();
+    let found = repeat(&run, &scenario, 1).expect("two runs differ");
+    let told = found.to_string();
+    assert!(told.contains("select txid_current()"), "{told}");
+    assert!(
+        told.contains("txid_current is a number that PostgreSQL gives"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_query_that_cannot_be_asked_is_no_success() {
     if !crate::has_postgres() {
         return;
     }
-    let workload = Checkout(Charge {
-        hasty: false,
-        detached: false,
-    });
+    let workload = Checkout(Charge::Right);
     let mut scenario = scenario();
     scenario.rules.clear();
     scenario.expect.no_rows = vec!["select * from refunds".into(), ONCE.into()];

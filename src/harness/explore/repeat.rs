@@ -35,12 +35,47 @@ impl std::fmt::Display for Unrepeatable {
             }
             write!(f, "\n  one    {}", say(kept).trim_start())?;
             write!(f, "\n  other  {}", say(now).trim_start())?;
+            if let Some(number) = kept.as_deref().and_then(numbered_by_the_server) {
+                write!(
+                    f,
+                    "\n  {number} is a number that PostgreSQL gives as it comes: no seed decides it"
+                )?;
+            }
         } else if self.noticed.is_none() {
             let text = "\n  the same steps, and other values in the rows or payloads at the end";
             f.write_str(text)?;
         }
         Ok(())
     }
+}
+
+/// What a statement in a trace may have asked the server for that is neither data nor the seed's.
+fn numbered_by_the_server(line: &str) -> Option<&'static str> {
+    const NUMBERS: &[&str] = &[
+        "xmin",
+        "xmax",
+        "cmin",
+        "cmax",
+        "ctid",
+        "tableoid",
+        "oid",
+        "txid_current",
+        "pg_current_xact_id",
+        "pg_current_snapshot",
+        "txid_current_snapshot",
+        "pg_backend_pid",
+        "pg_current_wal_lsn",
+        "pg_current_wal_insert_lsn",
+        "pg_export_snapshot",
+    ];
+    let (_, sql) = line.split_once(" sql ")?;
+    let mut words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.find_map(|word| {
+        let mut known = NUMBERS.iter();
+        known
+            .find(|number| number.eq_ignore_ascii_case(word))
+            .copied()
+    })
 }
 
 /// What usually decides where the seed does not.

@@ -31,7 +31,13 @@ pub(super) fn tell(
         } else {
             ""
         };
-        format!("{}: {end}{after}", sql.join(" "))
+        // What rows said is told by a number: a trace holds no values of rows.
+        let rows = wire::messages(answer).any(|(kind, _)| kind == b'D');
+        let said = match rows {
+            true => format!(" [{:08x}]", name_of(answer) >> 32),
+            false => String::new(),
+        };
+        format!("{}: {end}{said}{after}", sql.join(" "))
     };
     let subject = || about.text.clone().unwrap_or_else(|| Arc::from(""));
     let words = [name(&unit.sql), name_of(answer)];
