@@ -170,12 +170,19 @@ fn what_is_missing_is_told_before_the_run() {
     assert_eq!(why.lines().count(), 4, "{why}");
 }
 
+/// A team's own test says the same, once, and not as a seed that nothing can be said of.
+#[test]
+#[should_panic(expected = "lack what its pipeline needs:\n  missing   binding shop.orders")]
+fn what_is_missing_ends_a_teams_test() {
+    redeliver::harness::test::Check::new(Shop(|there| there.bindings.clear())).check();
+}
+
 #[test]
 fn a_bad_file_is_told_with_its_place() {
     let bad = names().over("{\"queues\": [\n  3]}");
     let why =
         redeliver::harness::existing::ready(&bad, &plan::topology(&Shop(|_| {}), &scenario()));
-    let why = why.as_ref().as_ref().unwrap_err().join("\n");
+    let why = why.unwrap_err().to_string();
     assert!(why.contains("line 2, column 3"), "{why}");
 }
 

@@ -133,6 +133,7 @@ impl Context {
     /// Loads a scenario that is to be run in the seeded world, or tells why it cannot be.
     fn load_to_simulate(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
         let (scenario, workload) = self.load(path)?;
+        self.told_of_topology(&scenario, &workload)?;
         match ready((workload.postgres)(), &scenario) {
             Ok(()) => Ok((scenario, workload)),
             Err(NotReady::NothingToAsk) => {
@@ -147,30 +148,30 @@ impl Context {
         }
     }
 
-    /// Loads a scenario together with its workload, or tells what is wrong with it.
-    fn load(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
-        let (scenario, workload) = self.load_alone(path)?;
-        let (needed, existing) = (workload.topology)(&scenario);
-        let ready = existing.map(|existing| existing::ready(&existing, &needed));
-        match ready.as_ref().map(|ready| ready.as_ref()) {
-            None => {}
-            Some(Ok(ready)) => ready.left_out.iter().for_each(|line| out::complain(line)),
-            Some(Err(why)) => {
-                let (program, path) = (&self.program, path.display());
+    /// Tells what of a team's definitions is left out in the seeded world, and what they lack.
+    fn told_of_topology(&self, scenario: &Scenario, workload: &Registered) -> Result<(), u8> {
+        let (needed, existing) = (workload.topology)(scenario);
+        let Some(existing) = existing else {
+            return Ok(());
+        };
+        match existing::ready(&existing, &needed) {
+            Ok(ready) => {
+                ready.left_out.iter().for_each(|line| out::complain(line));
+                Ok(())
+            }
+            Err(why) => {
+                let (program, path) = (&self.program, scenario.path.display());
                 out::complain(&format!(
-                    "{path}: the definitions of {} lack what its pipeline needs:\n  {}\n  help: \
-                     `{program} topology check {path}` says all that can be better",
-                    workload.name,
-                    why.join("\n  ")
+                    "{path}: {why}\n  help: `{program} topology check {path}` says all that can \
+                     be better"
                 ));
-                return Err(USAGE);
+                Err(USAGE)
             }
         }
-        Ok((scenario, workload))
     }
 
-    /// The same, whatever stands on a broker.
-    fn load_alone(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
+    /// Loads a scenario together with its workload, or tells what is wrong with it.
+    fn load(&self, path: &Path) -> Result<(Scenario, Registered), u8> {
         let names: Vec<_> = self
             .workloads
             .iter()

@@ -67,7 +67,7 @@ impl From<Queues> for QueueType {
 
 pub(super) fn run(args: &Args, context: &Context) -> u8 {
     let Broker::Rabbitmq = args.on;
-    let (scenario, workload) = match context.load_alone(&args.scenario) {
+    let (scenario, workload) = match context.load(&args.scenario) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use super::*;
 use crate::harness::run::{LiveError, RunResult};
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::pipeline::topology::{QueueType, Subscription, Topology};
+use crate::rabbitmq::Existing;
 
 /// Every seed in these scenarios is valid, except for what their names say.
 fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
@@ -38,7 +40,7 @@ fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
 }
 
 fn workloads() -> Vec<Registered> {
-    vec![Registered {
+    let fake = Registered {
         name: "fake",
         simulate,
         planted: |_, scenario, seed, record| simulate(scenario, seed, record),
@@ -50,7 +52,20 @@ fn workloads() -> Vec<Registered> {
         },
         topology: crate::harness::registry::no_topology,
         postgres: || None,
-    }]
+    };
+    let lacking = Registered {
+        name: "lacking",
+        topology: |_| {
+            let subscription = Subscription {
+                consumer: Arc::from("charge"),
+                types: Vec::new(),
+            };
+            let needed = Topology::of(vec![subscription], Vec::new(), QueueType::Quorum);
+            (needed, Some(Existing::definitions("{\"queues\": []}")))
+        },
+        ..fake
+    };
+    vec![fake, lacking]
 }
 
 struct Files(PathBuf);
@@ -87,6 +102,24 @@ impl Drop for Files {
     fn drop(&mut self) {
         // What is left over in the temporary directory harms nobody.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_definitions_lack_ends_what_would_run_and_nothing_else() {
+    let files = Files::new("lacking", &["calm"]);
+    let path = files.path().join("calm.toml");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    std::fs::write(&path, text.replace("\"fake\"", "\"lacking\"")).expect("a file");
+    for (line, code) in [
+        ("gate DIR/calm.toml", 2),
+        ("replay DIR/calm.toml --seed 1", 2),
+        ("explore DIR/calm.toml", 2),
+        ("scenarios DIR/calm.toml", 0),
+        ("topology print DIR/calm.toml", 0),
+        ("topology check DIR/calm.toml", 1),
+    ] {
+        assert_eq!(files.command(line), code, "{line}");
     }
 }
 

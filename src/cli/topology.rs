@@ -104,7 +104,7 @@ pub(super) fn topology(args: &Args, context: &Context) -> u8 {
 
 /// What is needed, what is there by the workload's word, and whether it says so at all.
 fn load(of: &Of, context: &Context) -> Result<(Topology, Existing, bool), u8> {
-    let (scenario, workload) = context.load_alone(&of.scenario)?;
+    let (scenario, workload) = context.load(&of.scenario)?;
     let (needed, said) = (workload.topology)(&scenario);
     let is_said = said.is_some();
     let mut existing = said.unwrap_or_else(|| Existing::definitions("{}"));

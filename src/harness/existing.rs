@@ -22,7 +22,12 @@ pub struct Ready {
     pub left_out: Vec<String>,
 }
 
-type Outcome = Arc<Result<Ready, Vec<String>>>;
+type Outcome = Result<Arc<Ready>, Lacking>;
+
+/// What stands in the way of a run, each with the command that mends it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the workload's definitions lack what its pipeline needs:\n  {}", .0.join("\n  "))]
+pub struct Lacking(Arc<[String]>);
 
 /// What was looked at before: every seed of a scenario asks the same.
 static LOOKED_AT: Mutex<Vec<(Existing, Topology, Outcome)>> = Mutex::new(Vec::new());
@@ -30,15 +35,18 @@ static LOOKED_AT: Mutex<Vec<(Existing, Topology, Outcome)>> = Mutex::new(Vec::ne
 /// How many are kept.
 const KEPT: usize = 8;
 
-/// Whether a run can be made with these definitions; if not, all that stands in the way, each with
-/// the command that mends it.
+/// Whether a run can be made with these definitions.
+///
+/// # Errors
+/// [`Lacking`] with all that stands in the way.
 pub fn ready(existing: &Existing, topology: &Topology) -> Outcome {
     let mut kept = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
     let same = |(e, t, _): &&(Existing, Topology, Outcome)| e == existing && t == topology;
     if let Some((_, _, outcome)) = kept.iter().find(same) {
         return outcome.clone();
     }
-    let outcome: Outcome = Arc::new(look_at(existing, topology));
+    let looked = look_at(existing, topology);
+    let outcome: Outcome = looked.map(Arc::new).map_err(|why| Lacking(why.into()));
     if kept.len() == KEPT {
         drop(kept.remove(0));
     }

@@ -81,14 +81,14 @@ pub fn simulate_built<L: Workload, B: Build>(
     let plan = Rc::new(Plan::new(workload, scenario, seed));
     let recorder = Recorder::default();
     recorder.expect(plan.requests.len());
-    let existing = workload.topology();
-    let ready = existing.map(|e| (existing::ready(&e, &plan.topology), e));
-    if let Some(Err(why)) = ready.as_ref().map(|(ready, _)| &**ready) {
-        return judge::not_run(
-            seed,
-            &format!("the topology is not ready:\n{}", why.join("\n")),
-        );
-    }
+    let taken = workload.topology().map(|existing| {
+        let ready = existing::ready(&existing, &plan.topology);
+        ready.map(|ready| (existing, ready))
+    });
+    let taken = match taken.transpose() {
+        Ok(taken) => taken,
+        Err(why) => return judge::not_run(seed, &why),
+    };
     let server = match database::Server::take(workload, scenario) {
         Ok(server) => server,
         Err(why) => return judge::not_run(seed, &why),
@@ -102,7 +102,7 @@ pub fn simulate_built<L: Workload, B: Build>(
                 build,
                 &workload,
                 &scenario,
-                (&plan, target),
+                (&plan, target, taken),
                 &recorder,
                 swarm,
             )
@@ -146,11 +146,14 @@ pub fn simulate_built<L: Workload, B: Build>(
     judge::result(workload, scenario, &plan, &view, measured)
 }
 
+/// What is there already, looked at before the run.
+type Taken = (Existing, Arc<existing::Ready>);
+
 async fn play<L: Workload, B: Build>(
     build: B,
     workload: &L,
     scenario: &Scenario,
-    (plan, target): (&Rc<Plan>, Option<database::Target>),
+    (plan, target, taken): (&Rc<Plan>, Option<database::Target>, Option<Taken>),
     recorder: &Recorder,
     swarm: swarm::Swarm,
 ) -> (FinalReading, bool) {
@@ -172,16 +175,16 @@ async fn play<L: Workload, B: Build>(
         channels,
         database: database.clone(),
         transport,
-        names: match workload.topology() {
-            Some(existing) => existing.names().clone(),
+        names: match &taken {
+            Some((existing, _)) => existing.names().clone(),
             None => Names::new(NAMESPACE),
         },
     };
     let (world, _) = kit.world();
     let names = kit.names.clone();
-    match workload.topology() {
-        Some(existing) => {
-            with(|w| take_over(w, &existing, plan));
+    match taken {
+        Some(taken) => {
+            with(|w| take_over(w, &taken));
             let verified = world.transport.verify(&plan.topology).await;
             verified.expect("looked at before the run");
         }
@@ -222,9 +225,7 @@ fn run<T: 'static>(
 }
 
 /// The broker begins with what is there already, and clients come as the account that is meant.
-fn take_over(w: &mut Simulated, existing: &Existing, plan: &Plan) {
-    let ready = existing::ready(existing, &plan.topology);
-    let ready = ready.as_ref().as_ref().expect("looked at before the run");
+fn take_over(w: &mut Simulated, (existing, ready): &Taken) {
     w.broker(|broker| ready.load(broker, existing));
     w.adopt_admin();
     if let Some(user) = existing.user_name() {

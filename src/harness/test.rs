@@ -26,8 +26,10 @@ use std::time::Duration;
 use rayon::prelude::*;
 pub use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
+use crate::harness::existing;
 use crate::harness::explore::{Outcome, compare};
 pub use crate::harness::invariant::{Evidence, Invariant};
+use crate::harness::plan::topology;
 use crate::harness::postgres::{NotReady, ready};
 use crate::harness::report::{Tally, story};
 use crate::harness::run::{RunResult, simulate};
@@ -219,6 +221,12 @@ impl<L: Workload> Check<L> {
 
     /// Before any seed runs: without its database none can.
     fn refuse_what_cannot_run(&self) {
+        if let Some(existing) = self.workload.topology() {
+            let needed = topology(&self.workload, &self.scenario);
+            if let Err(why) = existing::ready(&existing, &needed) {
+                panic!("{why}");
+            }
+        }
         match ready(self.workload.postgres(), &self.scenario) {
             Ok(()) => {}
             Err(NotReady::NoServer(why)) => panic!("{why}"),
