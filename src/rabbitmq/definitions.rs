@@ -4,7 +4,7 @@
 //! Keys that are not named here are let pass: newer versions have more of them.
 
 use fancy_regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 mod policy;
@@ -95,7 +95,23 @@ pub struct Policy {
     pub apply_to: String,
     #[serde(default)]
     pub priority: i64,
+    #[serde(deserialize_with = "map_or_pairs")]
     pub definition: Map<String, Value>,
+}
+
+/// Of policies of operators `rabbitmqctl export_definitions` writes pairs (seen on 3.10.8), the
+/// management pages a map.
+fn map_or_pairs<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a map, or an array of pairs")]
+    enum Either {
+        Map(Map<String, Value>),
+        Pairs(Vec<(String, Value)>),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::Map(map) => map,
+        Either::Pairs(pairs) => pairs.into_iter().collect(),
+    })
 }
 
 /// A queue.

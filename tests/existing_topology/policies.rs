@@ -123,8 +123,7 @@ impl Held<'_> {
 
     async fn until_it_holds(&self, name: &str, count: u32) {
         common::eventually(&format!("{count} in {name}"), || async {
-            let there = self.channel.inspect_queue(name).await.expect("a queue");
-            (there == count).then_some(())
+            (self.held(name).await == count).then_some(())
         })
         .await;
     }
@@ -142,42 +141,27 @@ impl Held<'_> {
 
     /// How often it gives out a message that nobody wants.
     async fn limit(&self, name: &str) {
-        let said = self
-            .said(name, "delivery-limit")
-            .as_u64()
-            .expect("a number");
+        let said = self.said(name, "delivery-limit").as_u64();
+        let buried = self.held("limit.dead").await;
         self.publish(name).await;
         let mut given = 0;
-        while let Some(delivery) = self.got(name).await {
-            given += 1;
-            assert!(given <= 10, "{name} has no limit");
-            self.channel
-                .nack(delivery, false, true)
-                .await
-                .expect("nacked");
-        }
-        assert_eq!(given, said + 1, "{name}");
-    }
-
-    /// The next message's tag, or none once it has gone to the dead letters.
-    async fn got(&self, name: &str) -> Option<u64> {
-        let before = self
-            .channel
-            .inspect_queue("limit.dead")
-            .await
-            .expect("a queue");
-        common::eventually(&format!("{name} to give or to bury"), || async move {
+        let next = || async {
             if let Some(delivery) = self.channel.get(name).await.expect("a queue") {
                 return Some(Some(delivery.tag));
             }
-            let now = self
-                .channel
-                .inspect_queue("limit.dead")
-                .await
-                .expect("a queue");
-            (now > before).then_some(None)
-        })
-        .await
+            (self.held("limit.dead").await > buried).then_some(None)
+        };
+        let what = format!("{name} to give or to bury");
+        while let Some(tag) = common::eventually(&what, next).await {
+            given += 1;
+            assert!(given <= 10, "{name} has no limit");
+            self.channel.nack(tag, false, true).await.expect("nacked");
+        }
+        assert_eq!(Some(given), said.map(|said| said + 1), "{name}");
+    }
+
+    async fn held(&self, name: &str) -> u32 {
+        self.channel.inspect_queue(name).await.expect("a queue")
     }
 }
 

@@ -111,13 +111,29 @@ fn numbers_take_the_lower_and_the_rest_the_argument() {
 
 #[test]
 fn operators_limit_what_policies_say() {
-    let text = json!({
-        "queues": [{"name": "pay", "vhost": "/", "arguments": {}}],
-        "policies": [policy("p", "pay", 0, json!({"message-ttl": 9, "overflow": "drop-head"}))],
-        "parameters": [{"component": "operator_policy", "name": "o", "vhost": "/", "value": {
-            "pattern": "pay", "apply-to": "queues", "priority": 0,
-            "definition": {"message-ttl": 4, "max-length": 8, "overflow": "reject-publish"}}}],
-    });
+    let text = |definition: Value| {
+        json!({
+            "queues": [{"name": "pay", "vhost": "/", "arguments": {}}],
+            "policies": [policy("p", "pay", 0, json!({"message-ttl": 9, "overflow": "drop-head"}))],
+            "parameters": [{"component": "operator_policy", "name": "o", "vhost": "/", "value": {
+                "pattern": "pay", "apply-to": "queues", "priority": 0,
+                "definition": definition}}],
+        })
+    };
+    // As the management pages write it, and as rabbitmqctl does.
+    for definition in [
+        json!({"message-ttl": 4, "max-length": 8, "overflow": "reject-publish"}),
+        json!([
+            ["message-ttl", 4],
+            ["max-length", 8],
+            ["overflow", "reject-publish"]
+        ]),
+    ] {
+        operators_limit(&text(definition));
+    }
+}
+
+fn operators_limit(text: &Value) {
     let there = Definitions::read(&text.to_string()).unwrap();
     let settings = there.settings(VHOST, &there.queues[0]).unwrap();
     assert_eq!(settings["message-ttl"].value, json!(4));
