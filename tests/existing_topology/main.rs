@@ -5,6 +5,8 @@
 mod common;
 mod policies;
 mod real;
+#[path = "../common/shop.rs"]
+mod shop;
 
 use std::time::Duration;
 
@@ -13,7 +15,6 @@ use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
 use redeliver::harness::workload::{Generator, Request, Workload};
-use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::{Row, World};
 use redeliver::rabbitmq::Existing;
@@ -22,18 +23,7 @@ use redeliver::rabbitmq::definitions::{Definitions, Named, Permission};
 use redeliver_sim::fault::{Event, Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Placed {
-    order: String,
-}
-
-impl Message for Placed {
-    const TYPE: &'static str = "order.placed";
-    const KIND: Kind = Kind::Fact;
-    fn key(&self) -> String {
-        self.order.clone()
-    }
-}
+use shop::Placed;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Charged {
@@ -79,11 +69,7 @@ impl Workload for Shop {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
-        let placed = orders.map(|order| Placed { order });
-        placed
-            .map(|placed| Request::emit(generator.when(), &placed))
-            .collect()
+        generator.each(Placed::number)
     }
 
     fn topology(&self) -> Option<Existing> {
