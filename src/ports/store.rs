@@ -41,6 +41,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// `what` was to be saved by a transaction that has not opened it.
+    #[cfg(any(feature = "postgres", feature = "sim"))]
     pub(crate) fn not_opened(what: &str) -> Self {
         Self::Refused(format!("{what} was not opened by this transaction"))
     }

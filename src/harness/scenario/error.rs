@@ -114,6 +114,7 @@ impl ScenarioError {
     }
 
     /// A TOML file of another kind that cannot be used.
+    #[cfg(feature = "cli")]
     pub(crate) fn of_toml(path: &Path, source: &str, error: &toml::de::Error) -> Self {
         Self {
             path: path.to_owned(),

@@ -73,6 +73,7 @@ impl Scenario {
 }
 
 /// What is wrong with a file whose `no-rows` has no database that it could ask.
+#[cfg(feature = "cli")]
 pub(crate) fn nothing_to_ask(path: &Path) -> Box<ScenarioError> {
     let source = std::fs::read_to_string(path).unwrap_or_default();
     let file: Option<File> = toml::from_str(&source).ok();

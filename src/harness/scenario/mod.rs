@@ -30,6 +30,7 @@ pub use error::ScenarioError;
 pub use expect::{Expect, Reach, unwanted_rows};
 pub use known::{Day, Known};
 pub use load::discover;
+#[cfg(feature = "cli")]
 pub(crate) use load::nothing_to_ask;
 pub use names::{database_name, profile_name, queue_type_name};
 pub use schema::json_schema;

@@ -1,0 +1,313 @@
+//! What handlers work with.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Draft, TxOf};
+use crate::pipeline::audit::WorkflowHead;
+use crate::pipeline::event::{Event, Message, Outgoing, exchange_of};
+use crate::ports::{
+    Env, EnvExt, Row, Scope, Service, ServiceCall, ServiceError, ServiceReply, StoreError, Tx,
+    Versioned, World,
+};
+
+/// What a handler works with: its transaction, and the event's envelope.
+pub struct Cx<'a, W: World> {
+    tx: &'a mut TxOf<W>,
+    env: &'a W::Env,
+    cause: Option<&'a Event>,
+    scope: Scope<'a>,
+    answer: Bytes,
+    emitted: u32,
+}
+
+impl<W: World> std::fmt::Debug for Cx<'_, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cx")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, W: World> Cx<'a, W> {
+    /// A context over an open transaction. `cause` is the event being handled, none for a
+    /// request from outside.
+    pub fn new(
+        tx: &'a mut TxOf<W>,
+        env: &'a W::Env,
+        cause: Option<&'a Event>,
+        scope: Scope<'a>,
+    ) -> Self {
+        Self {
+            tx,
+            env,
+            cause,
+            scope,
+            answer: Bytes::new(),
+            emitted: 0,
+        }
+    }
+
+    /// The transaction, for what has no method here.
+    pub fn tx(&mut self) -> &mut TxOf<W> {
+        self.tx
+    }
+
+    /// The connection of the transaction, for SQL of one's own. What it does is committed with all
+    /// else that this handler does, or not at all; a statement that fails ends the transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where there is no SQL behind this world: in the seeded world, for a
+    /// workload that names no `postgres`.
+    #[cfg(feature = "postgres")]
+    pub fn sql(&mut self) -> Result<&mut sqlx::PgConnection, StoreError> {
+        self.tx.connection().ok_or_else(no_sql)
+    }
+
+    /// The connections of the store, for SQL that is to stand whatever becomes of this attempt.
+    /// What it does is neither undone with the transaction nor done only once.
+    ///
+    /// # Errors
+    /// As [`Cx::sql`].
+    #[cfg(feature = "postgres")]
+    pub fn pool(&self) -> Result<sqlx::PgPool, StoreError> {
+        self.tx.pool().cloned().ok_or_else(no_sql)
+    }
+
+    /// The event's envelope; none for a request from outside.
+    pub fn event(&self) -> Option<&Event> {
+        self.cause
+    }
+
+    /// The idempotency key of the work in hand.
+    pub fn idempotency_key(&self) -> &str {
+        self.scope.subject
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.scope.attempt
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &W::Env {
+        self.env
+    }
+
+    /// Puts an event into the outbox. Its idempotency key follows from the work in hand, the
+    /// event's type and its key, so that another attempt at this work emits the same.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; a payload that is not JSON is [`StoreError::Refused`].
+    pub async fn emit<M: Message>(&mut self, message: &M) -> Result<(), StoreError> {
+        let key = derived_key(self.scope.subject, M::TYPE, &message.key());
+        self.emit_as(message, &key).await
+    }
+
+    /// Puts an event into the outbox under an idempotency key of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Cx::emit`].
+    pub async fn emit_as<M: Message>(
+        &mut self,
+        message: &M,
+        idempotency_key: &str,
+    ) -> Result<(), StoreError> {
+        let draft = Draft::of(message)?;
+        self.emit_draft(&draft, idempotency_key).await
+    }
+
+    /// Puts an encoded event into the outbox.
+    ///
+    /// # Errors
+    /// As [`Cx::emit`].
+    pub async fn emit_draft(&mut self, draft: &Draft, key: &str) -> Result<(), StoreError> {
+        self.emitted += 1;
+        let scope = Scope {
+            subject: key,
+            ..self.scope
+        };
+        let id = self.env.uuid(scope);
+        let event = Event {
+            id,
+            idempotency_key: Arc::from(key),
+            kind: draft.kind,
+            event_type: draft.event_type.clone(),
+            version: draft.version,
+            key: draft.key.clone(),
+            workflow: draft.workflow.clone(),
+            correlation: self.cause.map_or(id, |cause| cause.correlation),
+            causation: self.cause.map(|cause| cause.id),
+            time: self.env.now(),
+            trace: self.cause.and_then(|cause| cause.trace.clone()),
+            sequence: draft.ordered.then_some(0),
+            payload: draft.payload.clone(),
+        };
+        let outgoing = Outgoing {
+            event: Arc::new(event),
+            exchange: Arc::from(exchange_of(&draft.event_type)),
+            routing_key: draft.event_type.clone(),
+        };
+        self.tx.emit(outgoing).await.map(|_| ())
+    }
+
+    /// See [`Tx::insert`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
+        self.tx.insert(row).await
+    }
+
+    /// See [`Tx::get`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get<R: Row>(&mut self, key: &str) -> Result<Option<Versioned<R>>, StoreError> {
+        self.tx.get(key).await
+    }
+
+    /// See [`Tx::get_for_update`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn get_for_update<R: Row>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<Versioned<R>>, StoreError> {
+        self.tx.get_for_update(key).await
+    }
+
+    /// See [`Tx::update`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn update<R: Row>(&mut self, row: &R, version: i64) -> Result<bool, StoreError> {
+        self.tx.update(row, version).await
+    }
+
+    /// The current state of a workflow, locked; empty before its first transition.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn workflow(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
+        self.tx.workflow_open(workflow).await
+    }
+
+    /// Takes a workflow, opened by [`Cx::workflow`], to its next state, with an audit entry.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn transition(&mut self, head: &WorkflowHead, to: &str) -> Result<(), StoreError> {
+        let event = self.cause.map_or(uuid::Uuid::nil(), |cause| cause.id);
+        let entry = head.transition(Arc::from(to), event, self.env.now());
+        self.tx.workflow_append(&entry).await
+    }
+
+    /// Keeps an answer in the inbox row: a duplicate of this work gets the same.
+    pub fn answer(&mut self, answer: impl Into<Bytes>) {
+        self.answer = answer.into();
+    }
+
+    /// Takes the answer kept by [`Cx::answer`].
+    pub(crate) fn take_answer(&mut self) -> Bytes {
+        std::mem::take(&mut self.answer)
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn no_sql() -> StoreError {
+    let text = "the database of this world is a model that takes no SQL; a workload with SQL of its \
+                own says so by `Workload::postgres`";
+    StoreError::Refused(text.to_owned())
+}
+
+/// The longest derived idempotency key that keeps the whole chain readable.
+const READABLE_KEY: usize = 240;
+
+/// The key of an event that follows from other work: the same for every attempt at that work. In
+/// long chains the beginning is replaced by its hash, so that keys stay bounded.
+fn derived_key(cause: &str, event_type: &str, key: &str) -> String {
+    let readable = [cause, ">", event_type, ":", key].concat();
+    if readable.len() <= READABLE_KEY {
+        return readable;
+    }
+    let hash = blake3::hash(cause.as_bytes()).to_hex();
+    format!("{}…>{event_type}:{key}", &hash[..32])
+}
+
+/// What an outside call works with.
+pub struct Outside<'a, W: World> {
+    /// The world.
+    pub(crate) world: &'a W,
+    /// The event's envelope.
+    pub(crate) event: &'a Event,
+    /// The fencing token of the claim.
+    pub(crate) token: u64,
+    /// On whose behalf.
+    pub(crate) scope: Scope<'a>,
+}
+
+impl<W: World> std::fmt::Debug for Outside<'_, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outside")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Outside<'_, W> {
+    /// The same for every attempt at this work.
+    pub fn idempotency_key(&self) -> &Arc<str> {
+        &self.event.idempotency_key
+    }
+
+    /// Rises with every take-over of the claim.
+    pub fn fencing_token(&self) -> u64 {
+        self.token
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.scope.attempt
+    }
+
+    /// The event's envelope.
+    pub fn event(&self) -> &Event {
+        self.event
+    }
+
+    /// Calls a service with this work's idempotency key and fencing token.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub async fn call(
+        &self,
+        service: &'static str,
+        operation: &'static str,
+        payload: impl Into<Bytes>,
+    ) -> Result<ServiceReply, ServiceError> {
+        let call = ServiceCall {
+            service,
+            operation,
+            idempotency_key: self.event.idempotency_key.clone(),
+            fencing_token: self.token,
+            payload: payload.into(),
+        };
+        self.world.service().call(call).await
+    }
+
+    /// The connections of the store, for reads beside the call. What is written through them stands
+    /// whatever becomes of this attempt, and again after the next one: effects belong into
+    /// [`OutsideHandler::apply`].
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where there is no SQL behind this world.
+    #[cfg(feature = "postgres")]
+    pub fn pool(&self) -> Result<sqlx::PgPool, StoreError> {
+        crate::ports::Store::pool(self.world.store())
+            .cloned()
+            .ok_or_else(no_sql)
+    }
+}
