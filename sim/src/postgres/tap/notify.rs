@@ -48,9 +48,8 @@ impl Tap {
             let at = w.now() + w.latency(STATEMENT, SITE_NOTIFY, process, 0, 0);
             w.at(at, move |w| {
                 w.with_tap(|w, tap| {
-                    if let Some(client) = tap.clients.get_mut(&id) {
-                        client.write(&told);
-                        tap.handed = true;
+                    if tap.clients.contains_key(&id) {
+                        tap.hand(id, &told)?;
                         w.trace_for(process, "notified", [0, 0], String::new);
                     }
                     Ok(())
