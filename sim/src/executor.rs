@@ -187,14 +187,20 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
                     // A timer of tokio may be all that is left: look an hour ahead.
                     let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
                     let floor = start + Duration::from_millis(at / 1_000_000);
+                    let since = tokio::time::Instant::now();
                     let woken = wait_for_tokio(floor, &foreign, server).await;
                     if woken || server {
                         let ns = start.elapsed().as_nanos() as u64;
                         with(|w| w.advance(ns));
                     }
-                    let over = next.is_none() && tokio::time::Instant::now() >= floor;
-                    if woken && !over || server && is_busy_beside(&foreign).await {
-                        // A timer of tokio's own came first.
+                    let now = tokio::time::Instant::now();
+                    // A timer of tokio's own came first, or at the same time.
+                    let came = match server {
+                        true if now < floor || is_woken(&foreign) => true,
+                        true => now != since && is_busy_beside(&foreign).await,
+                        false => woken && (next.is_some() || now < floor),
+                    };
+                    if came {
                         continue;
                     }
                     if next.is_some() {
