@@ -264,7 +264,7 @@ async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign, step: bo
         is_woken(foreign) || step && moved()
     };
     let mut sleep = std::pin::pin!(tokio::time::sleep_until(until));
-    std::future::poll_fn(|cx| {
+    let came = std::future::poll_fn(|cx| {
         ROOT.with_borrow_mut(|root| *root = Some(cx.waker().clone()));
         *foreign.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         if woken() {
@@ -275,7 +275,11 @@ async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign, step: bo
             Poll::Pending => Poll::Pending,
         }
     })
-    .await
+    .await;
+    // Nobody waits now. Each wake would cost a system call, and would end the next yield to tokio
+    // before any of its tasks had run.
+    ROOT.with_borrow_mut(|root| *root = None);
+    came
 }
 
 /// Moves the clock to `at` and lets happen what is due.

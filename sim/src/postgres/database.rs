@@ -153,11 +153,13 @@ impl Database {
         let mut backend = match known {
             Some(at) => self.idle.remove(at),
             None => match Backend::open(&self.server, startup, true)? {
-                Ok(backend) => backend,
+                Ok(backend) => {
+                    backend.pin(self.core);
+                    backend
+                }
                 Err(answer) => return Ok(Err(answer)),
             },
         };
-        backend.pin(self.core);
         backend.set_now(now)?;
         backend.set_chance(chance)?;
         backend.forget_timers()?;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 
@@ -50,6 +51,8 @@ pub(crate) struct Tap {
     watch: Watch,
     /// Functions that notify, by name; `None` where a trigger does.
     notifying: Option<Vec<String>>,
+    /// Whether a statement may notify, of those that were carried.
+    heard: BTreeMap<Arc<str>, bool>,
     home: Option<rustix::thread::CpuSet>,
 }
 
@@ -68,6 +71,7 @@ impl Tap {
             again: Vec::new(),
             watch: Watch::new().expect("the kernel gives a list of sockets"),
             notifying,
+            heard: BTreeMap::new(),
             home,
         }
     }

@@ -196,11 +196,11 @@ impl Tap {
         then: Then,
     ) -> io::Result<()> {
         let now = self.clock(w);
-        let notifies = self.may_notify(&unit.sql);
+        let notifies = self.may_notify(&unit);
         let Some(client) = self.clients.get_mut(&id) else {
             return Ok(());
         };
-        client.notifies |= notifies && unit.verb != Verb::Nothing;
+        client.notifies |= notifies;
         if let Some(known) = client.ping(&unit) {
             client.unit = Some((unit, about, then));
             return self.done(w, id, known, false);
