@@ -139,9 +139,9 @@ impl Tap {
         let again = std::mem::take(&mut self.again);
         let only = only.filter(|_| again.is_empty());
         let meant = |process: ProcessId| only.is_none_or(|only| only == process);
-        let (at_gates, at_clients) = self.watch.look(self.gates.len() + self.clients.len())?;
+        let heard = self.watch.look(self.gates.len() + self.clients.len())?;
         let (mut active, mut gone) = (again, Vec::new());
-        for (id, event) in at_clients {
+        for (id, event) in heard.clients {
             let Some(client) = self.clients.get_mut(&id).filter(|c| meant(c.process)) else {
                 continue;
             };
@@ -157,7 +157,7 @@ impl Tap {
                 gone.push(id);
             }
         }
-        for process in at_gates {
+        for process in heard.gates {
             let Some((listener, _)) = self.gates.get(&process).filter(|_| meant(process)) else {
                 continue;
             };

@@ -23,6 +23,13 @@ pub(super) struct Watch {
     events: Vec<Event>,
 }
 
+/// Who has something.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) gates: Vec<ProcessId>,
+    pub(super) clients: Vec<(ClientId, EventFlags)>,
+}
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").finish_non_exhaustive()
@@ -70,10 +77,7 @@ impl Watch {
     }
 
     /// Gates and clients that have something, of so many; without waiting.
-    pub(super) fn look(
-        &mut self,
-        all: usize,
-    ) -> io::Result<(Vec<ProcessId>, Vec<(ClientId, EventFlags)>)> {
+    pub(super) fn look(&mut self, all: usize) -> io::Result<Heard> {
         self.events.clear();
         self.events.reserve(all.max(1));
         let now = Timespec {
@@ -86,16 +90,16 @@ impl Watch {
             Err(rustix::io::Errno::INTR) => self.events.clear(),
             Err(error) => return Err(error.into()),
         }
-        let (mut gates, mut clients) = (Vec::new(), Vec::new());
+        let mut heard = Heard::default();
         for event in &self.events {
             let (data, flags) = (event.data.u64(), event.flags);
             let id = u32::try_from(data & (GATE - 1)).unwrap_or_default();
             match data & GATE {
-                0 => clients.push((id, flags)),
-                _ => gates.push(ProcessId(id)),
+                0 => heard.clients.push((id, flags)),
+                _ => heard.gates.push(ProcessId(id)),
             }
         }
-        gates.sort_unstable();
-        Ok((gates, clients))
+        heard.gates.sort_unstable();
+        Ok(heard)
     }
 }
