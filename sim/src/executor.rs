@@ -187,14 +187,20 @@ pub(crate) fn run_in_tokio(end: impl FnOnce()) {
                     // A timer of tokio may be all that is left: look an hour ahead.
                     let at = next.unwrap_or_else(|| with(|w| w.now) + 3_600_000_000_000);
                     let floor = start + Duration::from_millis(at / 1_000_000);
+                    let since = tokio::time::Instant::now();
                     let woken = wait_for_tokio(floor, &foreign, server).await;
                     if woken || server {
                         let ns = start.elapsed().as_nanos() as u64;
                         with(|w| w.advance(ns));
                     }
-                    let over = next.is_none() && tokio::time::Instant::now() >= floor;
-                    if woken && !over || server && is_busy_beside(&foreign).await {
-                        // A timer of tokio's own came first.
+                    let now = tokio::time::Instant::now();
+                    // A timer of tokio's own came first, or at the same time.
+                    let came = match server {
+                        true if now < floor || is_woken(&foreign) => true,
+                        true => now != since && is_busy_beside(&foreign).await,
+                        false => woken && (next.is_some() || now < floor),
+                    };
+                    if came {
                         continue;
                     }
                     if next.is_some() {
@@ -258,7 +264,7 @@ async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign, step: bo
         is_woken(foreign) || step && moved()
     };
     let mut sleep = std::pin::pin!(tokio::time::sleep_until(until));
-    std::future::poll_fn(|cx| {
+    let came = std::future::poll_fn(|cx| {
         ROOT.with_borrow_mut(|root| *root = Some(cx.waker().clone()));
         *foreign.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         if woken() {
@@ -269,7 +275,11 @@ async fn wait_for_tokio(until: tokio::time::Instant, foreign: &Foreign, step: bo
             Poll::Pending => Poll::Pending,
         }
     })
-    .await
+    .await;
+    // Nobody waits now. Each wake would cost a system call, and would end the next yield to tokio
+    // before any of its tasks had run.
+    ROOT.with_borrow_mut(|root| *root = None);
+    came
 }
 
 /// Moves the clock to `at` and lets happen what is due.

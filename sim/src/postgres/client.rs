@@ -79,7 +79,13 @@ impl Client {
         loop {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return false,
-                Ok(count) => self.from.extend_from_slice(&bytes[..count]),
+                Ok(count) => {
+                    self.from.extend_from_slice(&bytes[..count]);
+                    if count < bytes.len() {
+                        // What has come since is told again.
+                        return true;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return false,

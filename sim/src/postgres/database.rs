@@ -148,15 +148,18 @@ impl Database {
         now: i64,
         chance: u64,
     ) -> io::Result<Result<Backend, Vec<u8>>> {
-        let known = self.idle.iter().position(|idle| idle.startup == *startup);
+        // The one that was used last knows most of the tables still.
+        let known = self.idle.iter().rposition(|idle| idle.startup == *startup);
         let mut backend = match known {
-            Some(at) => self.idle.swap_remove(at),
+            Some(at) => self.idle.remove(at),
             None => match Backend::open(&self.server, startup, true)? {
-                Ok(backend) => backend,
+                Ok(backend) => {
+                    backend.pin(self.core);
+                    backend
+                }
                 Err(answer) => return Ok(Err(answer)),
             },
         };
-        backend.pin(self.core);
         backend.set_now(now)?;
         backend.set_chance(chance)?;
         backend.forget_timers()?;

@@ -43,7 +43,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("unix_socket_directories", "."),
     ("port", "5432"),
     ("fsync", "off"),
-    ("synchronous_commit", "off"),
+    // Without fsync a write to memory. Switched off, each commit wakes a process to do it.
+    ("synchronous_commit", "on"),
     ("full_page_writes", "off"),
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),

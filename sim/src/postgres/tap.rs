@@ -9,14 +9,17 @@ mod locks;
 mod notify;
 mod tell;
 mod trip;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::epoll::EventFlags;
 
+use self::watch::Watch;
 use super::backend::Waited;
 use super::client::{About, Client};
 use super::database::Database;
@@ -43,10 +46,13 @@ pub(crate) struct Tap {
     blocked: Vec<ClientId>,
     /// Something was handed over: tokio's driver has to look.
     handed: bool,
-    /// A client may have sent more than one round trip.
-    again: bool,
+    /// Clients that may have sent more than one round trip.
+    again: Vec<ClientId>,
+    watch: Watch,
     /// Functions that notify, by name; `None` where a trigger does.
     notifying: Option<Vec<String>>,
+    /// Whether a statement may notify, of those that were carried.
+    heard: BTreeMap<Arc<str>, bool>,
     home: Option<rustix::thread::CpuSet>,
 }
 
@@ -62,8 +68,10 @@ impl Tap {
             next: 0,
             blocked: Vec::new(),
             handed: false,
-            again: false,
+            again: Vec::new(),
+            watch: Watch::new().expect("the kernel gives a list of sockets"),
             notifying,
+            heard: BTreeMap::new(),
             home,
         }
     }
@@ -120,6 +128,7 @@ impl Tap {
         own(&path)?;
         let listener = UnixListener::bind(path.join(SOCKET))?;
         listener.set_nonblocking(true)?;
+        self.watch.gate(&listener, process)?;
         self.gates.insert(process, (listener, path.clone()));
         Ok(path)
     }
@@ -127,62 +136,61 @@ impl Tap {
     /// Takes new clients, and reads what the others have sent: those of one process, if only that
     /// one can have sent anything. Gives those that have something, and those that have gone.
     fn gather(&mut self, only: Option<ProcessId>) -> io::Result<(Vec<ClientId>, Vec<ClientId>)> {
-        let only = only.filter(|_| !self.again);
+        let again = std::mem::take(&mut self.again);
+        let only = only.filter(|_| again.is_empty());
         let meant = |process: ProcessId| only.is_none_or(|only| only == process);
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.gates.len() + self.clients.len());
-        for (_, (listener, _)) in self.gates.iter().filter(|(process, _)| meant(**process)) {
-            fds.push(PollFd::new(listener, PollFlags::IN));
-        }
-        let gates = fds.len();
-        for client in self.clients.values().filter(|client| meant(client.process)) {
-            let mut flags = PollFlags::IN;
-            flags.set(PollFlags::OUT, client.is_full());
-            fds.push(PollFd::new(&client.stream, flags));
-        }
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        if fds.is_empty() {
-            return Ok(Default::default());
-        }
-        if poll(&mut fds, Some(&now))? == 0 && !self.again {
-            return Ok(Default::default());
-        }
-        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-        drop(fds);
-        let (at_gates, at_clients) = events.split_at(gates);
-        let (mut active, mut gone) = (Vec::new(), Vec::new());
-        let clients = self.clients.iter_mut();
-        let clients = clients.filter(|(_, client)| meant(client.process));
-        for ((id, client), event) in clients.zip(at_clients) {
-            if event.contains(PollFlags::OUT) {
+        let heard = self.watch.look(self.gates.len() + self.clients.len())?;
+        let (mut active, mut gone) = (again, Vec::new());
+        for (id, event) in heard.clients {
+            let Some(client) = self.clients.get_mut(&id).filter(|c| meant(c.process)) else {
+                continue;
+            };
+            if event.contains(EventFlags::OUT) {
                 client.push();
+                self.watch
+                    .expect_room(&client.stream, id, client.is_full())?;
                 self.handed = true;
             }
-            let alive = event.difference(PollFlags::OUT).is_empty() || client.read();
-            if !alive {
-                gone.push(*id);
-            } else if self.again || !event.is_empty() {
-                active.push(*id);
+            if event.difference(EventFlags::OUT).is_empty() || client.read() {
+                active.push(id);
+            } else {
+                gone.push(id);
             }
         }
-        let gates = self.gates.iter().filter(|(process, _)| meant(**process));
-        for ((process, (listener, _)), event) in gates.zip(at_gates) {
-            while !event.is_empty() {
-                let Ok((stream, _)) = listener.accept() else {
-                    break;
-                };
+        for process in heard.gates {
+            let Some((listener, _)) = self.gates.get(&process).filter(|_| meant(process)) else {
+                continue;
+            };
+            while let Ok((stream, _)) = listener.accept() {
                 stream.set_nonblocking(true)?;
-                let mut client = Client::new(*process, stream);
+                self.watch.client(&stream, self.next)?;
+                let mut client = Client::new(process, stream);
                 client.read();
                 active.push(self.next);
                 self.clients.insert(self.next, client);
                 self.next += 1;
             }
         }
-        self.again = false;
+        active.retain(|id| self.clients.contains_key(id) && !gone.contains(id));
+        // In an order of their own, not in that in which the kernel tells them.
+        active.sort_unstable();
+        active.dedup();
+        gone.sort_unstable();
         Ok((active, gone))
+    }
+
+    /// Hands something over to a client, as far as its socket takes it.
+    fn hand(&mut self, id: ClientId, bytes: &[u8]) -> io::Result<()> {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        let was_full = client.is_full();
+        client.write(bytes);
+        self.handed = true;
+        if client.is_full() != was_full {
+            self.watch.expect_room(&client.stream, id, !was_full)?;
+        }
+        Ok(())
     }
 }
 

@@ -43,6 +43,8 @@ struct Shared {
     pool: PgPool,
     options: PgOptions,
     wake: wake::Wake,
+    /// Tables are known to stay small: a plan made once fits for good.
+    small: bool,
 }
 
 impl Shared {
@@ -121,7 +123,7 @@ impl PgStore {
     #[cfg(feature = "sim")]
     pub(crate) fn seeded(target: PgConnectOptions, options: PgOptions) -> Result<Self, StoreError> {
         let pool = pool(&options).idle_timeout(None).max_lifetime(None);
-        Self::with_pool(pool.connect_lazy_with(target), options)
+        Self::over(pool.connect_lazy_with(target), options, true)
     }
 
     /// A store on a team's own pool. Time-outs of the sessions, and the check of a connection
@@ -130,6 +132,10 @@ impl PgStore {
     /// # Errors
     /// [`StoreError::Refused`] where an option makes no sense.
     pub fn with_pool(pool: PgPool, options: PgOptions) -> Result<Self, StoreError> {
+        Self::over(pool, options, false)
+    }
+
+    fn over(pool: PgPool, options: PgOptions, small: bool) -> Result<Self, StoreError> {
         options.check()?;
         let wake = wake::Wake::new();
         Ok(Self {
@@ -138,6 +144,7 @@ impl PgStore {
                 pool,
                 options,
                 wake,
+                small,
             }),
         })
     }

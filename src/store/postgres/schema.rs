@@ -87,22 +87,26 @@ pub(super) async fn prepare_session(
     options: &PgOptions,
 ) -> Result<(), sqlx::Error> {
     let millis = |d: std::time::Duration| d.as_millis().to_string();
+    // Not by a join with pg_settings, which computes all of the server's settings to find four.
+    const SETTINGS: &str = "\
+        select set_config('statement_timeout', $1, false), \
+            set_config('lock_timeout', $2, false), \
+            set_config('idle_in_transaction_session_timeout', $3, false)";
     // The last one lets the server notice a client that went away during a lock wait; it exists
     // from PostgreSQL 14 on.
-    sqlx::query(
-        "select set_config(name, value, false) from (values \
-            ('statement_timeout', $1), \
-            ('lock_timeout', $2), \
-            ('idle_in_transaction_session_timeout', $3), \
-            ('client_connection_check_interval', '1000')) as wanted (name, value) \
-         join pg_settings using (name)",
-    )
-    .bind(millis(options.statement_timeout))
-    .bind(millis(options.lock_timeout))
-    .bind(millis(options.idle_in_transaction_timeout))
-    .execute(connection)
-    .await
-    .map(drop)
+    const SETTINGS_14: &str = "\
+        select set_config('statement_timeout', $1, false), \
+            set_config('lock_timeout', $2, false), \
+            set_config('idle_in_transaction_session_timeout', $3, false), \
+            set_config('client_connection_check_interval', '1000', false)";
+    let knows_it = connection.server_version_num() >= Some(140_000);
+    sqlx::query(if knows_it { SETTINGS_14 } else { SETTINGS })
+        .bind(millis(options.statement_timeout))
+        .bind(millis(options.lock_timeout))
+        .bind(millis(options.idle_in_transaction_timeout))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 impl PgStore {

@@ -6,23 +6,32 @@
 use std::io;
 
 use super::super::database::Database;
-use super::super::wire;
+use super::super::wire::{self, Unit, Verb};
 use super::Tap;
 use crate::fault::Seam;
 use crate::sql::{SITE_NOTIFY, STATEMENT};
 use crate::world::World;
 
 impl Tap {
-    pub(super) fn may_notify(&self, sql: &str) -> bool {
+    pub(super) fn may_notify(&mut self, unit: &Unit) -> bool {
+        if unit.verb == Verb::Nothing {
+            return false;
+        }
         let Some(functions) = &self.notifying else {
             return true;
         };
+        // Few texts are said many times, and some are long.
+        if let Some(known) = self.heard.get(&unit.sql) {
+            return *known;
+        }
         let has = |part: &str| {
-            let (sql, part) = (sql.as_bytes(), part.as_bytes());
+            let (sql, part) = (unit.sql.as_bytes(), part.as_bytes());
             sql.windows(part.len())
                 .any(|window| window.eq_ignore_ascii_case(part))
         };
-        has("notify") || functions.iter().any(|function| has(function))
+        let may = has("notify") || functions.iter().any(|function| has(function));
+        self.heard.insert(unit.sql.clone(), may);
+        may
     }
 
     /// Sessions that listen are asked for what they have heard.
@@ -48,9 +57,8 @@ impl Tap {
             let at = w.now() + w.latency(STATEMENT, SITE_NOTIFY, process, 0, 0);
             w.at(at, move |w| {
                 w.with_tap(|w, tap| {
-                    if let Some(client) = tap.clients.get_mut(&id) {
-                        client.write(&told);
-                        tap.handed = true;
+                    if tap.clients.contains_key(&id) {
+                        tap.hand(id, &told)?;
                         w.trace_for(process, "notified", [0, 0], String::new);
                     }
                     Ok(())

@@ -18,6 +18,7 @@ impl Tap {
         let Some(client) = self.clients.remove(&id) else {
             return Ok(());
         };
+        self.watch.forget(&client.stream);
         self.handed = true;
         self.let_go(client);
         self.release(w)
@@ -59,11 +60,7 @@ impl Tap {
         };
         let process = client.process;
         match hello {
-            Hello::Encryption => {
-                client.write(b"N");
-                self.handed = true;
-                Ok(())
-            }
+            Hello::Encryption => self.hand(id, b"N"),
             Hello::Cancel { pid, secret } => {
                 let asked = self.clients.iter().find(|(_, c)| c.key == (pid, secret));
                 let asked = asked.map(|(id, _)| *id);
@@ -199,11 +196,11 @@ impl Tap {
         then: Then,
     ) -> io::Result<()> {
         let now = self.clock(w);
-        let notifies = self.may_notify(&unit.sql);
+        let notifies = self.may_notify(&unit);
         let Some(client) = self.clients.get_mut(&id) else {
             return Ok(());
         };
-        client.notifies |= notifies && unit.verb != Verb::Nothing;
+        client.notifies |= notifies;
         if let Some(known) = client.ping(&unit) {
             client.unit = Some((unit, about, then));
             return self.done(w, id, known, false);
@@ -326,8 +323,8 @@ impl Tap {
                     return Ok(());
                 };
                 client.busy = false;
-                client.write(&answer);
-                (tap.handed, tap.again) = (true, true);
+                tap.again.push(id);
+                tap.hand(id, &answer)?;
                 if ends { tap.gone(w, id) } else { Ok(()) }
             });
         });
