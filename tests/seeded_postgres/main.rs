@@ -8,6 +8,7 @@ use redeliver_sim::postgres::Server;
 mod existing_outbox;
 mod own_sql;
 mod pipeline;
+mod time;
 mod world;
 
 /// Nothing is left behind, though a world was cut off in the middle and its program killed.

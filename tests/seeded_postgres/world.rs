@@ -35,7 +35,7 @@ fn database() -> Database {
     Database::copy(&server, &name).expect("a copy")
 }
 
-async fn connect() -> PgConnection {
+pub(crate) async fn connect() -> PgConnection {
     let folder = with(World::database_socket);
     let name = DATABASE_NAME.with_borrow(Clone::clone);
     let options = PgConnectOptions::new_without_pgpass()
@@ -55,10 +55,10 @@ thread_local! {
     static DATABASE_NAME: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-type Rows = Vec<Vec<Option<String>>>;
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 /// Runs `main` in a world over a fresh database; gives the rows of `last` at the end.
-fn run<F: Future<Output = ()> + 'static>(
+pub(crate) fn run<F: Future<Output = ()> + 'static>(
     options: &Options,
     last: &str,
     main: impl FnOnce() -> F,
@@ -79,14 +79,14 @@ fn run<F: Future<Output = ()> + 'static>(
     (outcome, rows)
 }
 
-fn seeded(seed: u64) -> Options {
+pub(crate) fn seeded(seed: u64) -> Options {
     Options {
         seed,
         ..Options::default()
     }
 }
 
-fn told(outcome: &Outcome) -> String {
+pub(crate) fn told(outcome: &Outcome) -> String {
     let lines = outcome.trace.iter();
     lines
         .map(|e| format!("{:>12} {} {} {}\n", e.at, e.actor, e.what, e.detail))

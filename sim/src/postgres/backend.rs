@@ -27,7 +27,9 @@ pub(super) enum Waited {
     Blocked,
     /// The server has ended the session; this came before.
     Gone(Vec<u8>),
-    /// It waits for something that is neither lock nor work, such as `pg_sleep`.
+    /// It waits until a time, as `pg_sleep` does.
+    Asleep,
+    /// It waits for something that is neither lock, nor time, nor work.
     Stalled,
 }
 
@@ -49,6 +51,7 @@ pub(super) struct Backend {
     seen: usize,
     awaited: u32,
     stopped: bool,
+    asleep: bool,
 }
 
 impl Backend {
@@ -86,6 +89,7 @@ impl Backend {
             seen: 0,
             awaited: 0,
             stopped: false,
+            asleep: false,
         }))
     }
 
@@ -101,7 +105,10 @@ impl Backend {
     /// Lets it forget the timers of an earlier client. PostgreSQL sets no timer anew while it
     /// still waits for an earlier one, and it waits until it is told.
     pub(super) fn forget_timers(&self) -> io::Result<()> {
-        self.with_slot(|server, slot| server.slots.clear_due(slot))?;
+        self.with_slot(|server, slot| {
+            server.slots.clear_due(slot)?;
+            server.slots.clear_wake(slot)
+        })?;
         if self.slot.is_some() {
             self.signal(Signal::ALARM);
         }
@@ -118,14 +125,9 @@ impl Backend {
         self.with_slot(|server, slot| server.slots.set_chance(slot, state))
     }
 
-    /// When its next timer is due, in microseconds since 1970.
+    /// When its next timer is due, or its sleep over, in microseconds since 1970.
     pub(super) fn due(&self) -> io::Result<Option<i64>> {
-        match (&self.server, self.slot) {
-            (Some(server), Some(slot)) => {
-                server.slots.due(slot).map(|due| (due > 0).then_some(due))
-            }
-            _ => Ok(None),
-        }
+        self.with_slot(|server, slot| server.slots.due(slot))
     }
 
     fn with_slot<T: Default>(
@@ -171,8 +173,14 @@ impl Backend {
                 continue;
             }
             waited += silence;
-            if self.sleeps() && side.is_blocked(self.pid, others)? {
-                return Ok(Waited::Blocked);
+            if self.sleeps() {
+                if self.with_slot(|server, slot| server.slots.is_asleep(slot))? {
+                    self.asleep = true;
+                    return Ok(Waited::Asleep);
+                }
+                if side.is_blocked(self.pid, others)? {
+                    return Ok(Waited::Blocked);
+                }
             }
             if waited > PATIENCE {
                 return Ok(Waited::Stalled);
@@ -199,8 +207,9 @@ impl Backend {
         self.signal(Signal::STOP);
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
+    /// Whether it is in the middle of a statement: it waits for a lock, or until a time.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stopped || self.asleep
     }
 
     /// What it has said since it was last asked.
@@ -210,6 +219,7 @@ impl Backend {
 
     /// Lets it go on.
     pub(super) fn go_on(&mut self) {
+        self.asleep = false;
         if std::mem::take(&mut self.stopped) {
             self.signal(Signal::CONT);
         }

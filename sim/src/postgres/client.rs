@@ -1,6 +1,7 @@
 //! One connection from the simulated world to the tap.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -91,6 +92,17 @@ impl Client {
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.to.extend_from_slice(bytes);
         self.push();
+    }
+
+    /// Hands over the last that it hears. It may go on to send, as over a network, where it does
+    /// not know yet; nobody listens.
+    pub(super) fn end(&mut self, last_words: &[u8]) {
+        self.write(last_words);
+        // It has hung up, which reading will tell.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.backend = None;
+        self.busy = true;
+        self.serial += 1;
     }
 
     /// Whether something is left that its socket did not take.

@@ -92,7 +92,7 @@ impl Tap {
         let Some(mut backend) = client.backend else {
             return;
         };
-        if backend.is_stopped() {
+        if backend.is_waiting() {
             backend.cancel();
             // Cancelled, it answers at once. A session that does not is not used again.
             if !matches!(

@@ -97,10 +97,8 @@ impl Tap {
     }
 
     fn cancel(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
-        if !self.blocked.contains(&id) {
-            return Ok(());
-        }
-        let Some(backend) = self.backend(id) else {
+        let backend = self.backend(id).filter(|backend| backend.is_waiting());
+        let Some(backend) = backend else {
             return Ok(());
         };
         backend.cancel();
@@ -170,7 +168,11 @@ impl Tap {
                         _ => Ok(()),
                     });
                 });
-                Ok(())
+                // To the server it is idle for as long.
+                match alone {
+                    true => Ok(()),
+                    false => self.plan_alarm(w, id, 0),
+                }
             }
             Kind::Abort => {
                 let failing = Unit {
@@ -233,10 +235,14 @@ impl Tap {
             if !self.blocked.contains(&id) {
                 self.blocked.push(id);
             }
-            return self.plan_alarm(w, id);
+            return self.plan_alarm(w, id, 0);
         }
         let was_blocked = self.blocked.contains(&id);
         self.blocked.retain(|blocked| *blocked != id);
+        if waited == Waited::Asleep {
+            client.serial += 1;
+            return self.plan_alarm(w, id, 0);
+        }
         match waited {
             Waited::Done(answer) => self.done(w, id, answer, was_blocked)?,
             Waited::Gone(answer) => {
@@ -245,14 +251,14 @@ impl Tap {
                 let at = w.now();
                 self.answer_at(w, id, at, answer, true);
             }
-            Waited::Stalled | Waited::Blocked => {
+            Waited::Stalled | Waited::Blocked | Waited::Asleep => {
                 let sql = client
                     .unit
                     .as_ref()
                     .map_or("".into(), |(u, ..)| u.sql.clone());
                 w.note_broken(format!(
                     "a statement waits for something that is neither work nor a lock, and \
-                     virtual time does not pass meanwhile (pg_sleep?): {sql}"
+                     virtual time does not pass meanwhile: {sql}"
                 ));
                 return self.gone(w, id);
             }
@@ -309,7 +315,7 @@ impl Tap {
         if ended {
             Ok(())
         } else {
-            self.plan_alarm(w, id)
+            self.plan_alarm(w, id, later)
         }
     }
 
