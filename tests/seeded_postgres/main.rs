@@ -8,6 +8,7 @@ use redeliver_sim::postgres::Server;
 mod existing_outbox;
 mod own_sql;
 mod pipeline;
+mod sessions;
 mod time;
 mod world;
 

@@ -37,7 +37,7 @@ fn database() -> Database {
 
 pub(crate) async fn connect() -> PgConnection {
     let folder = with(World::database_socket);
-    let name = DATABASE_NAME.with_borrow(Clone::clone);
+    let name = database_name();
     let options = PgConnectOptions::new_without_pgpass()
         .socket(folder)
         .username("postgres")
@@ -49,6 +49,10 @@ pub(crate) async fn connect() -> PgConnection {
             Err(_) => sleep(100_000_000).await,
         }
     }
+}
+
+pub(crate) fn database_name() -> String {
+    DATABASE_NAME.with_borrow(Clone::clone)
 }
 
 thread_local! {
@@ -63,20 +67,27 @@ pub(crate) fn run<F: Future<Output = ()> + 'static>(
     last: &str,
     main: impl FnOnce() -> F,
 ) -> (Outcome, Rows) {
-    let database = database();
-    DATABASE_NAME.set(database.name().to_owned());
-    let options = Options {
-        record: true,
-        ..options.clone()
-    };
-    let (ended, outcome, mut database) =
-        World::run_with_postgres(&options, database, EPOCH, main());
+    let (ended, outcome, mut database) = attempt(options, main);
     assert_eq!(outcome.panics, Vec::<String>::new());
     assert_eq!(outcome.unrepeatable, None);
     assert!(ended.is_some(), "it came to its end: {:?}", outcome.trace);
     let rows = database.rows(last).expect("a look at the tables");
     DATABASE.set(Some(database));
     (outcome, rows)
+}
+
+/// Runs `main`, which may fail.
+pub(crate) fn attempt<F: Future<Output = ()> + 'static>(
+    options: &Options,
+    main: impl FnOnce() -> F,
+) -> (Option<()>, Outcome, Database) {
+    let database = database();
+    DATABASE_NAME.set(database.name().to_owned());
+    let options = Options {
+        record: true,
+        ..options.clone()
+    };
+    World::run_with_postgres(&options, database, EPOCH, main())
 }
 
 pub(crate) fn seeded(seed: u64) -> Options {

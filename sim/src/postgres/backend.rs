@@ -46,6 +46,8 @@ pub(super) struct Backend {
     pub(super) greeting: Vec<u8>,
     /// State of its transaction: `I`dle, in a `T`ransaction, `E` in a failed one.
     pub(super) status: u8,
+    /// It waits for the rows of a COPY.
+    copies: bool,
     answer: Vec<u8>,
     /// Up to where `answer` was looked through.
     seen: usize,
@@ -85,6 +87,7 @@ impl Backend {
             startup: startup.clone(),
             greeting,
             status: b'I',
+            copies: false,
             answer: Vec::new(),
             seen: 0,
             awaited: 0,
@@ -156,7 +159,11 @@ impl Backend {
         self.answer.clear();
         self.seen = 0;
         self.awaited = ready;
-        self.stream.write_all(bytes)
+        match self.stream.write_all(bytes) {
+            // Another session has ended it: why is to be read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Waits for the answer to what was sent, or until one of these processes holds it up.
@@ -288,14 +295,30 @@ impl Backend {
                 b'Z' => {
                     self.awaited = self.awaited.saturating_sub(1);
                     self.status = self.answer[self.seen + 5];
+                    self.copies = false;
                 }
                 // COPY waits for data, which the client sends when it has heard of that.
-                b'G' => self.awaited = 0,
+                b'G' => (self.awaited, self.copies) = (0, true),
                 _ => {}
             }
             self.seen += whole;
         }
         Ok(true)
+    }
+
+    /// Makes it forget its client: what that had not committed is undone, what it held is free.
+    pub(super) fn reset(&mut self) -> io::Result<()> {
+        let (mut packets, mut ready) = (Vec::new(), 1);
+        if self.copies {
+            packets.extend(wire::copy_fail());
+            ready += 1;
+        }
+        if self.copies || self.status != b'I' {
+            packets.extend(wire::query("rollback"));
+            ready += 1;
+        }
+        packets.extend(wire::query("discard all"));
+        self.ask(&packets, ready).map(drop)
     }
 
     /// Whether its process sleeps until something comes, by what the kernel says. One that sleeps in

@@ -162,25 +162,14 @@ impl Database {
         backend.forget_timers()?;
         // A double has 53 bits.
         let seed = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-        let mut packets = Vec::new();
-        let mut ready = 1;
-        if known.is_some() {
-            packets.extend(wire::query("discard all"));
-            ready += 1;
-        }
-        packets.extend(wire::query(&format!("select setseed({seed})")));
-        backend.ask(&packets, ready)?;
+        backend.ask(&wire::query(&format!("select setseed({seed})")), 1)?;
         Ok(Ok(backend))
     }
 
-    /// Takes a session back whose client has gone: what it had not committed is undone.
+    /// Takes a session back whose client has gone.
     pub(super) fn take_back(&mut self, mut backend: Backend) {
         backend.go_on();
-        let done = match backend.status {
-            b'I' => Ok(Vec::new()),
-            _ => backend.ask(&wire::query("rollback"), 1),
-        };
-        if done.is_ok() && backend.status == b'I' {
+        if backend.reset().is_ok() && backend.status == b'I' {
             self.idle.push(backend);
         }
     }

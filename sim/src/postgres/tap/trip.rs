@@ -5,7 +5,7 @@ use std::io;
 use super::super::backend::{Backend, Waited};
 use super::super::client::{About, Then};
 use super::super::wire::{self, Hello, Unit, Verb};
-use super::tell::{repeatable, tell};
+use super::tell::{repeatable, tell, tell_end};
 use super::{ClientId, SITE_SESSION, Tap};
 use crate::fault::{Kind, Seam};
 use crate::sql::{COMMIT, NO_ANSWER, SITE_COMMIT, SITE_STATEMENT, STATEMENT};
@@ -126,6 +126,13 @@ impl Tap {
         if unit.ends {
             return self.gone(w, id);
         }
+        if unit.flushes {
+            w.note_broken(format!(
+                "a client asks for an answer with Flush, without Sync, which is not carried: {}",
+                unit.sql
+            ));
+            return self.gone(w, id);
+        }
         let client = &self.clients[&id];
         let process = client.process;
         if w.database_unreachable(process) {
@@ -140,6 +147,7 @@ impl Tap {
                 commits.then(|| strike(w, Seam::Commit)).flatten()
             }),
             Verb::Commit => strike(w, Seam::Commit),
+            Verb::Rows => alone.then(|| strike(w, Seam::Commit)).flatten(),
             Verb::Begin | Verb::Rollback | Verb::Nothing => None,
         };
         let usual = Then::Answer { later: 0 };
@@ -248,6 +256,7 @@ impl Tap {
             Waited::Gone(answer) => {
                 client.backend = None;
                 client.unit = None;
+                tell_end(w, client.process, &answer);
                 let at = w.now();
                 self.answer_at(w, id, at, answer, true);
             }
@@ -284,7 +293,8 @@ impl Tap {
         client.serial += 1;
         let ended = !client.in_transaction();
         let answer = repeatable(answer);
-        client.prepared.copying = wire::messages(&answer).any(|(kind, _)| kind == b'G');
+        let copies = wire::messages(&answer).any(|(kind, _)| kind == b'G');
+        client.prepared.copying = copies.then(|| unit.sql.clone());
         tell(w, process, &about, &unit, &answer, waited);
         let listening = first_word(&unit.sql);
         client.listens |= listening.eq_ignore_ascii_case("listen");
@@ -355,7 +365,7 @@ fn first_word(sql: &str) -> &str {
 fn is_work(unit: &Unit) -> bool {
     match unit.verb {
         Verb::Nothing | Verb::Rollback => false,
-        Verb::Begin | Verb::Commit => true,
+        Verb::Begin | Verb::Commit | Verb::Rows => true,
         Verb::Statement => {
             let first = first_word(&unit.sql);
             !["listen", "unlisten"]
