@@ -6,6 +6,7 @@ use std::io::Write;
 use redeliver_sim::postgres::Server;
 
 mod existing_outbox;
+mod fresh;
 mod own_sql;
 mod pipeline;
 mod sessions;
