@@ -286,3 +286,100 @@ fn a_scenario_is_not_written_over_by_its_capsule() {
         text
     );
 }
+
+/// Without a compiler the server's clock is nobody's: no run could be repeated.
+#[test]
+fn without_a_compiler_nothing_that_needs_postgresql_begins() {
+    let folder = Folder::new("no-compiler");
+    let text = format!("{HEAD}database = \"postgres\"\n");
+    let scenario = folder.file("real.toml", &text);
+    let unwilling = folder.file("unwilling", "#!/bin/sh\necho no headers here >&2\nexit 1\n");
+    make_program(&unwilling);
+    let unwilling = unwilling.to_str().expect("a plain path");
+    for (compiler, why) in [
+        ("/nonexistent/cc", "No such file"),
+        (unwilling, "no headers here"),
+    ] {
+        let mut command = redeliver("gate FILE", &scenario);
+        let output = command.env("CC", compiler).output().expect("it runs");
+        let (code, said) = said(&output);
+        if lacks_postgres(&said) {
+            return;
+        }
+        assert_eq!(code, Some(4), "{said}");
+        for word in [compiler, why, "C compiler", "apt-get install gcc"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(output.stdout.is_empty());
+    }
+}
+
+fn make_program(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, all).expect("a program");
+}
+
+/// Whether this machine has no PostgreSQL to start: the calling test is left out, loudly, or fails
+/// with `REDELIVER_REQUIRE_SERVICES=1`.
+fn lacks_postgres(said: &str) -> bool {
+    let lacks = said.contains("initdb and postgres are neither in PATH");
+    let required = std::env::var("REDELIVER_REQUIRE_SERVICES").as_deref() == Ok("1");
+    assert!(
+        !(lacks && required),
+        "REDELIVER_REQUIRE_SERVICES=1, and {said}"
+    );
+    if lacks {
+        eprintln!("LEFT OUT, NOT TESTED: {said}");
+    }
+    lacks
+}
+
+/// A run over a server that is violated comes back from the file that keeps it.
+#[test]
+fn a_capsule_of_a_run_over_postgresql_is_reproduced() {
+    let folder = Folder::new("capsule");
+    let faults = "[[fault]]\nkind = \"crash\"\nprobability = \"5%\"\n\
+                  [[fault]]\nkind = \"commit-in-doubt\"\nprobability = \"5%\"\n\
+                  [expect]\nno-rows = [\"select consumer from redeliver.inbox limit 1\"]\n";
+    let text = format!("{HEAD}database = \"postgres\"\n{faults}");
+    let scenario = folder.file("real.toml", &text);
+    let line = format!("gate FILE --capsules {}/kept", folder.0.display());
+    let output = redeliver(&line, &scenario).output().expect("it runs");
+    let (code, said_by_gate) = said(&output);
+    if lacks_postgres(&said_by_gate) {
+        return;
+    }
+    assert_eq!(code, Some(1), "{said_by_gate}");
+    let kept = folder.0.join("kept").read_dir().expect("a folder");
+    let kept: Vec<PathBuf> = kept.map(|file| file.expect("a file").path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let text = std::fs::read_to_string(&kept[0]).expect("a capsule");
+    assert!(
+        text.contains("database = \"postgres\"") && text.contains("no-rows"),
+        "{text}"
+    );
+    for line in [
+        "replay FILE",
+        "replay FILE --trace",
+        "replay FILE --format json",
+    ] {
+        let output = redeliver(line, &kept[0]).output().expect("it runs");
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(1), "{line}: {said}");
+        assert!(
+            said.contains("reproduced") && !said.contains("differs"),
+            "{line}: {said}"
+        );
+    }
+    // Where the promise is kept, so is the capsule's word on it.
+    let mended = text.replace(
+        "from redeliver.inbox limit 1",
+        "from redeliver.inbox limit 0",
+    );
+    std::fs::write(&kept[0], mended).expect("written");
+    let output = redeliver("replay FILE", &kept[0])
+        .output()
+        .expect("it runs");
+    assert_eq!(said(&output).0, Some(0), "{}", said(&output).1);
+}

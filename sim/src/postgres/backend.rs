@@ -75,7 +75,7 @@ impl Backend {
         }
         let pid = wire::pid_of(&greeting)
             .ok_or_else(|| io::Error::other("the server's greeting names no process"))?;
-        let slot = match tame && server.is_tame() {
+        let slot = match tame {
             true => Some(server.slots.take(pid)?),
             false => None,
         };
@@ -384,6 +384,17 @@ impl Side {
             Ok(Err(answer)) => Err(failed(refused(&answer).unwrap_or_default())),
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+
+    /// What the clock says to a session to which it is so late, in microseconds since 1970.
+    pub(super) fn clock(server: &Arc<Server>, now: i64) -> io::Result<Option<String>> {
+        let startup = wire::startup("postgres", "postgres");
+        let backend = Backend::open(server, &startup, true)?
+            .map_err(|answer| io::Error::other(refused(&answer).unwrap_or_default()))?;
+        backend.set_now(now)?;
+        let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+        let rows = Self(backend).rows(sql)?;
+        Ok(rows.into_iter().flatten().flatten().next())
     }
 
     pub(super) fn pin(&self, core: Option<usize>) {
