@@ -3,19 +3,11 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
+pub(crate) use super::About;
 use super::backend::Backend;
 use super::wire::{self, Hello, Prepared, Unit};
 use crate::process::ProcessId;
-
-/// On behalf of what something is asked: message, attempt, and its text where it is kept.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    pub(crate) subject: u64,
-    pub(crate) attempt: u32,
-    pub(crate) text: Option<Arc<str>>,
-}
 
 /// What happens when the answer is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
