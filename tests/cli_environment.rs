@@ -383,3 +383,102 @@ fn a_capsule_of_a_run_over_postgresql_is_reproduced() {
         .expect("it runs");
     assert_eq!(said(&output).0, Some(0), "{}", said(&output).1);
 }
+
+/// A run that takes longer than any test waits.
+const LONG: &str = "question = \"?\"\nworkload = \"orders\"\nmessages = 50000\nseeds = 1\n";
+
+/// Begins it, and waits until it takes Ctrl-C for itself.
+#[cfg(target_os = "linux")]
+fn begun(line: &str, scenario: &Path) -> std::process::Child {
+    let mut command = redeliver(line, scenario);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    let mut takes = || {
+        assert_eq!(child.try_wait().expect("it can be asked"), None, "{line}");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.expect("it runs on");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a mask");
+        caught & 1 << (2 - 1) != 0
+    };
+    while !takes() {
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[cfg(target_os = "linux")]
+fn interrupt(child: &std::process::Child) {
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-INT", &id]).status();
+    assert!(kill.expect("kill runs").success());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_ends_what_has_nothing_to_show_yet_at_once() {
+    let folder = Folder::new("at-once");
+    let scenario = folder.file("long.toml", LONG);
+    for line in ["explain FILE --seed 1", "report FILE --seed 1"] {
+        let child = begun(line, &scenario);
+        interrupt(&child);
+        let output = child.wait_with_output().expect("it ends");
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(3), "{line}: {said}");
+        assert!(
+            said.contains("stopped before there was anything to show"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_again_ends_a_gate_at_once() {
+    let folder = Folder::new("again");
+    let scenario = folder.file("long.toml", LONG);
+    let mut child = begun("gate FILE --jobs 1", &scenario);
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut said = String::new();
+    // Its only run is about to begin, and takes longer than this.
+    while !said.contains("long seed") {
+        assert!(stderr.read_line(&mut said).expect("progress") > 0, "{said}");
+    }
+    // One that comes too soon after the first is the first once more.
+    let ended = loop {
+        interrupt(&child);
+        if let Some(ended) = child.try_wait().expect("it can be asked") {
+            break ended;
+        }
+    };
+    assert_eq!(ended.code(), Some(130));
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(said.matches("stopping; in flight: ").count(), 1, "{said}");
+}
+
+/// A server that is not there is named, with its address.
+#[test]
+fn a_run_on_servers_that_are_down_says_which() {
+    let folder = Folder::new("down");
+    let text = format!("{HEAD}time-scale = 10\n");
+    let scenario = folder.file("calm.toml", &text);
+    // A port of our own, on which nobody listens any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr());
+    let place = port.expect("a port").to_string();
+    let mut command = redeliver("run FILE --on rabbitmq", &scenario);
+    command
+        .env("AMQP_URL", format!("amqp://guest:guest@{place}/"))
+        .env(
+            "DATABASE_URL",
+            format!("postgres://user:hidden@{place}/none"),
+        );
+    let output = command.output().expect("it runs");
+    let (code, said) = said(&output);
+    assert_eq!(code, Some(4), "{said}");
+    let words = ["PostgreSQL", &place, "refused", "DATABASE_URL"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    assert!(
+        !said.contains("hidden") && !said.contains("timed out"),
+        "{said}"
+    );
+}
