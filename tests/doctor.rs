@@ -89,10 +89,7 @@ impl Workload for Asks {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let asked = (1..=generator.messages()).map(|number| Asked { number });
-        asked
-            .map(|asked| Request::emit(generator.when(), &asked))
-            .collect()
+        generator.each(|number| Asked { number })
     }
 
     fn services(&self) -> Vec<ServiceModel> {

@@ -1,6 +1,9 @@
 //! A team's own fake of an outside service, and its own promises in Rust.
 #![cfg(feature = "sim")]
 
+#[path = "common/shop.rs"]
+mod shop;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +14,12 @@ use redeliver::harness::scenario::Scenario;
 use redeliver::harness::test::{Evidence, Invariant};
 use redeliver::harness::verdict::{AnomalyKind, Verdict};
 use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
-use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{Row, ServiceCall, World};
 use redeliver_sim::fault::{Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Placed {
-    order: String,
-}
-
-impl Message for Placed {
-    const TYPE: &'static str = "order.placed";
-    const KIND: Kind = Kind::Fact;
-    fn key(&self) -> String {
-        self.order.clone()
-    }
-}
+use shop::Placed;
 
 /// What the service said, kept by the handler.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,11 +94,7 @@ impl Workload for Shop {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
-        let placed = orders.map(|order| Placed { order });
-        placed
-            .map(|placed| Request::emit(generator.when(), &placed))
-            .collect()
+        generator.each(Placed::number)
     }
 
     fn services(&self) -> Vec<ServiceModel> {

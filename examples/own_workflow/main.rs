@@ -88,10 +88,9 @@ impl Workload for Checkout {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
-        let paid = orders.map(|order| OrderPaid { order });
-        paid.map(|paid| Request::emit(generator.when(), &paid))
-            .collect()
+        generator.each(|n| OrderPaid {
+            order: format!("order-{n}"),
+        })
     }
 
     fn services(&self) -> Vec<ServiceModel> {

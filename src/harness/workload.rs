@@ -82,6 +82,14 @@ impl Generator {
     pub fn when(&mut self) -> Duration {
         Duration::from_nanos(self.below(crate::ports::env::nanos(self.over)))
     }
+
+    /// As many requests as the scenario asks for, each of which emits one event, at times of the
+    /// seed's choice. `make` gets their numbers, from 1.
+    pub fn each<E: Message>(&mut self, mut make: impl FnMut(u32) -> E) -> Vec<Request> {
+        let all = 1..=self.messages;
+        all.map(|number| Request::emit(self.when(), &make(number)))
+            .collect()
+    }
 }
 
 /// How an outside service of a workload behaves in the seeded world and in the harness's real

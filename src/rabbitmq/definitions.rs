@@ -3,11 +3,13 @@
 //!
 //! Keys that are not named here are let pass: newer versions have more of them.
 
-use std::collections::BTreeMap;
-
 use fancy_regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+
+mod policy;
+
+pub use policy::Setting;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,7 +95,23 @@ pub struct Policy {
     pub apply_to: String,
     #[serde(default)]
     pub priority: i64,
+    #[serde(deserialize_with = "map_or_pairs")]
     pub definition: Map<String, Value>,
+}
+
+/// Of policies of operators `rabbitmqctl export_definitions` writes pairs (seen on 3.10.8), the
+/// management pages a map.
+fn map_or_pairs<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a map, or an array of pairs")]
+    enum Either {
+        Map(Map<String, Value>),
+        Pairs(Vec<(String, Value)>),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::Map(map) => map,
+        Either::Pairs(pairs) => pairs.into_iter().collect(),
+    })
 }
 
 /// A queue.
@@ -195,56 +213,6 @@ pub(crate) fn is_in(own: Option<&String>, vhost: &str) -> bool {
     own.is_none_or(|own| own == vhost)
 }
 
-/// How a policy's value and an argument come together (documented, rabbitmq.com/docs/policies;
-/// not yet measured).
-enum Merge {
-    /// The lower number.
-    Lower,
-    /// The lower number; one below 0 stands for none at all and is the higher.
-    Limit,
-    /// What the queue was declared with.
-    Argument,
-}
-
-fn merge_of(key: &str) -> Option<Merge> {
-    Some(match key {
-        "message-ttl" | "expires" | "max-length" | "max-length-bytes" | "consumer-timeout" => {
-            Merge::Lower
-        }
-        "delivery-limit" => Merge::Limit,
-        "overflow"
-        | "dead-letter-exchange"
-        | "dead-letter-routing-key"
-        | "dead-letter-strategy" => Merge::Argument,
-        _ => return None,
-    })
-}
-
-/// Keys and arguments of queues that change nothing that clients of one node see.
-const HARMLESS: [&str; 13] = [
-    "queue-type",
-    "single-active-consumer",
-    "queue-mode",
-    "queue-version",
-    "queue-master-locator",
-    "queue-leader-locator",
-    "max-in-memory-length",
-    "max-in-memory-bytes",
-    "quorum-initial-group-size",
-    "target-group-size",
-    "ha-mode",
-    "ha-params",
-    "ha-sync-mode",
-];
-
-fn lower(one: &Value, other: &Value, merge: &Merge) -> Value {
-    let (Some(a), Some(b)) = (one.as_i64(), other.as_i64()) else {
-        return other.clone();
-    };
-    let none = matches!(merge, Merge::Limit) && (a < 0 || b < 0);
-    Value::from(if none { a.max(b) } else { a.min(b) })
-}
-
 /// Whether a name matches a pattern of RabbitMQ's.
 ///
 /// # Errors
@@ -260,30 +228,11 @@ fn is_match(pattern: &str, name: &str) -> Result<bool, String> {
     regex.is_match(name).map_err(|error| error.to_string())
 }
 
-/// A key that has a value, with where it comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Setting {
-    /// What holds.
-    pub value: Value,
-    /// The policy that says so; none for an argument.
-    pub policy: Option<String>,
-}
-
 impl Queue {
     /// `quorum`, `classic`, `stream`.
     pub fn kind(&self) -> &str {
         let kind = self.arguments.get("x-queue-type").and_then(Value::as_str);
         kind.unwrap_or("classic")
-    }
-
-    pub(crate) fn is_meant_by(&self, apply_to: &str) -> bool {
-        match apply_to {
-            "all" | "queues" => true,
-            "classic_queues" => self.kind() == "classic",
-            "quorum_queues" => self.kind() == "quorum",
-            "streams" => self.kind() == "stream",
-            _ => false,
-        }
     }
 }
 
@@ -329,204 +278,21 @@ impl Definitions {
         exchanges.find(|exchange| exchange.name == name && is_in(exchange.vhost.as_ref(), vhost))
     }
 
-    /// The policy that holds for a name: of those that match the one with the highest priority.
-    ///
-    /// # Errors
-    /// Two of the same priority, between which RabbitMQ chooses as it likes, or a pattern that is
-    /// none.
-    pub fn policy(
-        &self,
-        vhost: &str,
-        name: &str,
-        is_meant: impl Fn(&str) -> bool,
-    ) -> Result<Option<&Policy>, String> {
-        let mut best: Vec<&Policy> = Vec::new();
-        let there = self
-            .policies
-            .iter()
-            .filter(|p| is_in(p.vhost.as_ref(), vhost));
-        for policy in there.filter(|policy| is_meant(&policy.apply_to)) {
-            // Not as a permission: here an empty pattern matches every name.
-            let found = is_match(&policy.pattern, name);
-            if !found.map_err(|why| format!("the pattern of policy {}: {why}", policy.name))? {
-                continue;
-            }
-            let highest = best.first().map_or(i64::MIN, |first| first.priority);
-            if policy.priority > highest {
-                best.clear();
-            }
-            if policy.priority >= highest {
-                best.push(policy);
-            }
-        }
-        match best[..] {
-            [] => Ok(None),
-            [one] => Ok(Some(one)),
-            [one, other, ..] => Err(format!(
-                "the policies {} and {} both match {name} with priority {}: RabbitMQ takes either; \
-                 give one a higher priority",
-                one.name, other.name, one.priority
-            )),
-        }
-    }
-
-    /// The operators' policy that holds for a name. They are exported among the parameters.
-    fn operators(&self, vhost: &str, queue: &Queue) -> Result<Option<Policy>, String> {
-        let mut only = Self::default();
-        for parameter in &self.parameters {
-            if parameter.component != "operator_policy" || !is_in(parameter.vhost.as_ref(), vhost) {
-                continue;
-            }
-            let mut value = parameter.value.clone();
-            if let Some(value) = value.as_object_mut() {
-                value.insert("name".to_owned(), Value::from(parameter.name.clone()));
-            }
-            let policy = serde_json::from_value(value)
-                .map_err(|error| format!("the operator policy {}: {error}", parameter.name))?;
-            only.policies.push(policy);
-        }
-        let meant = |apply_to: &str| queue.is_meant_by(apply_to);
-        Ok(only.policy(vhost, &queue.name, meant)?.cloned())
-    }
-
-    /// Everything that holds for a queue, by its name without `x-`.
-    ///
-    /// # Errors
-    /// As [`Definitions::policy`].
-    pub fn settings(
-        &self,
-        vhost: &str,
-        queue: &Queue,
-    ) -> Result<BTreeMap<String, Setting>, String> {
-        let mut settings: BTreeMap<String, Setting> = BTreeMap::new();
-        let meant = |apply_to: &str| queue.is_meant_by(apply_to);
-        let own = self.policy(vhost, &queue.name, meant)?.cloned();
-        let policies = [own, self.operators(vhost, queue)?];
-        for policy in policies.into_iter().flatten() {
-            for (key, value) in policy.definition {
-                let name = Some(policy.name.clone());
-                let merged = match (settings.get(&key), merge_of(&key)) {
-                    (None, _) => Setting {
-                        value,
-                        policy: name,
-                    },
-                    // An operator's numbers limit those of a policy; all else is the policy's.
-                    (Some(old), Some(merge @ (Merge::Lower | Merge::Limit))) => {
-                        let lower = lower(&old.value, &value, &merge);
-                        let policy = if lower == old.value {
-                            old.policy.clone()
-                        } else {
-                            name
-                        };
-                        Setting {
-                            value: lower,
-                            policy,
-                        }
-                    }
-                    (Some(_), _) => continue,
-                };
-                settings.insert(key, merged);
-            }
-        }
-        for (name, value) in &queue.arguments {
-            let key = name.strip_prefix("x-").unwrap_or(name).to_owned();
-            let argument = Setting {
-                value: value.clone(),
-                policy: None,
-            };
-            let merged = match (settings.get(&key), merge_of(&key)) {
-                (Some(policy), Some(merge @ (Merge::Lower | Merge::Limit))) => {
-                    let lower = lower(&policy.value, value, &merge);
-                    if lower == *value {
-                        argument
-                    } else {
-                        policy.clone()
-                    }
-                }
-                _ => argument,
-            };
-            settings.insert(key, merged);
-        }
-        if queue.kind() == "classic" {
-            // Of a policy a queue takes only what its type knows.
-            for key in ["delivery-limit", "dead-letter-strategy"] {
-                if settings
-                    .get(key)
-                    .is_some_and(|setting| setting.policy.is_some())
-                {
-                    settings.remove(key);
-                }
-            }
-        }
-        Ok(settings)
-    }
-
-    /// What of a queue no model knows: keys of policies, arguments, its type.
-    ///
-    /// # Errors
-    /// As [`Definitions::policy`].
-    pub fn unmodelled(&self, vhost: &str, queue: &Queue) -> Result<Vec<String>, String> {
-        let mut found = Vec::new();
-        if !["classic", "quorum"].contains(&queue.kind()) {
-            found.push(format!("its type {}", queue.kind()));
-        }
-        for (key, setting) in self.settings(vhost, queue)? {
-            // A policy for all names keys of exchanges, too, which queues pass over.
-            let foreign = setting.policy.is_some() && key == "alternate-exchange";
-            if foreign || merge_of(&key).is_some() || HARMLESS.contains(&key.as_str()) {
-                continue;
-            }
-            found.push(match &setting.policy {
-                Some(policy) => format!("{key} of policy {policy}"),
-                None => format!("the argument x-{key}"),
-            });
-        }
-        Ok(found)
-    }
-
-    /// Where messages go that an exchange routes nowhere.
-    ///
-    /// # Errors
-    /// As [`Definitions::policy`].
-    pub fn alternate(&self, vhost: &str, exchange: &Exchange) -> Result<Option<String>, String> {
-        let policy = self.policy(vhost, &exchange.name, is_for_exchanges)?;
-        let said = policy.and_then(|policy| policy.definition.get("alternate-exchange"));
-        let said = exchange.arguments.get("alternate-exchange").or(said);
-        Ok(said.and_then(Value::as_str).map(str::to_owned))
-    }
-
-    /// What of an exchange no model knows.
-    ///
-    /// # Errors
-    /// As [`Definitions::policy`].
-    pub fn unmodelled_exchange(
-        &self,
-        vhost: &str,
-        exchange: &Exchange,
-    ) -> Result<Vec<String>, String> {
-        let mut found = Vec::new();
-        let known = ["direct", "fanout", "topic", "headers", "x-consistent-hash"];
-        if !known.contains(&exchange.kind.as_str()) {
-            found.push(format!("its type {}", exchange.kind));
-        }
-        let other = |key: &&String| *key != "alternate-exchange";
-        let arguments = exchange.arguments.keys().filter(other);
-        found.extend(arguments.map(|key| format!("the argument {key}")));
-        if let Some(policy) = self.policy(vhost, &exchange.name, is_for_exchanges)? {
-            let keys = policy.definition.keys().filter(other);
-            let foreign = keys.filter(|key| {
-                // A policy for all names keys of queues, too.
-                merge_of(key).is_none() && !HARMLESS.contains(&key.as_str())
-            });
-            found.extend(foreign.map(|key| format!("{key} of policy {}", policy.name)));
-        }
-        Ok(found)
+    /// The kind of the exchange of that name; those that are always there stand in no file.
+    pub fn exchange_kind(&self, vhost: &str, name: &str) -> Option<&str> {
+        Some(match name {
+            "amq.direct" => "direct",
+            "amq.fanout" => "fanout",
+            "amq.topic" => "topic",
+            "amq.headers" | "amq.match" => "headers",
+            name => &self.exchange(vhost, name)?.kind,
+        })
     }
 
     /// Whether a message of this routing key gets from an exchange to a queue. Bindings with
     /// arguments, and those between exchanges, are not looked at.
     pub fn routes(&self, vhost: &str, (source, queue): (&str, &str), key: &str) -> bool {
-        let Some(exchange) = self.exchange(vhost, source) else {
+        let Some(kind) = self.exchange_kind(vhost, source) else {
             return false;
         };
         let here = self.bindings.iter().filter(|binding| {
@@ -535,18 +301,13 @@ impl Definitions {
                 && binding.destination_type == "queue"
                 && is_in(binding.vhost.as_ref(), vhost)
         });
-        here.into_iter()
-            .any(|binding| match exchange.kind.as_str() {
-                "fanout" => true,
-                "topic" => topic(&binding.routing_key, key),
-                "direct" => binding.routing_key == key,
-                _ => false,
-            })
+        here.into_iter().any(|binding| match kind {
+            "fanout" => true,
+            "topic" => topic(&binding.routing_key, key),
+            "direct" => binding.routing_key == key,
+            _ => false,
+        })
     }
-}
-
-fn is_for_exchanges(apply_to: &str) -> bool {
-    matches!(apply_to, "all" | "exchanges")
 }
 
 /// Whether a topic's pattern takes a routing key: `*` is one word, `#` any number.

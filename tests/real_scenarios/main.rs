@@ -13,6 +13,8 @@ mod lists;
 mod own_sql;
 mod red;
 mod runs;
+#[path = "../common/shop.rs"]
+mod shop;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -9,25 +9,11 @@ use redeliver::harness::run::{LiveError, LiveOptions, LiveReport, Secret, run_li
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
 use redeliver::harness::workload::{Generator, Request, Workload};
-use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::World;
-use serde::{Deserialize, Serialize};
 
+use crate::shop::Placed;
 use crate::{Servers, common};
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Placed {
-    order: String,
-}
-
-impl Message for Placed {
-    const TYPE: &'static str = "order.placed";
-    const KIND: Kind = Kind::Fact;
-    fn key(&self) -> String {
-        self.order.clone()
-    }
-}
 
 struct Charge;
 
@@ -54,11 +40,7 @@ impl Workload for Shop {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let orders = (1..=generator.messages()).map(|n| format!("order-{n}"));
-        let placed = orders.map(|order| Placed { order });
-        placed
-            .map(|placed| Request::emit(generator.when(), &placed))
-            .collect()
+        generator.each(Placed::number)
     }
 
     fn postgres(&self) -> Option<Postgres> {

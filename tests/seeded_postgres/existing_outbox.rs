@@ -15,18 +15,7 @@ use redeliver::store::postgres::{OutboxMapping, PgOptions};
 use redeliver_sim::fault::{Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Placed {
-    order: String,
-}
-
-impl Message for Placed {
-    const TYPE: &'static str = "order.placed";
-    const KIND: Kind = Kind::Fact;
-    fn key(&self) -> String {
-        self.order.clone()
-    }
-}
+use crate::shop::Placed;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Charged {
@@ -91,12 +80,7 @@ impl Workload for Shop {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let messages = generator.messages();
-        let one = |n| {
-            let order = format!("order-{n}");
-            Request::emit(generator.when(), &Placed { order })
-        };
-        (1..=messages).map(one).collect()
+        generator.each(Placed::number)
     }
 
     async fn submit<W: World>(&self, request: &Request, cx: &mut Cx<'_, W>) -> Result<(), Failure> {

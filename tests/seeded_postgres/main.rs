@@ -10,6 +10,8 @@ mod fresh;
 mod own_sql;
 mod pipeline;
 mod sessions;
+#[path = "../common/shop.rs"]
+mod shop;
 mod time;
 mod world;
 

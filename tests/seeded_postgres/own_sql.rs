@@ -83,12 +83,10 @@ impl Workload for Checkout {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let messages = generator.messages();
-        let one = |n| {
+        generator.each(|n| {
             let (order, cents) = (format!("order-{n}"), 100 + i64::from(n));
-            Request::emit(generator.when(), &OrderPlaced { order, cents })
-        };
-        (1..=messages).map(one).collect()
+            OrderPlaced { order, cents }
+        })
     }
 
     fn postgres(&self) -> Option<Postgres> {

@@ -9,6 +9,9 @@ use crate::rabbitmq::definitions::{Binding, Definitions, Exchange, Policy, Queue
 use crate::rabbitmq::existing::Existing;
 use crate::rabbitmq::topology::queues;
 
+/// So many bytes are in no queue.
+pub(super) const NO_LIMIT: i64 = 1 << 53;
+
 /// For a shell, as one word.
 pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
@@ -68,22 +71,58 @@ pub(super) fn set_policy(
     queue: &Queue,
     changes: Vec<(&str, Option<Value>)>,
 ) -> String {
-    let old = there.policy(vhost, &queue.name, |to| queue.is_meant_by(to));
-    let old = old.ok().flatten();
-    let mut definition = old.map_or_else(Map::new, |old: &Policy| old.definition.clone());
+    let old = there.policy(vhost, queue).ok().flatten();
+    let mut definition = changed(old, changes);
+    if definition.is_empty() {
+        // A policy has to say something; this is what holds anyway.
+        definition.insert("overflow".to_owned(), json!("drop-head"));
+    }
+    set("set_policy", old, vhost, queue, definition)
+}
+
+/// The same of what operators have limited.
+pub(super) fn set_operator_policy(
+    there: &Definitions,
+    vhost: &str,
+    queue: &Queue,
+    changes: Vec<(&str, Option<Value>)>,
+) -> String {
+    let old = there.operator_policy(vhost, queue).ok().flatten();
+    let mut definition = changed(old.as_ref(), changes);
+    if definition.is_empty() {
+        // A policy has to say something.
+        definition.insert("max-length-bytes".to_owned(), json!(NO_LIMIT));
+    }
+    set(
+        "set_operator_policy",
+        old.as_ref(),
+        vhost,
+        queue,
+        definition,
+    )
+}
+
+fn changed(old: Option<&Policy>, changes: Vec<(&str, Option<Value>)>) -> Map<String, Value> {
+    let mut definition = old.map_or_else(Map::new, |old| old.definition.clone());
     for (key, value) in changes {
         match value {
             Some(value) => definition.insert(key.to_owned(), value),
             None => definition.remove(key),
         };
     }
+    definition
+}
+
+fn set(
+    command: &str,
+    old: Option<&Policy>,
+    vhost: &str,
+    queue: &Queue,
+    definition: Map<String, Value>,
+) -> String {
     let priority = old.map_or(0, |old| old.priority.saturating_add(1));
-    if definition.is_empty() {
-        // A policy has to say something; this is what holds anyway.
-        definition.insert("overflow".to_owned(), json!("drop-head"));
-    }
     format!(
-        "rabbitmqctl set_policy -p {} --apply-to queues --priority {priority} {} {} {}",
+        "rabbitmqctl {command} -p {} --apply-to queues --priority {priority} {} {} {}",
         quoted(vhost),
         quoted(&format!("redeliver.{}", queue.name)),
         quoted(&format!("^{}$", escape(&queue.name))),

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::pipeline::event::Kind;
-use crate::pipeline::topology::Subscription;
-use crate::rabbitmq::definitions::{Named, Permission, Policy};
+use crate::pipeline::topology::{QueueType, Subscription};
+use crate::rabbitmq::definitions::{Named, Parameter, Permission, Policy};
 
 fn topology() -> Topology {
     let subscription = Subscription {
@@ -151,6 +151,63 @@ fn policies_that_hurt_are_told_with_one_that_does_not() {
         ),
         "{line}"
     );
+}
+
+/// What operators have set, operators have to set anew: a policy cannot lift it.
+#[test]
+fn what_operators_limit_is_theirs_to_change() {
+    let limited = |definition: Value| {
+        let mut there = whole();
+        there.parameters.push(Parameter {
+            component: "operator_policy".to_owned(),
+            vhost: Some("/".to_owned()),
+            name: "theirs".to_owned(),
+            value: json!({"pattern": "^payments\\.charge$", "apply-to": "queues", "priority": 3,
+                "definition": definition}),
+        });
+        there
+    };
+    let there = limited(json!({"message-ttl": 9, "max-length": 8}));
+    let line = bad(&there).remove(0);
+    assert!(line.contains("(operator policy theirs)"), "{line}");
+    let command = "rabbitmqctl set_operator_policy -p / --apply-to queues --priority 4 \
+                   redeliver.payments.charge '^payments\\.charge$' ";
+    assert!(
+        line.ends_with(&format!("{command}'{{\"max-length\":8}}'")),
+        "{line}"
+    );
+    let line = bad(&limited(json!({"expires": 9}))).remove(0);
+    let most = "'{\"max-length-bytes\":9007199254740992}'";
+    assert!(line.ends_with(&format!("{command}{most}")), "{line}");
+    assert_eq!(
+        bad(&limited(json!({"max-length-bytes": 1_i64 << 53}))),
+        Vec::<String>::new()
+    );
+}
+
+/// `amq.topic` stands in no file, and is there.
+#[test]
+fn an_exchange_that_is_always_there_is_not_missing() {
+    let names = existing().exchange("order", "amq.topic");
+    let mut there = needed(&names, &topology());
+    there
+        .exchanges
+        .retain(|exchange| exchange.name != "amq.topic");
+    let all = compare(&names, &topology(), &there);
+    let grade = |subject: &str| {
+        all.iter()
+            .find(|finding| finding.subject == subject)
+            .map(|finding| finding.grade)
+    };
+    assert_eq!(grade("exchange amq.topic"), Some(Grade::Ok));
+    assert_eq!(
+        grade("binding amq.topic -> payments.charge order.placed"),
+        Some(Grade::Ok)
+    );
+    there.bindings.clear();
+    let all = compare(&names, &topology(), &there);
+    assert!(all.iter().any(|finding| finding.grade == Grade::Missing
+        && finding.subject.starts_with("binding amq.topic")));
 }
 
 #[test]

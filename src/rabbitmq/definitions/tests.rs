@@ -111,19 +111,63 @@ fn numbers_take_the_lower_and_the_rest_the_argument() {
 
 #[test]
 fn operators_limit_what_policies_say() {
-    let text = json!({
-        "queues": [{"name": "pay", "vhost": "/", "arguments": {}}],
-        "policies": [policy("p", "pay", 0, json!({"message-ttl": 9, "overflow": "drop-head"}))],
-        "parameters": [{"component": "operator_policy", "name": "o", "vhost": "/", "value": {
-            "pattern": "pay", "apply-to": "queues", "priority": 0,
-            "definition": {"message-ttl": 4, "max-length": 8, "overflow": "reject-publish"}}}],
-    });
+    let text = |definition: Value| {
+        json!({
+            "queues": [{"name": "pay", "vhost": "/", "arguments": {}}],
+            "policies": [policy("p", "pay", 0, json!({"message-ttl": 9, "overflow": "drop-head"}))],
+            "parameters": [{"component": "operator_policy", "name": "o", "vhost": "/", "value": {
+                "pattern": "pay", "apply-to": "queues", "priority": 0,
+                "definition": definition}}],
+        })
+    };
+    // As the management pages write it, and as rabbitmqctl does.
+    for definition in [
+        json!({"message-ttl": 4, "max-length": 8, "overflow": "reject-publish"}),
+        json!([
+            ["message-ttl", 4],
+            ["max-length", 8],
+            ["overflow", "reject-publish"]
+        ]),
+    ] {
+        operators_limit(&text(definition));
+    }
+}
+
+fn operators_limit(text: &Value) {
     let there = Definitions::read(&text.to_string()).unwrap();
     let settings = there.settings(VHOST, &there.queues[0]).unwrap();
     assert_eq!(settings["message-ttl"].value, json!(4));
     assert_eq!(settings["message-ttl"].policy.as_deref(), Some("o"));
+    assert!(settings["message-ttl"].operator && !settings["overflow"].operator);
     assert_eq!(settings["max-length"].value, json!(8));
     assert_eq!(settings["overflow"].value, json!("drop-head"));
+}
+
+/// As measured on 3.10.8: not the key, the whole policy.
+#[test]
+fn a_policy_with_a_key_that_its_queue_does_not_know_is_passed_over() {
+    let policies = json!([
+        policy(
+            "limits",
+            "pay",
+            5,
+            json!({"delivery-limit": 3, "max-length": 3})
+        ),
+        policy(
+            "mirrors",
+            "pay",
+            4,
+            json!({"ha-mode": "all", "max-length": 2})
+        ),
+        policy("plain", "pay", 3, json!({"max-length": 1})),
+    ]);
+    let (there, classic) = with(policies.clone(), json!({}));
+    let name = |queue| Some(there.policy(VHOST, queue).unwrap()?.name.as_str());
+    assert_eq!(name(&classic), Some("mirrors"));
+    let (_, quorum) = with(policies.clone(), json!({"x-queue-type": "quorum"}));
+    assert_eq!(name(&quorum), Some("limits"));
+    let stream = with(policies, json!({"x-queue-type": "stream"})).1;
+    assert_eq!(name(&stream), Some("limits"));
 }
 
 #[test]

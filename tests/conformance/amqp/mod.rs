@@ -91,8 +91,8 @@ pub(crate) const NOT_CASES: &[(&str, &str)] = &[
     ),
     (
         "policies that change during a run, limits per virtual host",
-        "policies of a definitions file are merged into its queues when it is loaded, by the \
-         documented rules, which were not measured",
+        "policies of a definitions file are merged into its queues when it is loaded, by rules \
+         that a test of its own holds to a real broker",
     ),
     (
         "a busy channel goes on with a permission that was taken away",
