@@ -286,3 +286,199 @@ fn a_scenario_is_not_written_over_by_its_capsule() {
         text
     );
 }
+
+/// Without a compiler the server's clock is nobody's: no run could be repeated.
+#[test]
+fn without_a_compiler_nothing_that_needs_postgresql_begins() {
+    let folder = Folder::new("no-compiler");
+    let text = format!("{HEAD}database = \"postgres\"\n");
+    let scenario = folder.file("real.toml", &text);
+    let unwilling = folder.file("unwilling", "#!/bin/sh\necho no headers here >&2\nexit 1\n");
+    make_program(&unwilling);
+    let unwilling = unwilling.to_str().expect("a plain path");
+    for (compiler, why) in [
+        ("/nonexistent/cc", "No such file"),
+        (unwilling, "no headers here"),
+    ] {
+        let mut command = redeliver("gate FILE", &scenario);
+        let output = command.env("CC", compiler).output().expect("it runs");
+        let (code, said) = said(&output);
+        if lacks_postgres(&said) {
+            return;
+        }
+        assert_eq!(code, Some(4), "{said}");
+        for word in [compiler, why, "C compiler", "apt-get install gcc"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(output.stdout.is_empty());
+    }
+}
+
+fn make_program(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, all).expect("a program");
+}
+
+/// Whether this machine has no PostgreSQL to start: the calling test is left out, loudly, or fails
+/// with `REDELIVER_REQUIRE_SERVICES=1`.
+fn lacks_postgres(said: &str) -> bool {
+    let lacks = said.contains("initdb and postgres are neither in PATH");
+    let required = std::env::var("REDELIVER_REQUIRE_SERVICES").as_deref() == Ok("1");
+    assert!(
+        !(lacks && required),
+        "REDELIVER_REQUIRE_SERVICES=1, and {said}"
+    );
+    if lacks {
+        eprintln!("LEFT OUT, NOT TESTED: {said}");
+    }
+    lacks
+}
+
+/// A run over a server that is violated comes back from the file that keeps it.
+#[test]
+fn a_capsule_of_a_run_over_postgresql_is_reproduced() {
+    let folder = Folder::new("capsule");
+    let faults = "[[fault]]\nkind = \"crash\"\nprobability = \"5%\"\n\
+                  [[fault]]\nkind = \"commit-in-doubt\"\nprobability = \"5%\"\n\
+                  [expect]\nno-rows = [\"select consumer from redeliver.inbox limit 1\"]\n";
+    let text = format!("{HEAD}database = \"postgres\"\n{faults}");
+    let scenario = folder.file("real.toml", &text);
+    let line = format!("gate FILE --capsules {}/kept", folder.0.display());
+    let output = redeliver(&line, &scenario).output().expect("it runs");
+    let (code, said_by_gate) = said(&output);
+    if lacks_postgres(&said_by_gate) {
+        return;
+    }
+    assert_eq!(code, Some(1), "{said_by_gate}");
+    let kept = folder.0.join("kept").read_dir().expect("a folder");
+    let kept: Vec<PathBuf> = kept.map(|file| file.expect("a file").path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let text = std::fs::read_to_string(&kept[0]).expect("a capsule");
+    assert!(
+        text.contains("database = \"postgres\"") && text.contains("no-rows"),
+        "{text}"
+    );
+    for line in [
+        "replay FILE",
+        "replay FILE --trace",
+        "replay FILE --format json",
+    ] {
+        let output = redeliver(line, &kept[0]).output().expect("it runs");
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(1), "{line}: {said}");
+        assert!(
+            said.contains("reproduced") && !said.contains("differs"),
+            "{line}: {said}"
+        );
+    }
+    // Where the promise is kept, so is the capsule's word on it.
+    let mended = text.replace(
+        "from redeliver.inbox limit 1",
+        "from redeliver.inbox limit 0",
+    );
+    std::fs::write(&kept[0], mended).expect("written");
+    let output = redeliver("replay FILE", &kept[0])
+        .output()
+        .expect("it runs");
+    assert_eq!(said(&output).0, Some(0), "{}", said(&output).1);
+}
+
+/// A run that takes longer than any test waits.
+const LONG: &str = "question = \"?\"\nworkload = \"orders\"\nmessages = 50000\nseeds = 1\n";
+
+/// Begins it, and waits until it takes Ctrl-C for itself.
+#[cfg(target_os = "linux")]
+fn begun(line: &str, scenario: &Path) -> std::process::Child {
+    let mut command = redeliver(line, scenario);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    let mut takes = || {
+        assert_eq!(child.try_wait().expect("it can be asked"), None, "{line}");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.expect("it runs on");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a mask");
+        caught & 1 << (2 - 1) != 0
+    };
+    while !takes() {
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[cfg(target_os = "linux")]
+fn interrupt(child: &std::process::Child) {
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-INT", &id]).status();
+    assert!(kill.expect("kill runs").success());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_ends_what_has_nothing_to_show_yet_at_once() {
+    let folder = Folder::new("at-once");
+    let scenario = folder.file("long.toml", LONG);
+    for line in ["explain FILE --seed 1", "report FILE --seed 1"] {
+        let child = begun(line, &scenario);
+        interrupt(&child);
+        let output = child.wait_with_output().expect("it ends");
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(3), "{line}: {said}");
+        assert!(
+            said.contains("stopped before there was anything to show"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_again_ends_a_gate_at_once() {
+    let folder = Folder::new("again");
+    let scenario = folder.file("long.toml", LONG);
+    let mut child = begun("gate FILE --jobs 1", &scenario);
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut said = String::new();
+    // Its only run is about to begin, and takes longer than this.
+    while !said.contains("long seed") {
+        assert!(stderr.read_line(&mut said).expect("progress") > 0, "{said}");
+    }
+    // One that comes too soon after the first is the first once more.
+    let ended = loop {
+        interrupt(&child);
+        if let Some(ended) = child.try_wait().expect("it can be asked") {
+            break ended;
+        }
+    };
+    assert_eq!(ended.code(), Some(130));
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(said.matches("stopping; in flight: ").count(), 1, "{said}");
+}
+
+/// A server that is not there is named, with its address.
+#[test]
+fn a_run_on_servers_that_are_down_says_which() {
+    let folder = Folder::new("down");
+    let text = format!("{HEAD}time-scale = 10\n");
+    let scenario = folder.file("calm.toml", &text);
+    // A port of our own, on which nobody listens any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr());
+    let place = port.expect("a port").to_string();
+    let mut command = redeliver("run FILE --on rabbitmq", &scenario);
+    command
+        .env("AMQP_URL", format!("amqp://guest:guest@{place}/"))
+        .env(
+            "DATABASE_URL",
+            format!("postgres://user:hidden@{place}/none"),
+        );
+    let output = command.output().expect("it runs");
+    let (code, said) = said(&output);
+    assert_eq!(code, Some(4), "{said}");
+    let words = ["PostgreSQL", &place, "refused", "DATABASE_URL"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    assert!(
+        !said.contains("hidden") && !said.contains("timed out"),
+        "{said}"
+    );
+}

@@ -218,3 +218,58 @@ impl<'a> Hunt<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::verdict::AnomalyKind;
+    use crate::workloads::orders::Orders;
+
+    /// A run in which something is lost.
+    fn lossy(scenario: &Scenario, seed: u64, record: bool) -> RunResult {
+        let mut run = crate::harness::run::simulate(&Orders, scenario, seed, record);
+        run.anomalies.push(Anomaly {
+            kind: AnomalyKind::Lost,
+            checker: "lost",
+            message: "order-1".into(),
+            message_id: None,
+            consumer: "ship".into(),
+            promise: "Nothing is lost.",
+            seen: "it is".to_owned(),
+        });
+        run
+    }
+
+    /// The pipeline as it is, on a seed that the bug is not caught on first.
+    fn lossy_on_the_third(scenario: &Scenario, seed: u64, record: bool) -> RunResult {
+        match seed {
+            3 => lossy(scenario, seed, record),
+            _ => crate::harness::run::simulate(&Orders, scenario, seed, record),
+        }
+    }
+
+    /// What the shipped pipeline shows by itself is no planted bug's doing, on whatever seed.
+    #[test]
+    fn what_the_shipped_pipeline_shows_too_is_not_the_bugs() {
+        let dual_write = |plant: &&Plant| plant.name == "dual-write";
+        let plant = crate::planted::ALL.iter().find(dual_write);
+        let plant = plant.expect("a planted bug of this name");
+        let mut workload = crate::workloads![Orders][0];
+        workload.planted = |_, scenario, seed, record| lossy(scenario, seed, record);
+        let mut scenario = Scenario::new("lossy", "orders");
+        scenario.messages = 1;
+        let found = |workload: &Registered, seeds| {
+            let limits = Limits {
+                first: 1,
+                seeds,
+                shrink_runs: 1,
+            };
+            Hunt::new(plant, workload).catch(&scenario, limits)
+        };
+        assert!(found(&workload, 3).is_ok(), "the shipped pipeline is whole");
+        workload.simulate = lossy_on_the_third;
+        assert!(found(&workload, 2).is_ok(), "on these two seeds, too");
+        let refused = found(&workload, 3);
+        assert_eq!(refused.err(), Some(1), "on the third it shows the same");
+    }
+}

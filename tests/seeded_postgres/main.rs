@@ -6,10 +6,13 @@ use std::io::Write;
 use redeliver_sim::postgres::Server;
 
 mod existing_outbox;
+mod fresh;
 mod own_sql;
 mod pipeline;
+mod sessions;
 #[path = "../common/shop.rs"]
 mod shop;
+mod time;
 mod world;
 
 /// Nothing is left behind, though a world was cut off in the middle and its program killed.

@@ -35,9 +35,9 @@ fn database() -> Database {
     Database::copy(&server, &name).expect("a copy")
 }
 
-async fn connect() -> PgConnection {
+pub(crate) async fn connect() -> PgConnection {
     let folder = with(World::database_socket);
-    let name = DATABASE_NAME.with_borrow(Clone::clone);
+    let name = database_name();
     let options = PgConnectOptions::new_without_pgpass()
         .socket(folder)
         .username("postgres")
@@ -51,26 +51,23 @@ async fn connect() -> PgConnection {
     }
 }
 
+pub(crate) fn database_name() -> String {
+    DATABASE_NAME.with_borrow(Clone::clone)
+}
+
 thread_local! {
     static DATABASE_NAME: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-type Rows = Vec<Vec<Option<String>>>;
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 /// Runs `main` in a world over a fresh database; gives the rows of `last` at the end.
-fn run<F: Future<Output = ()> + 'static>(
+pub(crate) fn run<F: Future<Output = ()> + 'static>(
     options: &Options,
     last: &str,
     main: impl FnOnce() -> F,
 ) -> (Outcome, Rows) {
-    let database = database();
-    DATABASE_NAME.set(database.name().to_owned());
-    let options = Options {
-        record: true,
-        ..options.clone()
-    };
-    let (ended, outcome, mut database) =
-        World::run_with_postgres(&options, database, EPOCH, main());
+    let (ended, outcome, mut database) = attempt(options, main);
     assert_eq!(outcome.panics, Vec::<String>::new());
     assert_eq!(outcome.unrepeatable, None);
     assert!(ended.is_some(), "it came to its end: {:?}", outcome.trace);
@@ -79,14 +76,28 @@ fn run<F: Future<Output = ()> + 'static>(
     (outcome, rows)
 }
 
-fn seeded(seed: u64) -> Options {
+/// Runs `main`, which may fail.
+pub(crate) fn attempt<F: Future<Output = ()> + 'static>(
+    options: &Options,
+    main: impl FnOnce() -> F,
+) -> (Option<()>, Outcome, Database) {
+    let database = database();
+    DATABASE_NAME.set(database.name().to_owned());
+    let options = Options {
+        record: true,
+        ..options.clone()
+    };
+    World::run_with_postgres(&options, database, EPOCH, main())
+}
+
+pub(crate) fn seeded(seed: u64) -> Options {
     Options {
         seed,
         ..Options::default()
     }
 }
 
-fn told(outcome: &Outcome) -> String {
+pub(crate) fn told(outcome: &Outcome) -> String {
     let lines = outcome.trace.iter();
     lines
         .map(|e| format!("{:>12} {} {} {}\n", e.at, e.actor, e.what, e.detail))

@@ -27,7 +27,9 @@ pub(super) enum Waited {
     Blocked,
     /// The server has ended the session; this came before.
     Gone(Vec<u8>),
-    /// It waits for something that is neither lock nor work, such as `pg_sleep`.
+    /// It waits until a time, as `pg_sleep` does.
+    Asleep,
+    /// It waits for something that is neither lock, nor time, nor work.
     Stalled,
 }
 
@@ -44,11 +46,14 @@ pub(super) struct Backend {
     pub(super) greeting: Vec<u8>,
     /// State of its transaction: `I`dle, in a `T`ransaction, `E` in a failed one.
     pub(super) status: u8,
+    /// It waits for the rows of a COPY.
+    copies: bool,
     answer: Vec<u8>,
     /// Up to where `answer` was looked through.
     seen: usize,
     awaited: u32,
     stopped: bool,
+    asleep: bool,
 }
 
 impl Backend {
@@ -70,7 +75,7 @@ impl Backend {
         }
         let pid = wire::pid_of(&greeting)
             .ok_or_else(|| io::Error::other("the server's greeting names no process"))?;
-        let slot = match tame && server.is_tame() {
+        let slot = match tame {
             true => Some(server.slots.take(pid)?),
             false => None,
         };
@@ -82,10 +87,12 @@ impl Backend {
             startup: startup.clone(),
             greeting,
             status: b'I',
+            copies: false,
             answer: Vec::new(),
             seen: 0,
             awaited: 0,
             stopped: false,
+            asleep: false,
         }))
     }
 
@@ -101,7 +108,10 @@ impl Backend {
     /// Lets it forget the timers of an earlier client. PostgreSQL sets no timer anew while it
     /// still waits for an earlier one, and it waits until it is told.
     pub(super) fn forget_timers(&self) -> io::Result<()> {
-        self.with_slot(|server, slot| server.slots.clear_due(slot))?;
+        self.with_slot(|server, slot| {
+            server.slots.clear_due(slot)?;
+            server.slots.clear_wake(slot)
+        })?;
         if self.slot.is_some() {
             self.signal(Signal::ALARM);
         }
@@ -118,14 +128,9 @@ impl Backend {
         self.with_slot(|server, slot| server.slots.set_chance(slot, state))
     }
 
-    /// When its next timer is due, in microseconds since 1970.
+    /// When its next timer is due, or its sleep over, in microseconds since 1970.
     pub(super) fn due(&self) -> io::Result<Option<i64>> {
-        match (&self.server, self.slot) {
-            (Some(server), Some(slot)) => {
-                server.slots.due(slot).map(|due| (due > 0).then_some(due))
-            }
-            _ => Ok(None),
-        }
+        self.with_slot(|server, slot| server.slots.due(slot))
     }
 
     fn with_slot<T: Default>(
@@ -154,7 +159,11 @@ impl Backend {
         self.answer.clear();
         self.seen = 0;
         self.awaited = ready;
-        self.stream.write_all(bytes)
+        match self.stream.write_all(bytes) {
+            // Another session has ended it: why is to be read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Waits for the answer to what was sent, or until one of these processes holds it up.
@@ -171,8 +180,14 @@ impl Backend {
                 continue;
             }
             waited += silence;
-            if self.sleeps() && side.is_blocked(self.pid, others)? {
-                return Ok(Waited::Blocked);
+            if self.sleeps() {
+                if self.with_slot(|server, slot| server.slots.is_asleep(slot))? {
+                    self.asleep = true;
+                    return Ok(Waited::Asleep);
+                }
+                if side.is_blocked(self.pid, others)? {
+                    return Ok(Waited::Blocked);
+                }
             }
             if waited > PATIENCE {
                 return Ok(Waited::Stalled);
@@ -199,8 +214,9 @@ impl Backend {
         self.signal(Signal::STOP);
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
+    /// Whether it is in the middle of a statement: it waits for a lock, or until a time.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stopped || self.asleep
     }
 
     /// What it has said since it was last asked.
@@ -210,6 +226,7 @@ impl Backend {
 
     /// Lets it go on.
     pub(super) fn go_on(&mut self) {
+        self.asleep = false;
         if std::mem::take(&mut self.stopped) {
             self.signal(Signal::CONT);
         }
@@ -278,14 +295,30 @@ impl Backend {
                 b'Z' => {
                     self.awaited = self.awaited.saturating_sub(1);
                     self.status = self.answer[self.seen + 5];
+                    self.copies = false;
                 }
                 // COPY waits for data, which the client sends when it has heard of that.
-                b'G' => self.awaited = 0,
+                b'G' => (self.awaited, self.copies) = (0, true),
                 _ => {}
             }
             self.seen += whole;
         }
         Ok(true)
+    }
+
+    /// Makes it forget its client: what that had not committed is undone, what it held is free.
+    pub(super) fn reset(&mut self) -> io::Result<()> {
+        let (mut packets, mut ready) = (Vec::new(), 1);
+        if self.copies {
+            packets.extend(wire::copy_fail());
+            ready += 1;
+        }
+        if self.copies || self.status != b'I' {
+            packets.extend(wire::query("rollback"));
+            ready += 1;
+        }
+        packets.extend(wire::query("discard all"));
+        self.ask(&packets, ready).map(drop)
     }
 
     /// Whether its process sleeps until something comes, by what the kernel says. One that sleeps in
@@ -351,6 +384,17 @@ impl Side {
             Ok(Err(answer)) => Err(failed(refused(&answer).unwrap_or_default())),
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+
+    /// What the clock says to a session to which it is so late, in microseconds since 1970.
+    pub(super) fn clock(server: &Arc<Server>, now: i64) -> io::Result<Option<String>> {
+        let startup = wire::startup("postgres", "postgres");
+        let backend = Backend::open(server, &startup, true)?
+            .map_err(|answer| io::Error::other(refused(&answer).unwrap_or_default()))?;
+        backend.set_now(now)?;
+        let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+        let rows = Self(backend).rows(sql)?;
+        Ok(rows.into_iter().flatten().flatten().next())
     }
 
     pub(super) fn pin(&self, core: Option<usize>) {

@@ -1,20 +1,13 @@
 //! One connection from the simulated world to the tap.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
+pub(crate) use super::About;
 use super::backend::Backend;
 use super::wire::{self, Hello, Prepared, Unit};
 use crate::process::ProcessId;
-
-/// On behalf of what something is asked: message, attempt, and its text where it is kept.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    pub(crate) subject: u64,
-    pub(crate) attempt: u32,
-    pub(crate) text: Option<Arc<str>>,
-}
 
 /// What happens when the answer is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +90,17 @@ impl Client {
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.to.extend_from_slice(bytes);
         self.push();
+    }
+
+    /// Hands over the last that it hears. It may go on to send, as over a network, where it does
+    /// not know yet; nobody listens.
+    pub(super) fn end(&mut self, last_words: &[u8]) {
+        self.write(last_words);
+        // It has hung up, which reading will tell.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.backend = None;
+        self.busy = true;
+        self.serial += 1;
     }
 
     /// Whether something is left that its socket did not take.

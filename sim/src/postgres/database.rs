@@ -14,6 +14,25 @@ use super::wire;
 const BOOKS: &str = "'_sqlx_migrations', 'migration', 'refinery_schema_history', \
                      '__diesel_schema_migrations', 'flyway_schema_history'";
 
+/// Lets a copy know when what is in its catalogue changes, but for temporary tables.
+const NOTE_CHANGES: &str = "\
+    create schema redeliver_kept; \
+    create table redeliver_kept.changed (); \
+    create function redeliver_kept.note() returns event_trigger language plpgsql \
+        security definer as $$ begin \
+        if tg_event = 'sql_drop' then \
+            if exists (select from pg_event_trigger_dropped_objects() where not is_temporary) then \
+                insert into redeliver_kept.changed default values; \
+            end if; \
+        elsif exists (select from pg_event_trigger_ddl_commands() \
+                where schema_name is distinct from 'pg_temp') then \
+            insert into redeliver_kept.changed default values; \
+        end if; end $$; \
+    create event trigger redeliver_changed on ddl_command_end \
+        execute function redeliver_kept.note(); \
+    create event trigger redeliver_dropped on sql_drop \
+        execute function redeliver_kept.note()";
+
 /// After so many worlds the catalogue, which every emptied table has made longer, is cleaned.
 const CLEAN_EVERY: u32 = 100;
 
@@ -34,6 +53,8 @@ pub struct Database {
 /// How the database is made fresh.
 #[derive(Debug, Default)]
 struct Fresh {
+    /// The database that it is a copy of.
+    of: String,
     /// Tables with rows that the migrations have put there, and how these are put back.
     filled: Vec<(String, String)>,
     /// Puts all sequences back.
@@ -55,7 +76,7 @@ impl Database {
     /// Where the server does not do it.
     pub fn copy(server: &Arc<Server>, of: &str) -> Result<Self, Unavailable> {
         let mut copy = Self::create(server, of)?;
-        copy.fresh = Fresh::of(&mut copy.side).map_err(failed)?;
+        copy.fresh = Fresh::of(&mut copy.side, of).map_err(failed)?;
         Ok(copy)
     }
 
@@ -123,6 +144,9 @@ impl Database {
     /// # Errors
     /// Where the server does not do it.
     pub fn refresh(&mut self) -> Result<(), Unavailable> {
+        if self.fresh.is_lost(&mut self.side).map_err(failed)? {
+            return self.renew();
+        }
         self.fresh.restore(&mut self.side).map_err(failed)?;
         self.worlds += 1;
         if self.worlds.is_multiple_of(CLEAN_EVERY) {
@@ -131,6 +155,17 @@ impl Database {
             }
         }
         Ok(())
+    }
+
+    /// Takes a new copy in its place.
+    fn renew(&mut self) -> Result<(), Unavailable> {
+        let copy = Self::copy(&self.server, &self.fresh.of)?;
+        let old = std::mem::replace(self, copy);
+        std::fs::remove_dir_all(&old.sockets).map_err(failed)?;
+        let name = old.close()?;
+        let mut first = Side::open(&self.server, "postgres")?;
+        let dropped = first.rows(&format!("drop database {name}"));
+        dropped.map(drop).map_err(failed)
     }
 
     /// The rows of a statement, outside of any world. For the looks of those who judge.
@@ -165,25 +200,14 @@ impl Database {
         backend.forget_timers()?;
         // A double has 53 bits.
         let seed = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-        let mut packets = Vec::new();
-        let mut ready = 1;
-        if known.is_some() {
-            packets.extend(wire::query("discard all"));
-            ready += 1;
-        }
-        packets.extend(wire::query(&format!("select setseed({seed})")));
-        backend.ask(&packets, ready)?;
+        backend.ask(&wire::query(&format!("select setseed({seed})")), 1)?;
         Ok(Ok(backend))
     }
 
-    /// Takes a session back whose client has gone: what it had not committed is undone.
+    /// Takes a session back whose client has gone.
     pub(super) fn take_back(&mut self, mut backend: Backend) {
         backend.go_on();
-        let done = match backend.status {
-            b'I' => Ok(Vec::new()),
-            _ => backend.ask(&wire::query("rollback"), 1),
-        };
-        if done.is_ok() && backend.status == b'I' {
+        if backend.reset().is_ok() && backend.status == b'I' {
             self.idle.push(backend);
         }
     }
@@ -210,8 +234,12 @@ fn own_core() -> Option<usize> {
 
 impl Fresh {
     /// Looks at a database as its migrations have left it.
-    fn of(side: &mut Side) -> io::Result<Self> {
-        let mut fresh = Self::default();
+    fn of(side: &mut Side, of: &str) -> io::Result<Self> {
+        let mut fresh = Self {
+            of: of.to_owned(),
+            ..Self::default()
+        };
+        side.rows(NOTE_CHANGES)?;
         let tables = side.rows(&format!(
             "select quote_ident(n.nspname), quote_ident(c.relname), \
                 (select string_agg(quote_ident(attname), ', ' order by attnum) \
@@ -227,9 +255,6 @@ impl Fresh {
                 continue;
             };
             let full = format!("{schema}.{name}");
-            if at == 0 {
-                side.rows("create schema redeliver_kept")?;
-            }
             let kept = format!("redeliver_kept.t{at}");
             side.rows(&format!("create table {kept} as table {full}"))?;
             let back = format!(
@@ -239,14 +264,28 @@ impl Fresh {
             fresh.filled.push((full, back));
         }
         let sequences = side.rows(
-            "select format('setval(%L, %s, %L)', \
-                quote_ident(schemaname) || '.' || quote_ident(sequencename), \
-                coalesce(last_value, start_value), last_value is not null) \
+            "select format('select format(''setval(%%L, %%s, %%L)'', %L, last_value, is_called) \
+                from %1$s', format('%I.%I', schemaname, sequencename)) \
              from pg_sequences order by schemaname, sequencename",
         )?;
-        let calls: Vec<String> = sequences.into_iter().flatten().flatten().collect();
+        let mut calls = Vec::new();
+        for call in sequences.into_iter().flatten().flatten() {
+            // Not from pg_sequences: that knows no value which was set, but never given out.
+            calls.extend(side.rows(&call)?.into_iter().flatten().flatten());
+        }
         fresh.sequences = (!calls.is_empty()).then(|| format!("select {}", calls.join(", ")));
+        // What was just done is no change.
+        side.rows("truncate redeliver_kept.changed")?;
         Ok(fresh)
+    }
+
+    /// Whether a run has changed what tables there are, which cannot be put back.
+    fn is_lost(&self, side: &mut Side) -> io::Result<bool> {
+        if self.of.is_empty() {
+            return Ok(false);
+        }
+        let noted = side.rows("select 1 from redeliver_kept.changed limit 1")?;
+        Ok(!noted.is_empty())
     }
 
     fn restore(&self, side: &mut Side) -> io::Result<()> {
@@ -259,16 +298,14 @@ impl Fresh {
              order by c.oid"
         ))?;
         let used: Vec<String> = used.into_iter().flatten().flatten().collect();
+        // No trigger has a say.
+        let mut all = vec!["set local session_replication_role = replica".to_owned()];
         if !used.is_empty() {
-            let mut all = format!("truncate {} cascade", used.join(", "));
-            if !self.filled.is_empty() {
-                all.push_str("; set local session_replication_role = replica");
-            }
-            for (_, back) in &self.filled {
-                all.push_str("; ");
-                all.push_str(back);
-            }
-            side.rows(&all)?;
+            all.push(format!("truncate {} cascade", used.join(", ")));
+        }
+        all.extend(self.filled.iter().map(|(_, back)| back.clone()));
+        if all.len() > 1 {
+            side.rows(&all.join("; "))?;
         }
         if let Some(sequences) = &self.sequences {
             side.rows(sequences)?;

@@ -1,4 +1,4 @@
-//! A real PostgreSQL in the seeded world.
+//! A real PostgreSQL in the seeded world. Linux only: elsewhere there is none to be had.
 //!
 //! Broker, clock, faults and crashes are models. SQL, of a pipeline or of a team's own, is carried
 //! out by a private server ([`Server`]), unmodified. Between the two stands a tap: it carries one
@@ -13,15 +13,40 @@
 //! transactions, of processes and of objects, and the places of rows (`xid`, `pid`, `oid`,
 //! `ctid`): a program whose behaviour depends on them has no repeatable runs.
 
+use std::sync::Arc;
+
+#[cfg(target_os = "linux")]
 mod backend;
+#[cfg(target_os = "linux")]
 mod client;
+#[cfg(target_os = "linux")]
 mod database;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
 mod server;
+#[cfg(target_os = "linux")]
 mod slots;
+#[cfg(target_os = "linux")]
 mod tap;
+#[cfg(target_os = "linux")]
 mod wire;
 
-pub(crate) use client::About;
+#[cfg(target_os = "linux")]
 pub use database::Database;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::Tap;
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{Database, PROGRAMS_VARIABLE, Server, Unavailable};
+#[cfg(target_os = "linux")]
 pub use server::{PROGRAMS_VARIABLE, Server, Unavailable};
+#[cfg(target_os = "linux")]
 pub(crate) use tap::Tap;
+
+/// On behalf of what something is asked: message, attempt, and its text where it is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) subject: u64,
+    pub(crate) attempt: u32,
+    pub(crate) text: Option<Arc<str>>,
+}

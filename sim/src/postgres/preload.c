@@ -2,7 +2,7 @@
  * file that the seeded world shares with it. A process without a slot is left alone.
  *
  * A timer is not armed: the world reads when it is due, and sends SIGALRM when virtual time has
- * come that far. */
+ * come that far. A wait that would end by itself, as that of pg_sleep, is ended in the same way. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -25,6 +26,8 @@ struct slot {
     volatile int64_t now;      /* microseconds since 1970 */
     volatile int64_t due;      /* of the next SIGALRM; 0 for none */
     volatile uint64_t chance;  /* state of a generator */
+    volatile int64_t wake;     /* when its latest wait that ends by itself is over; 0 for none */
+    volatile int64_t asleep;   /* whether it is in that wait */
 };
 
 static struct slot *slots;
@@ -88,6 +91,21 @@ int setitimer(__itimer_which_t which, const struct itimerval *restrict to,
     int64_t after = to->it_value.tv_sec * 1000000L + to->it_value.tv_usec;
     slot->due = after ? slot->now + after : 0;
     return 0;
+}
+
+/* SIGALRM sets the latch that PostgreSQL waits for: whoever waits looks at the clock again. */
+int epoll_wait(int set, struct epoll_event *to, int most, int timeout) {
+    struct slot *slot = timeout > 0 ? mine() : NULL;
+    if (!slot)
+        return syscall(SYS_epoll_pwait, set, to, most, timeout, NULL, 8);
+    /* Interrupted, it waits for the rest, up to a whole millisecond: that is the same wait. */
+    int64_t wake = slot->now + timeout * 1000L;
+    if (slot->wake <= slot->now || wake < slot->wake || wake >= slot->wake + 1000)
+        slot->wake = wake;
+    slot->asleep = 1;
+    int ready = syscall(SYS_epoll_pwait, set, to, most, -1, NULL, 8);
+    slot->asleep = 0;
+    return ready;
 }
 
 static void fill(struct slot *slot, unsigned char *to, size_t count) {

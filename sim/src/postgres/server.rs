@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::backend::Side;
 use super::slots::Slots;
 
 /// Folder of the programs `initdb` and `postgres`, where they are not to be looked for.
@@ -96,8 +97,6 @@ pub struct Server {
     folder: PathBuf,
     keeper: Child,
     pub(super) slots: Slots,
-    /// Whether clock, timers and chance of its sessions are the world's.
-    tame: bool,
     databases: AtomicU32,
 }
 
@@ -108,38 +107,52 @@ impl Server {
     /// Where PostgreSQL's programs are missing or do not start.
     pub fn of_this_program() -> Result<Arc<Self>, Unavailable> {
         static SERVER: OnceLock<Result<Arc<Server>, Unavailable>> = OnceLock::new();
-        SERVER.get_or_init(|| Self::start().map(Arc::new)).clone()
+        SERVER.get_or_init(Self::start).clone()
     }
 
     /// Starts one.
     ///
     /// # Errors
     /// As [`Server::of_this_program`].
-    pub fn start() -> Result<Self, Unavailable> {
+    pub fn start() -> Result<Arc<Self>, Unavailable> {
         let programs = programs()?;
         let folder = folder().map_err(Unavailable::doing("its folder"))?;
         let slots = Slots::create(&folder.join("slots"))
             .and_then(|slots| own(&folder.join("slots")).map(|()| slots))
             .map_err(Unavailable::doing("its clock"))?;
-        let preload = preload(&folder);
-        initialise(&programs, &folder)?;
-        let keeper = keep(&programs, &folder, preload.as_deref())
-            .map_err(Unavailable::doing("starting it"))?;
-        let server = Self {
+        let prepared = preload(&folder).and_then(|preload| {
+            initialise(&programs, &folder)?;
+            Ok(preload)
+        });
+        let preload = prepared.inspect_err(|_| {
+            let _ = fs::remove_dir_all(&folder);
+        })?;
+        let keeper =
+            keep(&programs, &folder, &preload).map_err(Unavailable::doing("starting it"))?;
+        let server = Arc::new(Self {
             folder,
             keeper,
             slots,
-            tame: preload.is_some(),
             databases: AtomicU32::new(0),
-        };
+        });
         server.wait()?;
+        server.check_clock()?;
         Ok(server)
     }
 
-    /// Whether clock, timers and chance of its sessions are the world's. They are not where no C
-    /// compiler could be found.
-    pub fn is_tame(&self) -> bool {
-        self.tame
+    /// Whether its sessions have the time that they are given: a library is passed over in silence
+    /// where it cannot be loaded.
+    fn check_clock(self: &Arc<Self>) -> Result<(), Unavailable> {
+        const GIVEN: i64 = 1_234_567_890;
+        let told = Side::clock(self, GIVEN).map_err(Unavailable::doing("its clock"))?;
+        if told == Some(GIVEN.to_string()) {
+            return Ok(());
+        }
+        Err(Unavailable(format!(
+            "no private PostgreSQL: it does not take the time of the world. Libraries in {} are \
+             not loaded (mounted noexec?); let TMPDIR name another folder",
+            self.folder.display()
+        )))
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -242,11 +255,25 @@ fn programs() -> Result<PathBuf, Unavailable> {
         })
 }
 
+/// What a server needs: its log of changes, and a database for each thread.
+const ROOM: u64 = 512 << 20;
+
+/// Whether a server fits in there, and libraries can be used from there. In a container memory is
+/// often neither: 64 MB, `noexec`.
+fn has_room(parent: &Path) -> bool {
+    rustix::fs::statvfs(parent).is_ok_and(|there| {
+        let free = there.f_bavail.saturating_mul(there.f_frsize);
+        let noexec = rustix::fs::StatVfsMountFlags::NOEXEC;
+        free >= ROOM && !there.f_flag.contains(noexec)
+    })
+}
+
 /// A new folder that the server may write to, in memory if there is room for that.
 fn folder() -> io::Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut last = io::Error::other("there is no folder for temporary files");
-    for parent in [PathBuf::from("/dev/shm"), std::env::temp_dir()] {
+    let memory = Some(PathBuf::from("/dev/shm")).filter(|memory| has_room(memory));
+    for parent in memory.into_iter().chain([std::env::temp_dir()]) {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = parent.join(format!("redeliver-{}-{number}", std::process::id()));
         let made = fs::create_dir(&folder)
@@ -260,19 +287,30 @@ fn folder() -> io::Result<PathBuf> {
     Err(last)
 }
 
-/// Compiles what tames the server's clock; `None` where nobody can.
-fn preload(folder: &Path) -> Option<PathBuf> {
+/// Compiles what tames the server's clock. Without that no run could be repeated.
+fn preload(folder: &Path) -> Result<PathBuf, Unavailable> {
     let (source, library) = (folder.join("preload.c"), folder.join("preload.so"));
-    fs::write(&source, PRELOAD).ok()?;
+    fs::write(&source, PRELOAD).map_err(Unavailable::doing("its clock"))?;
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let done = Command::new(compiler)
+    let failed = |why: &dyn fmt::Display| {
+        Unavailable(format!(
+            "no private PostgreSQL: a C compiler builds what gives it the time of the world, and \
+             {} does not: {why}. Install one (Debian: apt-get install gcc libc6-dev), or name it \
+             in CC",
+            Path::new(&compiler).display()
+        ))
+    };
+    let done = Command::new(&compiler)
         .args(["-O2", "-shared", "-fPIC", "-o"])
         .args([&library, &source])
         .arg("-ldl")
         .stdin(Stdio::null())
         .output()
-        .ok()?;
-    done.status.success().then_some(library)
+        .map_err(|error| failed(&error))?;
+    match done.status.success() {
+        true => Ok(library),
+        false => Err(failed(&String::from_utf8_lossy(&done.stderr).trim())),
+    }
 }
 
 fn initialise(programs: &Path, folder: &Path) -> Result<(), Unavailable> {
@@ -289,14 +327,13 @@ fn initialise(programs: &Path, folder: &Path) -> Result<(), Unavailable> {
         return Ok(());
     }
     let why = String::from_utf8_lossy(&stderr);
-    let _ = fs::remove_dir_all(folder);
     Err(Unavailable(format!(
         "no private PostgreSQL: initdb failed: {}",
         why.trim()
     )))
 }
 
-fn keep(programs: &Path, folder: &Path, preload: Option<&Path>) -> io::Result<Child> {
+fn keep(programs: &Path, folder: &Path, preload: &Path) -> io::Result<Child> {
     let settings: Vec<String> = SETTINGS
         .iter()
         .map(|(name, value)| format!("{name} = '{value}'\n"))
@@ -311,7 +348,7 @@ fn keep(programs: &Path, folder: &Path, preload: Option<&Path>) -> io::Result<Ch
         .arg(KEEPER)
         .arg("redeliver-postgres")
         .args([programs.as_os_str()])
-        .arg(preload.map_or("".as_ref(), Path::as_os_str))
+        .arg(preload)
         .arg("")
         .arg(folder)
         .env("REDELIVER_SLOTS", folder.join("slots"))

@@ -10,7 +10,14 @@ use std::sync::{Mutex, PoisonError};
 
 /// As in `preload.c`.
 const SLOTS: usize = 1024;
-const SIZE: u64 = 32;
+const SIZE: u64 = 48;
+
+/// Where in a slot is what, as in `preload.c`.
+const NOW: u64 = 8;
+const DUE: u64 = 16;
+const CHANCE: u64 = 24;
+const WAKE: u64 = 32;
+const ASLEEP: u64 = 40;
 
 /// The file.
 #[derive(Debug)]
@@ -45,7 +52,7 @@ impl Slots {
             return Err(io::Error::other("no slot is free for another session"));
         };
         taken[free] = true;
-        self.write(free, 8, &[0; 24])?;
+        self.write(free, NOW, &[0; 40])?;
         self.write(free, 0, &i64::from(pid).to_ne_bytes())?;
         Ok(free)
     }
@@ -59,25 +66,44 @@ impl Slots {
 
     /// Sets the clock of a process, in microseconds since 1970.
     pub(super) fn set_now(&self, slot: usize, micros: i64) -> io::Result<()> {
-        self.write(slot, 8, &micros.to_ne_bytes())
+        self.write(slot, NOW, &micros.to_ne_bytes())
     }
 
-    /// When its next timer is due; 0 for none.
-    pub(super) fn due(&self, slot: usize) -> io::Result<i64> {
-        let mut bytes = [0; 8];
-        self.file
-            .read_exact_at(&mut bytes, slot as u64 * SIZE + 16)?;
-        Ok(i64::from_ne_bytes(bytes))
+    /// When its next timer is due, or the wait it is in ends by itself.
+    pub(super) fn due(&self, slot: usize) -> io::Result<Option<i64>> {
+        let wake = match self.read(slot, ASLEEP)? {
+            0 => 0,
+            _ => self.read(slot, WAKE)?,
+        };
+        let either = [self.read(slot, DUE)?, wake];
+        Ok(either.into_iter().filter(|at| *at > 0).min())
+    }
+
+    /// Whether the wait it is in ends by itself, and not yet.
+    pub(super) fn is_asleep(&self, slot: usize) -> io::Result<bool> {
+        Ok(self.read(slot, ASLEEP)? != 0 && self.read(slot, WAKE)? > self.read(slot, NOW)?)
     }
 
     /// Its timer is about to fire.
     pub(super) fn clear_due(&self, slot: usize) -> io::Result<()> {
-        self.write(slot, 16, &[0; 8])
+        self.write(slot, DUE, &[0; 8])
+    }
+
+    /// An earlier client's wait is none of the next one's.
+    pub(super) fn clear_wake(&self, slot: usize) -> io::Result<()> {
+        self.write(slot, WAKE, &[0; 8])
     }
 
     /// Sets where its chance comes from.
     pub(super) fn set_chance(&self, slot: usize, state: u64) -> io::Result<()> {
-        self.write(slot, 24, &state.to_ne_bytes())
+        self.write(slot, CHANCE, &state.to_ne_bytes())
+    }
+
+    fn read(&self, slot: usize, at: u64) -> io::Result<i64> {
+        let mut bytes = [0; 8];
+        self.file
+            .read_exact_at(&mut bytes, slot as u64 * SIZE + at)?;
+        Ok(i64::from_ne_bytes(bytes))
     }
 
     fn write(&self, slot: usize, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -100,7 +100,7 @@ impl Tap {
         let Some(mut backend) = client.backend else {
             return;
         };
-        if backend.is_stopped() {
+        if backend.is_waiting() {
             backend.cancel();
             // Cancelled, it answers at once. A session that does not is not used again.
             if !matches!(
@@ -243,7 +243,9 @@ impl Tap {
 
     /// Cuts every session.
     pub(crate) fn cut_all(&mut self, w: &mut World) -> io::Result<()> {
-        let all: Vec<ClientId> = self.clients.keys().copied().collect();
+        let mut all: Vec<ClientId> = self.clients.keys().copied().collect();
+        // Those who wait go first: nobody gets a lock in this moment.
+        all.sort_by_key(|id| !self.blocked.contains(id));
         all.into_iter().try_for_each(|id| self.gone(w, id))
     }
 

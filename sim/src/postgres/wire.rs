@@ -62,6 +62,8 @@ pub(super) enum Verb {
     Begin,
     Commit,
     Rollback,
+    /// The end of the rows of a COPY.
+    Rows,
     /// Anything else that is carried out.
     Statement,
     /// Nothing is carried out: it is parsed, described, or closed.
@@ -79,6 +81,8 @@ pub(super) struct Unit {
     pub(super) sql: Arc<str>,
     /// The client ends its session.
     pub(super) ends: bool,
+    /// The client asks for what there is, without an end.
+    pub(super) flushes: bool,
 }
 
 /// What a session has prepared and bound.
@@ -86,8 +90,10 @@ pub(super) struct Unit {
 pub(super) struct Prepared {
     statements: BTreeMap<Vec<u8>, Arc<str>>,
     bound: Option<Arc<str>>,
-    /// The server waits for the data of a COPY.
-    pub(super) copying: bool,
+    /// The COPY for whose rows the server waits.
+    pub(super) copying: Option<Arc<str>>,
+    /// Whether that was asked for by a simple query: then the last row is the end.
+    simple: bool,
 }
 
 impl Prepared {
@@ -100,6 +106,7 @@ impl Prepared {
             verb: Verb::Nothing,
             sql: Arc::from(""),
             ends: false,
+            flushes: false,
         };
         loop {
             let (kind, whole) = message(&bytes[at..])?;
@@ -120,6 +127,7 @@ impl Prepared {
                 unit.verb = verb(&sql);
                 unit.sql = sql;
                 unit.ready = 1;
+                self.simple = true;
                 true
             }
             b'S' => {
@@ -130,10 +138,17 @@ impl Prepared {
                 unit.ends = true;
                 true
             }
-            b'c' | b'f' if std::mem::take(&mut self.copying) => {
-                unit.ready = 1;
-                unit.verb = Verb::Statement;
+            b'H' => {
+                unit.flushes = true;
                 true
+            }
+            b'c' | b'f' => {
+                let Some(sql) = self.copying.take() else {
+                    return false;
+                };
+                unit.ready = 1;
+                (unit.verb, unit.sql) = (Verb::Rows, sql);
+                self.simple
             }
             b'P' => {
                 if let Some((name, rest)) = text(body)
@@ -151,6 +166,7 @@ impl Prepared {
                 false
             }
             b'E' => {
+                self.simple = false;
                 unit.sql = self.bound.clone().unwrap_or_default();
                 unit.verb = verb(&unit.sql);
                 false
@@ -196,6 +212,11 @@ fn ended(text: &str) -> impl Iterator<Item = u8> {
 /// A simple query.
 pub(super) fn query(sql: &str) -> Vec<u8> {
     packet(Some(b'Q'), &ended(sql).collect::<Vec<_>>())
+}
+
+/// Ends the rows of a COPY: none of them is to be kept.
+pub(super) fn copy_fail() -> Vec<u8> {
+    packet(Some(b'f'), b"its client has gone\0")
 }
 
 /// Asks for nothing but whether the server is ready.

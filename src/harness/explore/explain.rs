@@ -23,6 +23,8 @@ const SETTLED: (u32, u32) = (9, 10);
 pub struct Explanation {
     /// Requests that the small run has left.
     pub messages: usize,
+    /// Whether fewer might do: the small run could not be made as small as it gets.
+    pub unfinished: bool,
     /// Its faults.
     pub needed: Vec<Needed>,
     /// Moments of the run as it was found.
@@ -40,6 +42,7 @@ impl Explanation {
     ) -> Self {
         Self {
             messages: small.messages(),
+            unfinished: small.unfinished,
             needed: needed(simulate, small, target),
             moments: match draws {
                 0 => Vec::new(),

@@ -4,6 +4,7 @@
 //! team's tables stand where its migrations put them, and must not meet the real ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row, ValueRef};
@@ -14,10 +15,15 @@ use crate::harness::run::LiveError;
 use crate::ports::StoreError;
 use crate::store::postgres::{PgOptions, PgStore, error_within};
 
+/// How long a server may take to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Database {
     pub(super) store: PgStore,
+    /// Where it is.
+    server: PgConnectOptions,
     own: Option<Own>,
 }
 
@@ -33,27 +39,55 @@ struct Own {
 impl Database {
     /// Under this name on the server of `url`; nothing is made yet.
     pub(super) fn new(url: &str, name: &str, looks: Option<Postgres>) -> Result<Self, LiveError> {
-        let Some(looks) = looks else {
-            let store = PgStore::connect(url, PgOptions::in_schema(name))?;
-            return Ok(Self { store, own: None });
-        };
         // A parser's words may hold the password.
         let server: PgConnectOptions = url
             .parse()
             .map_err(|_| LiveError::Environment("DATABASE_URL cannot be understood".to_owned()))?;
         let server = server.disable_statement_logging();
+        let Some(looks) = looks else {
+            let store = PgStore::connect(url, PgOptions::in_schema(name))?;
+            return Ok(Self {
+                store,
+                server,
+                own: None,
+            });
+        };
         let store = PgStore::connect_with(server.clone().database(name), looks.pipeline().clone())?;
         let name = name.to_owned();
         let own = Some(Own {
-            server,
+            server: server.clone(),
             name,
             looks,
         });
-        Ok(Self { store, own })
+        Ok(Self { store, server, own })
+    }
+
+    /// Whether somebody is there. A pool tries again until its patience ends, and says only that.
+    async fn reach(&self) -> Result<(), LiveError> {
+        let connecting = PgConnection::connect_with(&self.server);
+        let why = match tokio::time::timeout(PATIENCE, connecting).await {
+            Ok(Err(sqlx::Error::Io(why))) => why.to_string(),
+            Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
+            Ok(Ok(connection)) => {
+                // Whoever comes next sees what is wrong with the server.
+                let _ = connection.close().await;
+                return Ok(());
+            }
+            // It answers: what it refuses is told by who needs it.
+            Ok(Err(_)) => return Ok(()),
+        };
+        let place = match self.server.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", self.server.get_host(), self.server.get_port()),
+        };
+        Err(LiveError::Environment(format!(
+            "PostgreSQL at {place}: {why}. Does it run, and is DATABASE_URL right?"
+        )))
     }
 
     /// Makes it. After an error there is none, but where it is in doubt.
     pub(super) async fn make(&self) -> Result<(), LiveError> {
+        self.reach().await?;
         let Some(own) = &self.own else {
             return Ok(self.make_tables().await?);
         };

@@ -17,26 +17,32 @@ pub fn seconds(at: u64) -> String {
 pub fn paragraph(anomaly: &Anomaly, why: &Explanation) -> String {
     let Explanation {
         messages,
+        unfinished,
         needed,
         moments,
     } = why;
     let mut text = format!("{} But {}. ", anomaly.promise, anomaly.seen);
+    let most = if *unfinished { "at most " } else { "" };
     let messages = match messages {
         1 => "1 request".to_owned(),
-        n => format!("{n} requests"),
+        n => format!("{most}{n} requests"),
     };
     match &needed[..] {
         [] => {
             let _ = write!(text, "It takes no fault at all, only {messages}. ");
         }
         [only] => {
-            let _ = write!(text, "It takes {messages} and one fault: {}. ", only.fault);
+            let _ = write!(
+                text,
+                "It takes {messages} and {most}one fault: {}. ",
+                only.fault
+            );
         }
         all => {
             let faults: Vec<_> = all.iter().map(|one| one.fault.as_str()).collect();
             let _ = write!(
                 text,
-                "It takes {messages} and {} faults: {}. ",
+                "It takes {messages} and {most}{} faults: {}. ",
                 all.len(),
                 faults.join("; ")
             );
@@ -103,4 +109,50 @@ pub fn plot(moments: &[Moment], draws: u32) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::explore::Needed;
+    use crate::harness::verdict::AnomalyKind;
+
+    #[test]
+    fn what_could_not_be_made_smaller_in_time_is_a_bound() {
+        let anomaly = Anomaly {
+            kind: AnomalyKind::Lost,
+            checker: "settled",
+            message: "order-1".into(),
+            message_id: None,
+            consumer: "ship".into(),
+            promise: "An order is shipped.",
+            seen: "it is not".to_owned(),
+        };
+        let fault = |fault: &str| Needed {
+            fault: fault.to_owned(),
+            necessary: true,
+        };
+        let mut why = Explanation {
+            messages: 3,
+            needed: vec![fault("a crash"), fault("a lost ack")],
+            ..Explanation::default()
+        };
+        let takes = |why: &Explanation, words: &str| {
+            let text = paragraph(&anomaly, why);
+            assert!(text.contains(words), "{text}");
+        };
+        takes(&why, "It takes 3 requests and 2 faults: a crash");
+        why.unfinished = true;
+        takes(
+            &why,
+            "It takes at most 3 requests and at most 2 faults: a crash",
+        );
+        why.needed.pop();
+        takes(
+            &why,
+            "It takes at most 3 requests and at most one fault: a crash",
+        );
+        why.needed.clear();
+        takes(&why, "It takes no fault at all, only at most 3 requests");
+    }
 }

@@ -1,7 +1,8 @@
-//! Locks and timers: who waits for whom, and who is told that it has waited long enough.
+//! Locks, timers and sleeps: who waits for whom, and who is told that it has waited long enough.
 
 use std::io;
 
+use super::tell::tell_end;
 use super::{ClientId, Tap};
 use crate::world::World;
 
@@ -31,8 +32,9 @@ impl Tap {
         Ok(())
     }
 
-    /// The server has set a timer for this session: it is told when that is due.
-    pub(super) fn plan_alarm(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
+    /// The server has set a timer for this session: it is told when that is due, or so much later
+    /// as the client is to wait for the answer that the server has just given.
+    pub(super) fn plan_alarm(&mut self, w: &mut World, id: ClientId, later: u64) -> io::Result<()> {
         let Some(client) = self.clients.get(&id) else {
             return Ok(());
         };
@@ -40,7 +42,7 @@ impl Tap {
         let due = client.backend.as_ref().map_or(Ok(None), |b| b.due())?;
         let Some(due) = due else { return Ok(()) };
         let at = u64::try_from(due - self.epoch).unwrap_or(0) * 1_000;
-        w.at(at.max(w.now()), move |w| {
+        w.at(at.max(w.now()) + later, move |w| {
             w.with_tap(|w, tap| match tap.clients.get(&id) {
                 Some(client) if client.serial == serial => tap.alarm(w, id),
                 _ => Ok(()),
@@ -51,24 +53,25 @@ impl Tap {
 
     fn alarm(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
         let now = self.clock(w);
-        let waits = self.blocked.contains(&id);
         let Some(backend) = self.backend(id) else {
             return Ok(());
         };
+        let waits = backend.is_waiting();
         backend.set_now(now)?;
         backend.alarm()?;
         if waits {
             return self.wait(w, id);
         }
         if backend.settle()? {
-            return self.plan_alarm(w, id);
+            return self.plan_alarm(w, id, 0);
         }
         let last_words = backend.take_answer();
         let Some(client) = self.clients.get_mut(&id) else {
             return Ok(());
         };
-        client.backend = None;
-        client.write(&last_words);
-        self.gone(w, id)
+        client.end(&last_words);
+        self.handed = true;
+        tell_end(w, client.process, &last_words);
+        self.release(w)
     }
 }

@@ -41,7 +41,7 @@ impl Tap {
             let Some(backend) = client.backend.as_mut().filter(|_| client.listens) else {
                 continue;
             };
-            if self.blocked.contains(id) {
+            if backend.is_waiting() {
                 continue;
             }
             let answer = backend.ask(&wire::query(""), 1)?;

@@ -44,6 +44,12 @@ pub(super) fn tell(
     w.add_line(process, "sql", (about.subject, subject), words, text);
 }
 
+/// Adds to the trace that the server has ended a session, with its last words.
+pub(super) fn tell_end(w: &mut World, process: ProcessId, last_words: &[u8]) {
+    let text = || outcome(last_words).map_or_else(|why| why, |_| String::new());
+    w.trace_for(process, "session ended", [name_of(last_words), 0], text);
+}
+
 fn outcome(answer: &[u8]) -> Result<String, String> {
     let mut tag = String::new();
     for (kind, body) in wire::messages(answer) {

@@ -5,7 +5,7 @@ use std::io;
 use super::super::backend::{Backend, Waited};
 use super::super::client::{About, Then};
 use super::super::wire::{self, Hello, Unit, Verb};
-use super::tell::{repeatable, tell};
+use super::tell::{repeatable, tell, tell_end};
 use super::{ClientId, SITE_SESSION, Tap};
 use crate::fault::{Kind, Seam};
 use crate::sql::{COMMIT, NO_ANSWER, SITE_COMMIT, SITE_STATEMENT, STATEMENT};
@@ -94,10 +94,8 @@ impl Tap {
     }
 
     fn cancel(&mut self, w: &mut World, id: ClientId) -> io::Result<()> {
-        if !self.blocked.contains(&id) {
-            return Ok(());
-        }
-        let Some(backend) = self.backend(id) else {
+        let backend = self.backend(id).filter(|backend| backend.is_waiting());
+        let Some(backend) = backend else {
             return Ok(());
         };
         backend.cancel();
@@ -125,6 +123,13 @@ impl Tap {
         if unit.ends {
             return self.gone(w, id);
         }
+        if unit.flushes {
+            w.note_broken(format!(
+                "a client asks for an answer with Flush, without Sync, which is not carried: {}",
+                unit.sql
+            ));
+            return self.gone(w, id);
+        }
         let client = &self.clients[&id];
         let process = client.process;
         if w.database_unreachable(process) {
@@ -139,6 +144,7 @@ impl Tap {
                 commits.then(|| strike(w, Seam::Commit)).flatten()
             }),
             Verb::Commit => strike(w, Seam::Commit),
+            Verb::Rows => alone.then(|| strike(w, Seam::Commit)).flatten(),
             Verb::Begin | Verb::Rollback | Verb::Nothing => None,
         };
         let usual = Then::Answer { later: 0 };
@@ -167,7 +173,11 @@ impl Tap {
                         _ => Ok(()),
                     });
                 });
-                Ok(())
+                // To the server it is idle for as long.
+                match alone {
+                    true => Ok(()),
+                    false => self.plan_alarm(w, id, 0),
+                }
             }
             Kind::Abort => {
                 let failing = Unit {
@@ -230,26 +240,31 @@ impl Tap {
             if !self.blocked.contains(&id) {
                 self.blocked.push(id);
             }
-            return self.plan_alarm(w, id);
+            return self.plan_alarm(w, id, 0);
         }
         let was_blocked = self.blocked.contains(&id);
         self.blocked.retain(|blocked| *blocked != id);
+        if waited == Waited::Asleep {
+            client.serial += 1;
+            return self.plan_alarm(w, id, 0);
+        }
         match waited {
             Waited::Done(answer) => self.done(w, id, answer, was_blocked)?,
             Waited::Gone(answer) => {
                 client.backend = None;
                 client.unit = None;
+                tell_end(w, client.process, &answer);
                 let at = w.now();
                 self.answer_at(w, id, at, answer, true);
             }
-            Waited::Stalled | Waited::Blocked => {
+            Waited::Stalled | Waited::Blocked | Waited::Asleep => {
                 let sql = client
                     .unit
                     .as_ref()
                     .map_or("".into(), |(u, ..)| u.sql.clone());
                 w.note_broken(format!(
                     "a statement waits for something that is neither work nor a lock, and \
-                     virtual time does not pass meanwhile (pg_sleep?): {sql}"
+                     virtual time does not pass meanwhile: {sql}"
                 ));
                 return self.gone(w, id);
             }
@@ -275,7 +290,8 @@ impl Tap {
         client.serial += 1;
         let ended = !client.in_transaction();
         let answer = repeatable(answer);
-        client.prepared.copying = wire::messages(&answer).any(|(kind, _)| kind == b'G');
+        let copies = wire::messages(&answer).any(|(kind, _)| kind == b'G');
+        client.prepared.copying = copies.then(|| unit.sql.clone());
         tell(w, process, &about, &unit, &answer, waited);
         let listening = first_word(&unit.sql);
         client.listens |= listening.eq_ignore_ascii_case("listen");
@@ -306,7 +322,7 @@ impl Tap {
         if ended {
             Ok(())
         } else {
-            self.plan_alarm(w, id)
+            self.plan_alarm(w, id, later)
         }
     }
 
@@ -346,7 +362,7 @@ fn first_word(sql: &str) -> &str {
 fn is_work(unit: &Unit) -> bool {
     match unit.verb {
         Verb::Nothing | Verb::Rollback => false,
-        Verb::Begin | Verb::Commit => true,
+        Verb::Begin | Verb::Commit | Verb::Rows => true,
         Verb::Statement => {
             let first = first_word(&unit.sql);
             !["listen", "unlisten"]
