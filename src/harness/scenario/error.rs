@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
@@ -115,7 +115,7 @@ impl ScenarioError {
 
     /// A TOML file of another kind that cannot be used.
     #[cfg(feature = "cli")]
-    pub(crate) fn of_toml(path: &Path, source: &str, error: &toml::de::Error) -> Self {
+    pub(crate) fn of_toml(path: &std::path::Path, source: &str, error: &toml::de::Error) -> Self {
         Self {
             path: path.to_owned(),
             source: Arc::from(source),
