@@ -300,7 +300,7 @@ impl<W: World> Outside<'_, W> {
 
     /// The connections of the store, for reads beside the call. What is written through them stands
     /// whatever becomes of this attempt, and again after the next one: effects belong into
-    /// [`OutsideHandler::apply`].
+    /// [`OutsideHandler::apply`](super::OutsideHandler::apply).
     ///
     /// # Errors
     /// [`StoreError::Refused`] where there is no SQL behind this world.
