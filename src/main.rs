@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use redeliver::workloads::{Deposits, Onboarding, Orders};
-
 fn main() -> ExitCode {
-    redeliver::cli::main(redeliver::workloads![Orders, Onboarding, Deposits])
+    redeliver::cli::main(redeliver::workloads::all())
 }

@@ -298,7 +298,7 @@ mod elsewhere {
         broken.simulate = |scenario, seed, record| {
             let plant = planted::ALL.iter().find(|plant| plant.name == "swallow");
             let build = (plant.expect("a planted bug").build)();
-            (registered("deposits").planted)(&build, scenario, seed, record)
+            (registered("deposits").altered)(&build, scenario, seed, record)
         };
         match look("swallow", &broken, &calm("deposits")).shown {
             Shown::ShippedToo(target, _) => assert_eq!(target.kind, AnomalyKind::Lost),

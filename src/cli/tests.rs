@@ -43,7 +43,7 @@ fn workloads() -> Vec<Registered> {
     let fake = Registered {
         name: "fake",
         simulate,
-        planted: |_, scenario, seed, record| simulate(scenario, seed, record),
+        altered: |_, scenario, seed, record| simulate(scenario, seed, record),
         run_live: |_, options| match options.seed {
             1 => Err(LiveError::Environment(
                 "the broker does not answer".to_owned(),

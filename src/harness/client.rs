@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::harness::plan::Plan;
-use crate::harness::workload::{Request, Workload};
+use crate::harness::workload::{AnyWorkload, Request};
 use crate::pipeline::handler::{Cx, Draft, Failure};
 use crate::ports::{Env, Scope, Store, StoreError, Tx, World};
 
@@ -20,8 +20,8 @@ pub const FUTURE_VERSION: u16 = 999;
 
 /// Sends the requests that fall to client `number`, each at its time, until each is answered. A
 /// commit in doubt is no answer: the request is sent again, under the same key.
-pub async fn run<L: Workload, W: World>(
-    workload: &L,
+pub async fn run<W: World>(
+    workload: &dyn AnyWorkload<W>,
     world: &W,
     plan: &Plan,
     number: u32,
@@ -38,7 +38,7 @@ pub async fn run<L: Workload, W: World>(
             .sleep(request.at.saturating_sub(world.env().elapsed()))
             .await;
         let unknown = plan.unknown.contains(&request.key);
-        insist(workload, world, request, unknown).await;
+        insist(workload, world, (request, unknown), plan.max_payload).await;
         lock(progress).answered.insert(at);
         plan.note_answer();
     }
@@ -48,9 +48,14 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn insist<L: Workload, W: World>(workload: &L, world: &W, request: &Request, unknown: bool) {
+async fn insist<W: World>(
+    workload: &dyn AnyWorkload<W>,
+    world: &W,
+    (request, unknown): (&Request, bool),
+    max_payload: usize,
+) {
     for attempt in 1u32.. {
-        match send(workload, world, request, unknown, attempt).await {
+        match send(workload, world, (request, unknown), max_payload, attempt).await {
             Ok(()) | Err(Failure::Poison { .. } | Failure::Store(StoreError::Refused(_))) => return,
             Err(_) => {
                 let wait = Duration::from_millis(200 << attempt.min(5));
@@ -60,15 +65,15 @@ async fn insist<L: Workload, W: World>(workload: &L, world: &W, request: &Reques
     }
 }
 
-/// Carries a request out in one transaction.
+/// Carries a request out in one transaction; `unknown` for an event of a version that nobody knows.
 ///
 /// # Errors
 /// Whatever the workload or the database says.
-pub async fn send<L: Workload, W: World>(
-    workload: &L,
+pub async fn send<W: World>(
+    workload: &dyn AnyWorkload<W>,
     world: &W,
-    request: &Request,
-    unknown: bool,
+    (request, unknown): (&Request, bool),
+    max_payload: usize,
     attempt: u32,
 ) -> Result<(), Failure> {
     let scope = Scope {
@@ -78,7 +83,8 @@ pub async fn send<L: Workload, W: World>(
     };
     let mut tx = world.store().begin(scope).await?;
     let result = {
-        let mut cx = Cx::<W>::new(&mut tx, world.env(), None, scope);
+        let cx = Cx::<W>::new(&mut tx, world.env(), None, scope);
+        let mut cx = cx.with_max_payload(max_payload);
         if unknown {
             let draft = Draft {
                 version: FUTURE_VERSION,
@@ -88,7 +94,8 @@ pub async fn send<L: Workload, W: World>(
                 .await
                 .map_err(Failure::from)
         } else {
-            workload.submit(request, &mut cx).await
+            let done = workload.submit(request, &mut cx).await;
+            done.map_err(Failure::judged::<W::Store>)
         }
     };
     match result {

@@ -16,7 +16,7 @@ use crate::harness::run::RunResult;
 use crate::harness::scenario::{Scenario, unwanted_rows};
 use crate::harness::state;
 use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
-use crate::harness::workload::{Request, Workload};
+use crate::harness::workload::{Facts, Request};
 
 /// What the world itself says about a run.
 #[derive(Debug, Default)]
@@ -60,8 +60,8 @@ pub fn not_run(seed: u64, why: &dyn std::fmt::Display) -> RunResult {
 }
 
 /// Judges a run.
-pub fn result<L: Workload>(
-    workload: &L,
+pub fn result(
+    workload: &dyn Facts,
     scenario: &Scenario,
     plan: &Plan,
     view: &View<'_>,

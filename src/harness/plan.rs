@@ -10,9 +10,8 @@ use redeliver_sim::service::Model;
 use crate::harness::fake::MakeFake;
 use crate::harness::sabotage::Poisoned;
 use crate::harness::scenario::Scenario;
-use crate::harness::workload::{Generator, Request, Workload};
+use crate::harness::workload::{Facts, Generator, Request};
 use crate::pipeline::topology::{Subscription, Topology};
-use crate::ports::World;
 use crate::ports::env::nanos;
 
 /// See the module.
@@ -34,6 +33,8 @@ pub struct Plan {
     pub malformed_reach: u64,
     /// Clients among which the requests are dealt out.
     pub clients: u32,
+    /// The largest payload that a client may emit, in bytes.
+    pub max_payload: usize,
     /// Requests that were answered so far.
     answered: AtomicUsize,
     /// Malformed messages that were published so far.
@@ -42,7 +43,7 @@ pub struct Plan {
 
 impl Plan {
     /// Everything that follows from workload, scenario and seed.
-    pub fn new<L: Workload>(workload: &L, scenario: &Scenario, seed: u64) -> Self {
+    pub fn new(workload: &dyn Facts, scenario: &Scenario, seed: u64) -> Self {
         let topology = topology(workload, scenario);
         let mut generator = Generator::new(seed, scenario.messages, scenario.over);
         let mut requests = workload.requests(&mut generator);
@@ -79,6 +80,7 @@ impl Plan {
             malformed: wanted.malformed,
             malformed_reach,
             clients: scenario.clients.max(1),
+            max_payload: scenario.policy.max_payload,
             answered: AtomicUsize::new(0),
             strangers: AtomicUsize::new(0),
         }
@@ -130,23 +132,14 @@ fn reach(topology: &Topology, event_type: &str) -> u64 {
 }
 
 /// What the consumers of a workload need of the broker.
-pub fn topology<L: Workload>(workload: &L, scenario: &Scenario) -> Topology {
-    let subscriptions = subscriptions::<L, crate::harness::simulate::SimWorld>(workload);
-    let rungs = crate::pipeline::start::rungs(&scenario.policy);
-    Topology::of(subscriptions, rungs, scenario.queue_type)
-}
-
-fn subscriptions<L: Workload, W: World>(workload: &L) -> Vec<Subscription> {
-    workload
-        .consumers::<W>()
-        .iter()
-        .map(crate::pipeline::handler::Consumer::subscription)
-        .collect()
+pub fn topology(workload: &dyn Facts, scenario: &Scenario) -> Topology {
+    let rungs = scenario.policy.rungs();
+    Topology::of(workload.subscriptions(), rungs, scenario.queue_type)
 }
 
 /// The scenario with everything said about its services that the workload says, so that its
 /// time scale reaches them too.
-pub fn with_explicit_services<L: Workload>(workload: &L, scenario: &Scenario) -> Scenario {
+pub fn with_explicit_services(workload: &dyn Facts, scenario: &Scenario) -> Scenario {
     let mut explicit = scenario.clone();
     explicit.services = workload
         .services()
@@ -167,7 +160,7 @@ pub fn with_explicit_services<L: Workload>(workload: &L, scenario: &Scenario) ->
 }
 
 /// The outside services of a workload, as the scenario wants them.
-pub fn services<L: Workload>(workload: &L, scenario: &Scenario) -> Vec<(Model, Option<MakeFake>)> {
+pub fn services(workload: &dyn Facts, scenario: &Scenario) -> Vec<(Model, Option<MakeFake>)> {
     let models = workload.services().into_iter();
     models
         .map(|model| {

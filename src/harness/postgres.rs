@@ -19,7 +19,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::env::sim::EPOCH;
 use crate::harness::scenario::{Database, Scenario};
-use crate::harness::workload::Workload;
+use crate::harness::workload::Facts;
 use crate::store::postgres::{PgOptions, PgStore, migrations};
 
 /// What the database of a workload looks like before its first message.
@@ -231,7 +231,7 @@ thread_local! {
 }
 
 /// What the database of a run looks like, if it is to be a real one.
-pub(crate) fn wanted<L: Workload>(workload: &L, scenario: &Scenario) -> Option<Postgres> {
+pub(crate) fn wanted(workload: &dyn Facts, scenario: &Scenario) -> Option<Postgres> {
     let real = scenario.database == Database::Postgres;
     workload.postgres().or_else(|| real.then(Postgres::new))
 }

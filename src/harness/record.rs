@@ -4,6 +4,7 @@
 //! of being watched. In the seeded world each entry also becomes a line of the trace.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::pipeline::event::Outgoing;
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
 use crate::pipeline::topology::Topology;
-use crate::ports::store::Reading;
+use crate::ports::store::{Native, Reading};
 use crate::ports::{
     Delivery, Env, Ports, PublishOutcome, Publisher, Receiver, Row, Scope, Service, ServiceCall,
     ServiceError, ServiceReply, Settlement, Store, StoreError, Transport, TransportError, Tx,
@@ -126,13 +127,11 @@ fn seen(error: &StoreError) -> Seen {
 }
 
 impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
-    #[cfg(feature = "postgres")]
-    fn connection(&mut self) -> Option<&mut sqlx::PgConnection> {
+    fn connection(&mut self) -> Option<&mut Native> {
         self.inner.connection()
     }
 
-    #[cfg(feature = "postgres")]
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         self.inner.pool()
     }
 
@@ -305,9 +304,12 @@ impl<S: Store, E: Env> Store for Recorded<S, E> {
         self.inner.inbox_purge(age, limit).await
     }
 
-    #[cfg(feature = "postgres")]
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         self.inner.pool()
+    }
+
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        S::judge(error)
     }
 
     async fn read_all(&self) -> Result<Reading, StoreError> {

@@ -25,8 +25,8 @@ macro_rules! workloads {
             simulate: |scenario, seed, record| {
                 $crate::harness::run::simulate(&$workload, scenario, seed, record)
             },
-            planted: |build, scenario, seed, record| {
-                $crate::harness::run::simulate_built(build, &$workload, scenario, seed, record)
+            altered: |build, scenario, seed, record| {
+                $crate::harness::run::simulate_altered(build, &$workload, scenario, seed, record)
             },
             run_live: |scenario, options| {
                 $crate::harness::run::run_live(&$workload, scenario, options)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 
+use crate::harness::build::Altered;
 use crate::harness::history::History;
 use crate::harness::postgres::Postgres;
 use crate::harness::reached::Reached;
@@ -16,11 +17,10 @@ use crate::harness::verdict::{Anomaly, Verdict};
 #[cfg(doc)]
 use crate::harness::workload::Workload;
 use crate::pipeline::topology::{QueueType, Topology};
-use crate::planted::Planted;
 use crate::rabbitmq::Existing;
 
 pub use crate::harness::live::run_live;
-pub use crate::harness::simulate::{simulate, simulate_built};
+pub use crate::harness::simulate::{simulate, simulate_altered, simulate_built};
 
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
@@ -74,9 +74,9 @@ pub struct Registered {
     pub name: &'static str,
     /// Runs a scenario in the seeded world: seed, and whether to keep the trace.
     pub simulate: fn(&Scenario, u64, bool) -> RunResult,
-    /// Runs a scenario in the seeded world, on a pipeline with a planted bug: what `redeliver
-    /// planted --on` asks which bugs a scenario of this workload would show.
-    pub planted: fn(&Planted, &Scenario, u64, bool) -> RunResult,
+    /// Runs a scenario in the seeded world, on a pipeline in which something is changed: with a
+    /// planted bug, it tells whether a scenario of this workload would show that bug.
+    pub altered: fn(&Altered, &Scenario, u64, bool) -> RunResult,
     /// Runs a scenario on real servers.
     pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
     /// What its database looks like: [`Workload::postgres`].

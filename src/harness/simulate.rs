@@ -13,7 +13,7 @@ use redeliver_sim::fault::{Event, Kind};
 use redeliver_sim::{Options, Outcome, World as Simulated, sleep, with};
 
 use crate::env::sim::SimEnv;
-use crate::harness::build::{Build, Shipped, WorldOf};
+use crate::harness::build::{Altered, Build, Shipped, WorldOf};
 use crate::harness::checkers::View;
 use crate::harness::existing;
 use crate::harness::history::Recorder;
@@ -26,7 +26,7 @@ use crate::harness::scenario::Scenario;
 use crate::harness::simulated_reading as reading;
 use crate::harness::stranger;
 use crate::harness::swarm;
-use crate::harness::workload::Workload;
+use crate::harness::workload::{AnyWorkload, Facts, Workload};
 use crate::ports::Transport;
 use crate::ports::env::nanos;
 use crate::rabbitmq::sim::SimAmqp;
@@ -56,13 +56,45 @@ pub fn simulate<L: Workload>(
     seed: u64,
     record: bool,
 ) -> RunResult {
+    shipped(Arc::new(workload.clone()), scenario, seed, record)
+}
+
+/// [`simulate`], compiled once for all workloads.
+fn shipped(
+    workload: Arc<dyn AnyWorkload<SimWorld>>,
+    scenario: &Scenario,
+    seed: u64,
+    record: bool,
+) -> RunResult {
     simulate_built(&Shipped, workload, scenario, seed, record)
 }
 
-/// As [`simulate`], with processes made in another way.
-pub fn simulate_built<L: Workload, B: Build>(
-    build: &B,
+/// Runs a scenario in the seeded world, on a pipeline in which something is changed.
+pub fn simulate_altered<L: Workload>(
+    build: &Altered,
     workload: &L,
+    scenario: &Scenario,
+    seed: u64,
+    record: bool,
+) -> RunResult {
+    altered(build, Arc::new(workload.clone()), scenario, seed, record)
+}
+
+/// [`simulate_altered`], compiled once for all workloads.
+fn altered(
+    build: &Altered,
+    workload: Arc<dyn AnyWorkload<WorldOf<Altered>>>,
+    scenario: &Scenario,
+    seed: u64,
+    record: bool,
+) -> RunResult {
+    simulate_built(build, workload, scenario, seed, record)
+}
+
+/// As [`simulate`], with processes made in another way.
+pub fn simulate_built<B: Build>(
+    build: &B,
+    workload: Arc<dyn AnyWorkload<WorldOf<B>>>,
     scenario: &Scenario,
     seed: u64,
     record: bool,
@@ -72,13 +104,13 @@ pub fn simulate_built<L: Workload, B: Build>(
         seed,
         reseed: scenario.reseed,
         record,
-        tokio: L::TOKIO,
+        tokio: workload.tokio(),
         step_limit: STEP_LIMIT,
         rules: swarm.rules.clone(),
         restart_after: nanos(scenario.restart_after),
         profile: scenario.broker,
     };
-    let plan = Rc::new(Plan::new(workload, scenario, seed));
+    let plan = Rc::new(Plan::new(&*workload, scenario, seed));
     let recorder = Recorder::default();
     recorder.expect(plan.requests.len());
     let taken = workload.topology().map(|existing| {
@@ -89,7 +121,7 @@ pub fn simulate_built<L: Workload, B: Build>(
         Ok(taken) => taken,
         Err(why) => return judge::not_run(seed, &why),
     };
-    let server = match database::Server::take(workload, scenario) {
+    let server = match database::Server::take(&*workload, scenario) {
         Ok(server) => server,
         Err(why) => return judge::not_run(seed, &why),
     };
@@ -143,27 +175,22 @@ pub fn simulate_built<L: Workload, B: Build>(
         unrepeatable: outcome.unrepeatable,
         livelock: outcome.livelock,
     };
-    judge::result(workload, scenario, &plan, &view, measured)
+    judge::result(&*workload, scenario, &plan, &view, measured)
 }
 
 /// What is there already, looked at before the run.
 type Taken = (Existing, Arc<existing::Ready>);
 
-async fn play<L: Workload, B: Build>(
+async fn play<B: Build>(
     build: B,
-    workload: &L,
+    workload: &Arc<dyn AnyWorkload<WorldOf<B>>>,
     scenario: &Scenario,
     (plan, target, taken): (&Rc<Plan>, Option<database::Target>, Option<Taken>),
     recorder: &Recorder,
     swarm: swarm::Swarm,
 ) -> (FinalReading, bool) {
-    let transport = crate::rabbitmq::Options {
-        namespace: NAMESPACE.to_owned(),
-        rungs: plan.topology.rungs.clone(),
-        confirm_timeout: scenario.policy.relay.confirm_timeout,
-        max_payload: scenario.policy.max_payload,
-    };
-    let tables = with(|w| set_up(w, workload, scenario));
+    let transport = crate::rabbitmq::Options::of(NAMESPACE, &scenario.policy);
+    let tables = with(|w| set_up(w, &**workload, scenario));
     let database = match target {
         Some(target) => Backing::Server(target),
         None => Backing::Model(tables),
@@ -250,7 +277,7 @@ fn send_strangers(scenario: &Scenario, plan: &Rc<Plan>, names: &Names) {
     });
 }
 
-fn set_up<L: Workload>(w: &mut Simulated, workload: &L, scenario: &Scenario) -> Tables {
+fn set_up(w: &mut Simulated, workload: &dyn Facts, scenario: &Scenario) -> Tables {
     w.net.set_subject_headers(envelope::KEY, envelope::ATTEMPT);
     w.net.broker.set_limits(Limits {
         consumer_timeout_ns: scenario.policy.consumer_timeout.map(nanos),

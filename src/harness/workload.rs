@@ -1,5 +1,7 @@
 //! Workloads: events and handlers under test.
 
+mod any;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use crate::pipeline::event::Message;
 use crate::pipeline::handler::{Consumer, Cx, Draft, Failure};
 use crate::ports::World;
 use crate::rabbitmq::Existing;
+
+pub use any::{AnyWorkload, Facts};
 
 /// A request from outside: what starts a workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,12 +7,15 @@
 mod context;
 mod registry;
 
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::pipeline::event::{Kind, MAX_PAYLOAD, Message};
+use crate::pipeline::event::{Kind, Message};
 use crate::ports::{ServiceError, Store, StoreError, World};
 
 pub use context::{Cx, Outside};
@@ -23,10 +26,13 @@ pub use registry::{Boxed, Consumer, Opaque};
 pub type TxOf<W> = <<W as World>::Store as Store>::Tx;
 
 /// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+///
+/// Any error becomes one by `?`. Those of the ports are judged by what they say, and those of the
+/// database's client by the store. An error that nobody knows may pass: its work is tried again
+/// until the retry budget is used up. What can never succeed is said by [`Failure::poison`].
+#[derive(Clone, Debug)]
 pub enum Failure {
     /// A later attempt may succeed.
-    #[error("{class}: {message}")]
     Transient {
         /// For grouping.
         class: &'static str,
@@ -34,7 +40,6 @@ pub enum Failure {
         message: String,
     },
     /// No attempt can succeed.
-    #[error("{class}: {message}")]
     Poison {
         /// For grouping.
         class: &'static str,
@@ -42,8 +47,9 @@ pub enum Failure {
         message: String,
     },
     /// The database failed under the handler.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// Any other error, until the store has looked at it.
+    Other(Arc<dyn Error + Send + Sync>),
 }
 
 impl Failure {
@@ -68,27 +74,61 @@ impl Failure {
         match self {
             Self::Transient { class, .. } | Self::Poison { class, .. } => class,
             Self::Store(_) => "store",
+            Self::Other(_) => "error",
         }
     }
-}
 
-/// As the pipeline judges errors of its own statements: what may pass is tried again.
-#[cfg(feature = "postgres")]
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(crate::store::postgres::error_within(&error))
+    /// Lets the store say what an error of its client means. It may be any of those that caused
+    /// the error.
+    #[must_use]
+    pub fn judged<S: Store>(self) -> Self {
+        let Self::Other(error) = &self else {
+            return self;
+        };
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
+        while let Some(error) = cause {
+            if let Some(judged) = S::judge(error) {
+                return Self::Store(judged);
+            }
+            cause = error.source();
+        }
+        Self::transient("error", error.to_string())
     }
-}
 
-impl From<ServiceError> for Failure {
-    fn from(error: ServiceError) -> Self {
-        match &error {
+    fn of_service(error: &ServiceError) -> Self {
+        match error {
             ServiceError::Refused { .. } => Self::poison("service-refused", error.to_string()),
             ServiceError::Unavailable { .. } => {
                 Self::transient("service-unavailable", error.to_string())
             }
             ServiceError::InDoubt { .. } => Self::transient("service-in-doubt", error.to_string()),
         }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transient { class, message } | Self::Poison { class, message } => {
+                write!(f, "{class}: {message}")
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut error = Some(error);
+        let any: &mut dyn Any = &mut error;
+        if let Some(store) = any.downcast_mut::<Option<StoreError>>() {
+            return Self::Store(store.take().expect("put there above"));
+        }
+        if let Some(Some(service)) = any.downcast_ref::<Option<ServiceError>>() {
+            return Self::of_service(service);
+        }
+        Self::Other(Arc::new(error.expect("taken by nobody")))
     }
 }
 
@@ -162,16 +202,10 @@ impl Draft {
     /// Encodes a message.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when it is not JSON (a map with keys that are no strings), or
-    /// larger than [`MAX_PAYLOAD`].
+    /// [`StoreError::Refused`] when it is not JSON (a map with keys that are no strings).
     pub fn of<M: Message>(message: &M) -> Result<Self, StoreError> {
         let payload = serde_json::to_vec(message)
             .map_err(|e| StoreError::Refused(format!("payload of {}: {e}", M::TYPE)))?;
-        if payload.len() > MAX_PAYLOAD {
-            let (name, size) = (M::TYPE, payload.len());
-            let what = format!("payload of {name}: {size} bytes, {MAX_PAYLOAD} are allowed");
-            return Err(StoreError::Refused(what));
-        }
         Ok(Self {
             event_type: Arc::from(M::TYPE),
             kind: M::KIND,

@@ -98,7 +98,8 @@ pub struct Policy {
     pub consumer_timeout: Option<Duration>,
     /// For how long dead letters may still be redriven.
     pub redrive_horizon: Duration,
-    /// Largest payload in bytes.
+    /// Largest payload in bytes: a handler's emit refuses more, and a message that comes with more
+    /// goes to the dead letters.
     pub max_payload: usize,
 }
 
@@ -168,6 +169,11 @@ pub struct Contradiction {
 }
 
 impl Policy {
+    /// The delays for which it needs queues.
+    pub fn rungs(&self) -> Vec<Duration> {
+        self.retry.rungs(self.consumer.park)
+    }
+
     /// Everything in it that contradicts itself.
     pub fn contradictions(&self) -> Vec<Contradiction> {
         let mut found = Vec::new();

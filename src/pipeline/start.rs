@@ -1,7 +1,5 @@
 //! Starting a pipeline in production: checks first, then the parts.
 
-use std::time::Duration;
-
 use crate::pipeline::consumer::Runner;
 use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::{Check, Contradiction, Policy};
@@ -66,7 +64,7 @@ impl<W: World> Pipeline<W> {
             return Err(StartError::Policy(found));
         }
         let subscriptions = consumers.iter().map(Consumer::subscription).collect();
-        let topology = Topology::of(subscriptions, rungs(&policy), queue_type);
+        let topology = Topology::of(subscriptions, policy.rungs(), queue_type);
         topology.check()?;
         Ok(Self {
             world,
@@ -121,9 +119,4 @@ impl<W: World> Pipeline<W> {
             env.spawn(&name, runner.run());
         }
     }
-}
-
-/// The delays for which a policy needs queues. The transport is given the same.
-pub fn rungs(policy: &Policy) -> Vec<Duration> {
-    policy.retry.rungs(policy.consumer.park)
 }

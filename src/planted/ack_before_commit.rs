@@ -2,10 +2,10 @@
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::Policy;
@@ -28,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckBeforeCommit>,
-    build: Planted::of::<AckBeforeCommit>,
+    build: Altered::of::<AckBeforeCommit>,
     shipped: shipped::<Orders>,
 };
 

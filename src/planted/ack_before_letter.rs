@@ -2,9 +2,10 @@
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Settlement;
 use crate::workloads::Orders;
@@ -25,7 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckBeforeLetter>,
-    build: Planted::of::<AckBeforeLetter>,
+    build: Altered::of::<AckBeforeLetter>,
     shipped: shipped::<Orders>,
 };
 

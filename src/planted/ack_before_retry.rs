@@ -3,9 +3,10 @@
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, fault, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, fault, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Settlement;
 use crate::workloads::Orders;
@@ -28,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckBeforeRetry>,
-    build: Planted::of::<AckBeforeRetry>,
+    build: Altered::of::<AckBeforeRetry>,
     shipped: shipped::<Orders>,
 };
 

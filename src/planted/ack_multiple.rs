@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Wire, bent_wire};
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::ports::bent_wire;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Wire;
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
 
@@ -27,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AckMultiple>,
-    build: Planted::of::<AckMultiple>,
+    build: Altered::of::<AckMultiple>,
     shipped: shipped::<Orders>,
 };
 

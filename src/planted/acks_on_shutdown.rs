@@ -6,8 +6,8 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, event, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, event, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::relay::until;
 use crate::ports::{Delivery, Env, Receiver, Settlement, World};
@@ -29,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AcksOnShutdown>,
-    build: Planted::of::<AcksOnShutdown>,
+    build: Altered::of::<AcksOnShutdown>,
     shipped: shipped::<Orders>,
 };
 

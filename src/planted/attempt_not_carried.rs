@@ -3,8 +3,8 @@
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::ports::{Delivery, Settlement, World};
@@ -27,7 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, AttemptNotCarried>,
-    build: Planted::of::<AttemptNotCarried>,
+    build: Altered::of::<AttemptNotCarried>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::workloads::Deposits;
@@ -29,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, AttemptsInMemory>,
-    build: Planted::of::<AttemptsInMemory>,
+    build: Altered::of::<AttemptsInMemory>,
     shipped: shipped::<Deposits>,
 };
 

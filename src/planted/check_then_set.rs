@@ -3,10 +3,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::handler::{Consumer, Failure};
@@ -30,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, CheckThenSet>,
-    build: Planted::of::<CheckThenSet>,
+    build: Altered::of::<CheckThenSet>,
     shipped: shipped::<Orders>,
 };
 

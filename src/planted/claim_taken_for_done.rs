@@ -3,9 +3,10 @@
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::ports::Env;
@@ -26,7 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ClaimTakenForDone>,
-    build: Planted::of::<ClaimTakenForDone>,
+    build: Altered::of::<ClaimTakenForDone>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Need, Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::ports::shipped_ports;
+use super::{Need, Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
 use crate::ports::{Env, PublishOutcome, World};
@@ -30,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, ConcurrentPublish>,
-    build: Planted::of::<ConcurrentPublish>,
+    build: Altered::of::<ConcurrentPublish>,
     shipped: shipped::<Deposits>,
 };
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
 use crate::pipeline::event::Event;
@@ -30,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, CountsPerProcess>,
-    build: Planted::of::<CountsPerProcess>,
+    build: Altered::of::<CountsPerProcess>,
     shipped: shipped::<Orders>,
 };
 

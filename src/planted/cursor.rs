@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::shipped_ports;
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
 use crate::ports::{Env, PublishOutcome, Publisher, Store, Transport, World};
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, Cursor>,
-    build: Planted::of::<Cursor>,
+    build: Altered::of::<Cursor>,
     shipped: shipped::<Orders>,
 };
 

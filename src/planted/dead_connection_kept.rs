@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
 use crate::ports::{Env, PublishOutcome, Publisher, Transport, World};
@@ -30,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DeadConnectionKept>,
-    build: Planted::of::<DeadConnectionKept>,
+    build: Altered::of::<DeadConnectionKept>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,8 +3,8 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::handler::Failure;
@@ -27,7 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoneBeforeEffect>,
-    build: Planted::of::<DoneBeforeEffect>,
+    build: Altered::of::<DoneBeforeEffect>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,8 +4,8 @@
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Need, Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::handler::Failure;
@@ -28,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoneInSecondTx>,
-    build: Planted::of::<DoneInSecondTx>,
+    build: Altered::of::<DoneInSecondTx>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Boxed;
 use crate::ports::{Env, Receiver, World};
@@ -32,7 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoubleSubscription>,
-    build: Planted::of::<DoubleSubscription>,
+    build: Altered::of::<DoubleSubscription>,
     shipped: shipped::<Orders>,
 };
 

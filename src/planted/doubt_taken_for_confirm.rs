@@ -2,9 +2,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::PublishOutcome;
 use crate::workloads::Orders;
@@ -24,7 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DoubtTakenForConfirm>,
-    build: Planted::of::<DoubtTakenForConfirm>,
+    build: Altered::of::<DoubtTakenForConfirm>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts, SimTransport};
+use super::ports::bent_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts, SimTransport};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::handler::Boxed;
@@ -29,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, DualWrite>,
-    build: Planted::of::<DualWrite>,
+    build: Altered::of::<DualWrite>,
     shipped: shipped::<Orders>,
 };
 

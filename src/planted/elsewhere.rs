@@ -167,7 +167,7 @@ impl<'a> Hunt<'a> {
     /// A run with the bug, without what the shipped pipeline shows as well.
     fn run(&self, scenario: &Scenario, seed: u64, record: bool) -> RunResult {
         let build = (self.plant.build)();
-        let mut run = (self.workload.planted)(&build, scenario, seed, record);
+        let mut run = (self.workload.altered)(&build, scenario, seed, record);
         *self.struck.borrow_mut() |= run.faults.iter().any(|(_, times)| *times > 0);
         let Some(target) = self.plant.target_anywhere(&run) else {
             return run;
@@ -255,7 +255,7 @@ mod tests {
         let plant = crate::planted::ALL.iter().find(dual_write);
         let plant = plant.expect("a planted bug of this name");
         let mut workload = crate::workloads![Orders][0];
-        workload.planted = |_, scenario, seed, record| lossy(scenario, seed, record);
+        workload.altered = |_, scenario, seed, record| lossy(scenario, seed, record);
         let mut scenario = Scenario::new("lossy", "orders");
         scenario.messages = 1;
         let found = |workload: &Registered, seeds| {

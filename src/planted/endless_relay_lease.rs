@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
 use crate::workloads::Orders;
@@ -27,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, EndlessRelayLease>,
-    build: Planted::of::<EndlessRelayLease>,
+    build: Altered::of::<EndlessRelayLease>,
     shipped: shipped::<Orders>,
 };
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::ports::{Delivery, Settlement, World};
@@ -29,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ErrorEndsWorker>,
-    build: Planted::of::<ErrorEndsWorker>,
+    build: Altered::of::<ErrorEndsWorker>,
     shipped: shipped::<Orders>,
 };
 

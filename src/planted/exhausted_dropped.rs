@@ -2,9 +2,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
 use crate::ports::{Delivery, Settlement};
@@ -27,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ExhaustedDropped>,
-    build: Planted::of::<ExhaustedDropped>,
+    build: Altered::of::<ExhaustedDropped>,
     shipped: shipped::<Orders>,
 };
 

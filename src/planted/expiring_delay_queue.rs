@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Wire, bent_wire};
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::ports::bent_wire;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::bend::Wire;
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::rabbitmq::amqp::{AMQPValue, QueueSpec};
 use crate::workloads::Orders;
@@ -29,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ExpiringDelayQueue>,
-    build: Planted::of::<ExpiringDelayQueue>,
+    build: Altered::of::<ExpiringDelayQueue>,
     shipped: shipped::<Orders>,
 };
 

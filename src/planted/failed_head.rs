@@ -2,9 +2,9 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
 use crate::pipeline::policy::RelayPolicy;
@@ -28,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, FailedHead>,
-    build: Planted::of::<FailedHead>,
+    build: Altered::of::<FailedHead>,
     shipped: shipped::<Deposits>,
 };
 

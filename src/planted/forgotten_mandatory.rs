@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Event, Kind};
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::PublishOutcome;
 use crate::workloads::Orders;
@@ -33,7 +34,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, ForgottenMandatory>,
-    build: Planted::of::<ForgottenMandatory>,
+    build: Altered::of::<ForgottenMandatory>,
     shipped: shipped::<Orders>,
 };
 

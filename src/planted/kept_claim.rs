@@ -1,8 +1,9 @@
 //! A message is given up, and its claim kept: new work under its key is turned away.
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::workloads::Orders;
@@ -18,7 +19,7 @@ pub const PLANT: Plant = Plant {
     needs: &[Need::Claim],
     scenario: || scenario::<Orders>("kept-claim", |s| s.poison.poison = 1),
     planted: on::<Orders, KeptClaim>,
-    build: Planted::of::<KeptClaim>,
+    build: Altered::of::<KeptClaim>,
     shipped: shipped::<Orders>,
 };
 

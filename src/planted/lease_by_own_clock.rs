@@ -2,10 +2,11 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, event, fault, forgetful_payments, on, scenario, shipped};
+use super::ports::bent_ports;
+use super::{Need, Plant, event, fault, forgetful_payments, on, scenario, shipped};
 use crate::env::sim::SimEnv;
-use crate::harness::build::{Build, SimPorts};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::InboxRow;
 use crate::ports::Env;
@@ -30,7 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LeaseByOwnClock>,
-    build: Planted::of::<LeaseByOwnClock>,
+    build: Altered::of::<LeaseByOwnClock>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
-use super::{Need, Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Need, Plant, fault, forgetful_payments, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
 use crate::pipeline::handler::Consumer;
@@ -29,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LeaseShorterThanCall>,
-    build: Planted::of::<LeaseShorterThanCall>,
+    build: Altered::of::<LeaseShorterThanCall>,
     shipped: shipped::<Orders>,
 };
 

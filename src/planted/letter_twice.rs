@@ -4,8 +4,8 @@
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::ports::{Delivery, World};
@@ -28,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, LetterTwice>,
-    build: Planted::of::<LetterTwice>,
+    build: Altered::of::<LetterTwice>,
     shipped: shipped::<Orders>,
 };
 

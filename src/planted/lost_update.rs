@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Onboarding;
 
@@ -38,7 +39,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Onboarding, LostUpdate>,
-    build: Planted::of::<LostUpdate>,
+    build: Altered::of::<LostUpdate>,
     shipped: shipped::<Onboarding>,
 };
 

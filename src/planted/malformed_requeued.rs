@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::naive::{Naive, ReceiverOf, naive_consumer};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Delivery, Receiver, Settlement, World};
 use crate::workloads::Orders;
@@ -25,7 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, MalformedRequeued>,
-    build: Planted::of::<MalformedRequeued>,
+    build: Altered::of::<MalformedRequeued>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::outbox::RelayClaim;
 use crate::pipeline::policy::RelayPolicy;
@@ -29,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, MarkBeforeConfirm>,
-    build: Planted::of::<MarkBeforeConfirm>,
+    build: Altered::of::<MarkBeforeConfirm>,
     shipped: shipped::<Orders>,
 };
 

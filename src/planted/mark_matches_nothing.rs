@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
 
@@ -24,7 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, MarkMatchesNothing>,
-    build: Planted::of::<MarkMatchesNothing>,
+    build: Altered::of::<MarkMatchesNothing>,
     shipped: shipped::<Orders>,
 };
 

@@ -1,7 +1,7 @@
 //! Bugs planted on purpose: they prove that the checkers see what they are there to see.
 //!
 //! Each stands in a file of its own, is made from public ports only, and follows a report of a
-//! real project: a port that is bent in one place ([`bend`](mod@bend)), or a naive relay or
+//! real project: a port that is bent in one place ([`bend`](mod@crate::harness::build::bend)), or a naive relay or
 //! consumer in place of the shipped one. Nothing in the pipeline knows of them. With each goes the
 //! smallest scenario that shows it, under which the shipped pipeline holds.
 //!
@@ -31,23 +31,21 @@ use std::time::Duration;
 use redeliver_sim::choice::Ppm;
 use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
-use crate::harness::build::Shipped;
+use crate::harness::build::{Alteration, Altered};
 use crate::harness::explore::Target;
 use crate::harness::run::RunResult;
 use crate::harness::scenario::{Scenario, ServiceOverride};
-use crate::harness::simulate::simulate_built;
 use crate::harness::verdict::{Anomaly, AnomalyKind};
 use crate::harness::workload::Workload;
+use crate::workloads;
 
-pub mod bend;
-mod build;
 mod elsewhere;
 mod fit;
 mod naive;
 mod need;
+mod ports;
 mod survey;
 
-pub use build::{Bug, Planted};
 pub use elsewhere::{Caught, Limits, Outcome, Shown, bounded, look};
 pub use fit::fitted;
 pub use need::Need;
@@ -147,7 +145,7 @@ pub struct Plant {
     /// The smallest faults that show it.
     pub scenario: fn() -> Scenario,
     /// What has the bug, for any workload.
-    pub build: fn() -> Planted,
+    pub build: fn() -> Altered,
     /// Runs a scenario with the bug: seed, and whether to keep the trace.
     pub planted: fn(&Scenario, u64, bool) -> RunResult,
     /// Runs the same workload on the shipped pipeline.
@@ -256,17 +254,19 @@ pub const ALL: &[Plant] = &[
 ];
 
 /// Runs a workload on a build.
-fn on<L: Workload + Default, B: Bug + Default>(
+fn on<L: Workload, B: Alteration + Default>(
     scenario: &Scenario,
     seed: u64,
     record: bool,
 ) -> RunResult {
-    simulate_built(&Planted::of::<B>(), &L::default(), scenario, seed, record)
+    let workload = workloads::named(L::NAME).expect("a built-in workload");
+    (workload.altered)(&Altered::of::<B>(), scenario, seed, record)
 }
 
 /// Runs a workload on the shipped pipeline.
-fn shipped<L: Workload + Default>(scenario: &Scenario, seed: u64, record: bool) -> RunResult {
-    simulate_built(&Shipped, &L::default(), scenario, seed, record)
+fn shipped<L: Workload>(scenario: &Scenario, seed: u64, record: bool) -> RunResult {
+    let workload = workloads::named(L::NAME).expect("a built-in workload");
+    (workload.simulate)(scenario, seed, record)
 }
 
 /// A small scenario in which faults strike for 40 s, with what `change` adds.

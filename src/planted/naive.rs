@@ -21,7 +21,7 @@ use crate::ports::{
 /// The ports of a build are the shipped ones, and its consumers are naive: each runs `$run`.
 macro_rules! naive_consumer {
     ($run:path) => {
-        $crate::planted::bend::shipped_ports!();
+        $crate::planted::ports::shipped_ports!();
 
         async fn consumer(
             self,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, claimed, give_back, mark, naive_consumer, naive_relay, published};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::policy::RelayPolicy;
@@ -29,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NewIdPerPublish>,
-    build: Planted::of::<NewIdPerPublish>,
+    build: Altered::of::<NewIdPerPublish>,
     shipped: shipped::<Orders>,
 };
 

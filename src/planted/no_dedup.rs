@@ -3,10 +3,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::Policy;
@@ -28,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NoDedup>,
-    build: Planted::of::<NoDedup>,
+    build: Altered::of::<NoDedup>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, fault, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, fault, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::inbox::{InboxRow, InboxState};
 use crate::workloads::Orders;
@@ -33,7 +34,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NoFence>,
-    build: Planted::of::<NoFence>,
+    build: Altered::of::<NoFence>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, published};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
 use crate::ports::{PublishOutcome, Store, World};
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, NotificationsOnly>,
-    build: Planted::of::<NotificationsOnly>,
+    build: Altered::of::<NotificationsOnly>,
     shipped: shipped::<Orders>,
 };
 

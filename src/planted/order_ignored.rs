@@ -3,10 +3,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::handler::{Consumer, Failure};
@@ -31,7 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, OrderIgnored>,
-    build: Planted::of::<OrderIgnored>,
+    build: Altered::of::<OrderIgnored>,
     shipped: shipped::<Deposits>,
 };
 

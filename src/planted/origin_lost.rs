@@ -3,9 +3,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Delivery;
 use crate::workloads::Orders;
@@ -27,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, OriginLost>,
-    build: Planted::of::<OriginLost>,
+    build: Altered::of::<OriginLost>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::Delivery;
 use crate::workloads::Deposits;
@@ -30,7 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Deposits, ParkedCounted>,
-    build: Planted::of::<ParkedCounted>,
+    build: Altered::of::<ParkedCounted>,
     shipped: shipped::<Deposits>,
 };
 

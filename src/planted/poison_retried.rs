@@ -1,8 +1,8 @@
 //! All failures are alike: one that no attempt can mend is tried again like one that may pass.
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::handler::Failure;
@@ -24,7 +24,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, PoisonRetried>,
-    build: Planted::of::<PoisonRetried>,
+    build: Altered::of::<PoisonRetried>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,10 +3,11 @@
 
 use redeliver_sim::fault::{Kind, Seam};
 
-use super::bend::{Bend, bent_ports};
 use super::dual_write::send;
-use super::{Plant, Planted, fault_at, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts, SimTransport};
+use super::ports::bent_ports;
+use super::{Plant, fault_at, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts, SimTransport};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::handler::Boxed;
@@ -27,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, PublishBeforeCommit>,
-    build: Planted::of::<PublishBeforeCommit>,
+    build: Altered::of::<PublishBeforeCommit>,
     shipped: shipped::<Orders>,
 };
 

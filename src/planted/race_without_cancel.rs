@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Need, Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Need, Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::scenario::ServiceOverride;
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RaceWithoutCancel>,
-    build: Planted::of::<RaceWithoutCancel>,
+    build: Altered::of::<RaceWithoutCancel>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,10 +3,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Plant, Planted, event, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::ports::shipped_ports;
+use super::{Plant, event, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
 use crate::ports::{PublishOutcome, World};
@@ -27,7 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RelayGivesUp>,
-    build: Planted::of::<RelayGivesUp>,
+    build: Altered::of::<RelayGivesUp>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::Policy;
@@ -32,7 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, Requeue>,
-    build: Planted::of::<Requeue>,
+    build: Altered::of::<Requeue>,
     shipped: shipped::<Orders>,
 };
 

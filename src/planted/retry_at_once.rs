@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Need, Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Need, Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::Consumer;
 use crate::pipeline::policy::Policy;
@@ -30,7 +30,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RetryAtOnce>,
-    build: Planted::of::<RetryAtOnce>,
+    build: Altered::of::<RetryAtOnce>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::ports::{Delivery, Env, Settlement, World};
@@ -27,7 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, RetryInPlace>,
-    build: Planted::of::<RetryInPlace>,
+    build: Altered::of::<RetryInPlace>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Onboarding;
 
@@ -24,7 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Onboarding, SharedDedupKey>,
-    build: Planted::of::<SharedDedupKey>,
+    build: Altered::of::<SharedDedupKey>,
     shipped: shipped::<Onboarding>,
 };
 

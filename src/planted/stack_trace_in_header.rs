@@ -1,9 +1,10 @@
 //! A dead letter takes the whole error along, with its stack trace, in a header: headers have to fit
 //! into a frame.
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::ports::{Delivery, Settlement};
 use crate::workloads::Orders;
@@ -23,7 +24,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, StackTraceInHeader>,
-    build: Planted::of::<StackTraceInHeader>,
+    build: Altered::of::<StackTraceInHeader>,
     shipped: shipped::<Orders>,
 };
 

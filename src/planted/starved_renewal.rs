@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Bend, bent_ports};
-use super::{Need, Plant, Planted, fault, forgetful_payments, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Need, Plant, fault, forgetful_payments, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::workloads::Orders;
 
@@ -28,7 +29,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, StarvedRenewal>,
-    build: Planted::of::<StarvedRenewal>,
+    build: Altered::of::<StarvedRenewal>,
     shipped: shipped::<Orders>,
 };
 

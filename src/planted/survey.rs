@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redeliver_sim::choice::Ppm;
 use redeliver_sim::fault::{Kind, Rule};
 
-use super::bend::{Bend, PlantedService, PlantedStore, PlantedTransport, Straight, bend};
-use super::{Need, Planted, no_dedup};
-use crate::harness::build::{Build, SimPorts};
+use super::{Need, no_dedup};
+use crate::harness::build::bend::{
+    AlteredService, AlteredStore, AlteredTransport, Bend, BentPorts, Straight, bend,
+};
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::reached::Part;
 use crate::harness::run::Registered;
 use crate::harness::scenario::Scenario;
@@ -56,9 +58,9 @@ impl Survey {
         calm.rules.clear();
         calm.events.clear();
         let seen = Arc::new(Mutex::new(Self::default()));
-        let noted = Planted::new(Noted(seen.clone()));
+        let noted = Altered::new(Noted(seen.clone()));
         for i in 0..runs {
-            (workload.planted)(&noted, &calm, first.wrapping_add(i), false);
+            (workload.altered)(&noted, &calm, first.wrapping_add(i), false);
         }
         let mut survey = lock(&seen).clone();
         survey.runs = runs;
@@ -107,7 +109,7 @@ fn repeats(workload: &Registered, calm: &Scenario, first: u64, runs: u64) -> boo
     let forgetful = (no_dedup::PLANT.build)();
     (0..runs).any(|i| {
         let seed = first.wrapping_add(i);
-        let run = (workload.planted)(&forgetful, &twice, seed, false);
+        let run = (workload.altered)(&forgetful, &twice, seed, false);
         no_dedup::PLANT.target_anywhere(&run).is_some()
     })
 }
@@ -121,11 +123,11 @@ fn lock(seen: &Mutex<Survey>) -> MutexGuard<'_, Survey> {
 struct Noted(Arc<Mutex<Survey>>);
 
 impl Build for Noted {
-    type Transport = PlantedTransport;
-    type Store = PlantedStore;
-    type Service = PlantedService;
+    type Transport = AlteredTransport;
+    type Store = AlteredStore;
+    type Service = AlteredService;
 
-    fn ports(&self, bare: SimPorts) -> super::bend::BentPorts {
+    fn ports(&self, bare: SimPorts) -> BentPorts {
         let notes = Notes {
             process: bare.env.process().into(),
             seen: self.0.clone(),

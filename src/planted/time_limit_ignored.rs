@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
 use crate::pipeline::handler::Consumer;
@@ -31,7 +31,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TimeLimitIgnored>,
-    build: Planted::of::<TimeLimitIgnored>,
+    build: Altered::of::<TimeLimitIgnored>,
     shipped: shipped::<Orders>,
 };
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use redeliver_sim::fault::{Kind, Seam};
 
 use super::naive::{Naive, naive_consumer};
-use super::{Need, Plant, Planted, fault, fault_at, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Need, Plant, fault, fault_at, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::{Event, Outgoing};
 use crate::ports::{Delivery, Env, Publisher, Settlement, Transport, World};
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TimerInMemory>,
-    build: Planted::of::<TimerInMemory>,
+    build: Altered::of::<TimerInMemory>,
     shipped: shipped::<Orders>,
 };
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::{Wire, bent_wire};
-use super::{Need, Plant, Planted, event, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::ports::bent_wire;
+use super::{Need, Plant, event, fault, on, scenario, shipped};
+use crate::harness::build::bend::Wire;
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::topology::QueueType;
 use crate::rabbitmq::amqp::Publish;
@@ -32,7 +33,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TransientCopy>,
-    build: Planted::of::<TransientCopy>,
+    build: Altered::of::<TransientCopy>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,9 +2,9 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::consumer::Runner;
 use crate::pipeline::handler::Consumer;
@@ -28,7 +28,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TriesIgnored>,
-    build: Planted::of::<TriesIgnored>,
+    build: Altered::of::<TriesIgnored>,
     shipped: shipped::<Orders>,
 };
 

@@ -4,8 +4,8 @@
 use redeliver_sim::fault::Kind;
 
 use super::naive::{Naive, naive_consumer};
-use super::{Plant, Planted, fault, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Plant, fault, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::ports::{Delivery, World};
@@ -26,7 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, TrustsRedelivered>,
-    build: Planted::of::<TrustsRedelivered>,
+    build: Altered::of::<TrustsRedelivered>,
     shipped: shipped::<Orders>,
 };
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::bend::shipped_ports;
 use super::naive::Naive;
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, WorldOf};
+use super::ports::shipped_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build, WorldOf};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::handler::{Consumer, Failure};
 use crate::pipeline::policy::Policy;
@@ -32,7 +32,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnboundedPrefetch>,
-    build: Planted::of::<UnboundedPrefetch>,
+    build: Altered::of::<UnboundedPrefetch>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,8 +2,8 @@
 //! same rows, and the consumers have no memory.
 
 use super::naive::{Naive, mark, naive_consumer, naive_relay, published};
-use super::{Need, Plant, Planted, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::{Need, Plant, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::event::Event;
 use crate::pipeline::outbox::{ClaimedRow, OutboxRow};
@@ -26,7 +26,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnclaimedRows>,
-    build: Planted::of::<UnclaimedRows>,
+    build: Altered::of::<UnclaimedRows>,
     shipped: shipped::<Orders>,
 };
 

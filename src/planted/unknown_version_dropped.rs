@@ -1,9 +1,10 @@
 //! A message of a version that is not known yet is none of our business, and acked: the producer was
 //! deployed before its consumer.
 
-use super::bend::{Bend, bent_ports};
-use super::{Plant, Planted, on, scenario, shipped};
-use crate::harness::build::{Build, SimPorts};
+use super::ports::bent_ports;
+use super::{Plant, on, scenario, shipped};
+use crate::harness::build::bend::Bend;
+use crate::harness::build::{Altered, Build, SimPorts};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::dead_letter::Reason;
 use crate::ports::{Delivery, Settlement};
@@ -24,7 +25,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, UnknownVersionDropped>,
-    build: Planted::of::<UnknownVersionDropped>,
+    build: Altered::of::<UnknownVersionDropped>,
     shipped: shipped::<Orders>,
 };
 

@@ -2,10 +2,10 @@
 
 use redeliver_sim::fault::Kind;
 
-use super::bend::shipped_ports;
 use super::naive::{claimed, give_back, mark, naive_relay, published};
-use super::{Need, Plant, Planted, event, on, scenario, shipped};
-use crate::harness::build::Build;
+use super::ports::shipped_ports;
+use super::{Need, Plant, event, on, scenario, shipped};
+use crate::harness::build::{Altered, Build};
 use crate::harness::verdict::AnomalyKind;
 use crate::pipeline::policy::RelayPolicy;
 use crate::ports::{PublishOutcome, World};
@@ -27,7 +27,7 @@ pub const PLANT: Plant = Plant {
         })
     },
     planted: on::<Orders, WholeBatchMarked>,
-    build: Planted::of::<WholeBatchMarked>,
+    build: Altered::of::<WholeBatchMarked>,
     shipped: shipped::<Orders>,
 };
 

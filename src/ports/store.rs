@@ -4,6 +4,8 @@
 //! and unique keys. What a row means (inbox states, leases, fencing) is decided by pure functions
 //! in the pipeline; a store only keeps rows and locks them, so that both worlds share the rules.
 
+use std::any::Any;
+use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,19 +66,30 @@ pub struct Versioned<R> {
     pub version: i64,
 }
 
+/// What a backend has behind a port, as the type of its own client.
+pub type Native = dyn Any + Send + Sync;
+
+/// Gives what the backend has behind a port. A backend's extension trait builds on it, so that
+/// handlers reach their database and the pipeline names none.
+pub trait Behind {
+    /// See [`Tx::connection`]; `None` outside of a transaction.
+    fn connection(&mut self) -> Option<&mut Native>;
+    /// See [`Store::pool`].
+    fn pool(&self) -> Option<&Native>;
+}
+
 /// One transaction. Dropping it rolls it back; a failed statement poisons it.
 pub trait Tx: Send {
-    /// The connection behind it, for SQL of one's own; `None` where there is no SQL, as in a model
-    /// of a database. Whoever takes it does not end the transaction through it.
-    #[cfg(feature = "postgres")]
-    fn connection(&mut self) -> Option<&mut sqlx::PgConnection> {
+    /// The database client's own connection behind it, for statements of a handler's own; its type
+    /// is the backend's to say. `None` where there is none, as in a model of a database. Nobody
+    /// ends the transaction through it.
+    fn connection(&mut self) -> Option<&mut Native> {
         None
     }
 
-    /// The connections of the store behind it, for what is not to be part of the transaction;
-    /// `None` where there is no SQL.
-    #[cfg(feature = "postgres")]
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    /// The client's connections of the store behind it, for what is not to be part of the
+    /// transaction. As [`Tx::connection`].
+    fn pool(&self) -> Option<&Native> {
         None
     }
 
@@ -236,10 +249,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// The connections behind it, for SQL outside of any transaction of the pipeline; `None` where
-    /// there is no SQL.
-    #[cfg(feature = "postgres")]
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    /// The client's connections behind it, for statements outside of any transaction of the
+    /// pipeline. As [`Tx::connection`].
+    fn pool(&self) -> Option<&Native> {
+        None
+    }
+
+    /// Judges an error of the database's client that a handler met in statements of its own;
+    /// `None` for an error that is not the client's.
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        let _ = error;
         None
     }
 

@@ -4,14 +4,12 @@
 //! Two adapters implement it, one over a real connection and one over the simulated broker, and
 //! one suite holds them to the same behaviour.
 
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 
 pub use amq_protocol_types::{AMQPValue, FieldTable, ShortString};
 use bytes::Bytes;
-
-use super::envelope::{Envelope, Travel, encode};
-use crate::pipeline::event::Event;
 
 /// What the broker or the connection refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,13 +139,28 @@ pub enum Incoming {
     Cancelled,
 }
 
-/// What [`AmqpConsumer::next_event`] gives.
+/// A message that its publisher has as a value: an adapter whose broker is in this process hands
+/// the value on, and its bytes are written only if somebody reads them.
+pub trait Unwritten: Any + Send + Sync {
+    /// The properties as they would be written.
+    fn properties(&self) -> Properties;
+    /// The body.
+    fn body(&self) -> &Bytes;
+    /// The idempotency key of the work that it is about, and which attempt at it.
+    fn subject(&self) -> (&str, u32);
+}
+
+/// What [`AmqpConsumer::next_known`] gives.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Arrival {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once, like what it is made from"
+)]
+pub enum Arrival<M> {
     /// It has to be decoded.
     Incoming(Incoming),
-    /// A delivery whose event is known.
-    Event {
+    /// A delivery that the broker has handed on as it was published.
+    Known {
         /// Delivery tag, per channel, from 1.
         tag: u64,
         /// The broker had handed it over before.
@@ -156,8 +169,8 @@ pub enum Arrival {
         exchange: Arc<str>,
         /// The routing key it was published with last.
         routing_key: Arc<str>,
-        /// What decoding would give.
-        envelope: Arc<Envelope>,
+        /// What its publisher has sent.
+        message: Arc<M>,
     },
 }
 
@@ -190,6 +203,9 @@ pub trait AmqpConnection: Send + Sync + 'static {
 
 /// A channel. Dropping it closes it; unacked deliveries go back.
 pub trait AmqpChannel: Send + Sync + 'static {
+    /// Whether this adapter hands values on ([`AmqpChannel::publish_known`]).
+    const HANDS_ON: bool = false;
+
     /// Completes when the broker has answered for one publish.
     type Confirm: Future<Output = Result<Confirmation, AmqpError>> + Send + 'static;
     /// See [`AmqpConsumer`].
@@ -249,22 +265,20 @@ pub trait AmqpChannel: Send + Sync + 'static {
         message: Publish,
     ) -> impl Future<Output = Result<Self::Confirm, AmqpError>> + Send;
 
-    /// Sends an event. An adapter whose broker is in this process may hand the event over beside
-    /// its encoding, so that [`AmqpConsumer::next_event`] need not decode it.
-    fn publish_event(
+    /// Sends a message that its publisher has as a value, as mandatory. Where
+    /// [`AmqpChannel::HANDS_ON`] says so, [`AmqpConsumer::next_known`] gives that value again.
+    fn publish_known<M: Unwritten>(
         &self,
         exchange: Arc<str>,
         routing_key: Arc<str>,
-        event: &Arc<Event>,
-        travel: &Travel,
+        message: Arc<M>,
     ) -> impl Future<Output = Result<Self::Confirm, AmqpError>> + Send {
-        let (properties, body) = encode(event, travel);
         self.publish(Publish {
             exchange,
             routing_key,
             mandatory: true,
-            properties,
-            body,
+            properties: message.properties(),
+            body: message.body().clone(),
         })
     }
 
@@ -307,16 +321,13 @@ pub trait AmqpConsumer: Send + 'static {
     /// How the channel or connection ended.
     fn next(&mut self) -> impl Future<Output = Result<Incoming, AmqpError>> + Send;
 
-    /// Waits for the next, and gives its event where that is known without decoding and has at
-    /// most `max_payload` bytes.
+    /// Waits for the next, and gives the value that was published where that is known.
     ///
     /// # Errors
     /// As [`AmqpConsumer::next`].
-    fn next_event(
+    fn next_known<M: Unwritten>(
         &mut self,
-        max_payload: usize,
-    ) -> impl Future<Output = Result<Arrival, AmqpError>> + Send {
-        let _ = max_payload;
+    ) -> impl Future<Output = Result<Arrival<M>, AmqpError>> + Send {
         async { Ok(Arrival::Incoming(self.next().await?)) }
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::amqp::{AMQPValue, AmqpDelivery, FieldTable, Properties};
+use super::amqp::{
+    AMQPValue, AmqpChannel, AmqpDelivery, AmqpError, FieldTable, Properties, Publish, Unwritten,
+};
 use crate::pipeline::dead_letter::{DeadLetter, Reason};
 use crate::pipeline::event::{Event, Kind, Malformed, MalformedReason};
 use crate::ports::Timestamp;
@@ -82,6 +84,52 @@ impl Envelope {
         envelope.travel.first_failure = travel.first_failure.map(whole);
         envelope
     }
+}
+
+impl Unwritten for Envelope {
+    fn properties(&self) -> Properties {
+        encode(&self.event, &self.travel).0
+    }
+
+    fn body(&self) -> &Bytes {
+        &self.event.payload
+    }
+
+    fn subject(&self) -> (&str, u32) {
+        (&self.event.idempotency_key, self.travel.attempt)
+    }
+}
+
+/// Sends an event, as mandatory.
+///
+/// # Errors
+/// As [`AmqpChannel::publish`].
+pub async fn publish<C: AmqpChannel>(
+    channel: &C,
+    exchange: Arc<str>,
+    routing_key: Arc<str>,
+    event: &Arc<Event>,
+    travel: &Travel,
+) -> Result<C::Confirm, AmqpError> {
+    if C::HANDS_ON {
+        let envelope = Envelope::of(event, travel);
+        debug_assert_eq!(
+            encode(event, travel),
+            encode(&envelope.event, &envelope.travel),
+            "what is handed on is what would be written"
+        );
+        let envelope = Arc::new(envelope);
+        return channel.publish_known(exchange, routing_key, envelope).await;
+    }
+    let (properties, body) = encode(event, travel);
+    let message = Publish {
+        exchange,
+        routing_key,
+        mandatory: true,
+        properties,
+        body,
+    };
+    channel.publish(message).await
 }
 
 fn text(value: &str) -> AMQPValue {

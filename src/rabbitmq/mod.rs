@@ -28,6 +28,7 @@ pub use publisher::AmqpPublisher;
 pub use receiver::AmqpReceiver;
 pub use topology::Names;
 
+use crate::pipeline::policy::Policy;
 use crate::pipeline::topology::Topology;
 use crate::ports::{Env, EnvExt, Transport, TransportError};
 use amqp::{Amqp, AmqpConnection, AmqpError};
@@ -52,6 +53,18 @@ pub struct Options {
     pub confirm_timeout: Duration,
     /// Largest payload in bytes; larger messages go to the dead letters.
     pub max_payload: usize,
+}
+
+impl Options {
+    /// What follows from the policy of a pipeline.
+    pub fn of(namespace: &str, policy: &Policy) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            rungs: policy.rungs(),
+            confirm_timeout: policy.relay.confirm_timeout,
+            max_payload: policy.max_payload,
+        }
+    }
 }
 
 /// The transport over an `amqp` adapter.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpError, Confirmation, Properties, Publish,
 };
-use super::envelope::Travel;
+use super::envelope::{self, Travel};
 use super::topology::Names;
 use crate::pipeline::event::{Event, Outgoing};
 use crate::ports::{Env, EnvExt, PublishOutcome, Publisher, TransportError};
@@ -62,9 +62,8 @@ impl<A: Amqp, E: Env> AmqpPublisher<A, E> {
     async fn send(&self, outgoing: &Outgoing) -> Result<ConfirmOf<A>, AmqpError> {
         let exchange = self.names.exchange(&outgoing.exchange);
         let routing_key = outgoing.routing_key.clone();
-        self.channel
-            .publish_event(exchange, routing_key, &outgoing.event, &Travel::FRESH)
-            .await
+        let event = &outgoing.event;
+        envelope::publish(&self.channel, exchange, routing_key, event, &Travel::FRESH).await
     }
 
     /// Publishes one copy and waits until the broker has it.
@@ -79,9 +78,7 @@ impl<A: Amqp, E: Env> AmqpPublisher<A, E> {
         let confirmed = super::within(&self.env, limit, "confirm of a copy", async {
             let confirm = match message {
                 Copied::Event(event, travel) => {
-                    channel
-                        .publish_event(exchange, routing_key, event, travel)
-                        .await?
+                    envelope::publish(channel, exchange, routing_key, event, travel).await?
                 }
                 Copied::Message((properties, body)) => {
                     let publish = Publish {

@@ -10,10 +10,8 @@ use redeliver_sim::broker::{self, Closed};
 
 use super::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpConsumer, AmqpDelivery, AmqpError, Arrival,
-    Confirmation, ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec,
+    Confirmation, ExchangeKind, FieldTable, Incoming, Properties, Publish, QueueSpec, Unwritten,
 };
-use super::envelope::{Envelope, Travel, decode, encode, travel_of};
-use crate::pipeline::event::Event;
 
 /// Connects to the broker of the world that runs on this thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,6 +134,8 @@ impl Future for SimConfirm {
 }
 
 impl AmqpChannel for SimChannel {
+    const HANDS_ON: bool = true;
+
     type Confirm = SimConfirm;
     type Consumer = SimConsumer;
 
@@ -217,29 +217,22 @@ impl AmqpChannel for SimChannel {
         self.send(to_publish(message)).await
     }
 
-    async fn publish_event(
+    async fn publish_known<M: Unwritten>(
         &self,
         exchange: Arc<str>,
         routing_key: Arc<str>,
-        event: &Arc<Event>,
-        travel: &Travel,
+        message: Arc<M>,
     ) -> Result<SimConfirm, AmqpError> {
-        let envelope = Envelope::of(event, travel);
-        debug_assert_eq!(
-            encode(event, travel),
-            encode(&envelope.event, &envelope.travel),
-            "what is left out is what would be written"
-        );
         let publish = broker::Publish {
             exchange,
             routing_key,
             mandatory: true,
+            body: message.body().clone(),
             properties: broker::Properties::unwritten(
-                Arc::new(envelope),
-                written,
-                (&event.idempotency_key, travel.attempt),
+                message.clone(),
+                written::<M>,
+                message.subject(),
             ),
-            body: event.payload.clone(),
         };
         self.send(publish).await
     }
@@ -282,15 +275,15 @@ impl AmqpConsumer for SimConsumer {
         })
     }
 
-    async fn next_event(&mut self, max_payload: usize) -> Result<Arrival, AmqpError> {
+    async fn next_known<M: Unwritten>(&mut self) -> Result<Arrival<M>, AmqpError> {
         Ok(match self.0.next().await? {
-            world::Incoming::Delivery(delivery) => match known(&delivery, max_payload) {
-                Some(envelope) => Arrival::Event {
+            world::Incoming::Delivery(delivery) => match known(&delivery) {
+                Some(message) => Arrival::Known {
                     tag: delivery.tag,
                     redelivered: delivery.redelivered,
                     exchange: delivery.exchange,
                     routing_key: delivery.routing_key,
-                    envelope,
+                    message,
                 },
                 None => Arrival::Incoming(Incoming::Delivery(from_broker(delivery))),
             },
@@ -300,19 +293,9 @@ impl AmqpConsumer for SimConsumer {
 }
 
 /// What its publisher knew of a delivery that the broker has handed on unchanged.
-fn known(delivery: &broker::Delivery, max_payload: usize) -> Option<Arc<Envelope>> {
+fn known<M: Unwritten>(delivery: &broker::Delivery) -> Option<Arc<M>> {
     let known = delivery.content.properties.aside.known.clone()?;
-    let envelope = known.downcast::<Envelope>().ok()?;
-    if envelope.event.payload.len() > max_payload {
-        return None;
-    }
-    if cfg!(debug_assertions) {
-        let port = from_broker(delivery.clone());
-        let event = decode(&port, max_payload);
-        assert_eq!(event.as_ref(), Ok(&*envelope.event), "known, not guessed");
-        assert_eq!(travel_of(&port), envelope.travel, "known, not guessed");
-    }
-    Some(envelope)
+    known.downcast().ok()
 }
 
 pub(super) fn exchange_kind(kind: ExchangeKind) -> broker::ExchangeKind {
@@ -335,10 +318,10 @@ pub(super) fn to_publish(from: Publish) -> broker::Publish {
     }
 }
 
-/// The properties of a message whose [`Envelope`] is known, for whoever reads them.
-fn written(known: &broker::Meaning) -> broker::Properties {
-    let envelope: &Envelope = known.downcast_ref().expect("written of an envelope");
-    to_broker(encode(&envelope.event, &envelope.travel).0)
+/// The properties of a message that was handed on as a value, for whoever reads them.
+fn written<M: Unwritten>(known: &broker::Meaning) -> broker::Properties {
+    let message: &M = known.downcast_ref().expect("the type it was published as");
+    to_broker(message.properties())
 }
 
 fn to_broker(from: Properties) -> broker::Properties {

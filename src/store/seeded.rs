@@ -3,10 +3,10 @@
 //! One type for both, so that handlers, decorators and planted bugs are compiled once. What the
 //! server needs is boxed: the model pays nothing for it.
 
+use std::error::Error;
 use std::time::Duration;
 
 use redeliver_sim::with;
-use sqlx::postgres::PgConnection;
 
 use super::postgres::{PgStore, PgTx};
 use super::sim::{SimStore, SimTx};
@@ -14,7 +14,7 @@ use crate::pipeline::audit::{AuditEntry, WorkflowHead};
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::inbox::InboxRow;
 use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
-use crate::ports::store::Reading;
+use crate::ports::store::{Native, Reading};
 use crate::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
 
 /// See the module.
@@ -46,17 +46,17 @@ macro_rules! either {
 }
 
 impl Tx for SeededTx {
-    fn connection(&mut self) -> Option<&mut PgConnection> {
+    fn connection(&mut self) -> Option<&mut Native> {
         match self {
             Self::Model(_) => None,
-            Self::Server(tx) => Some(PgTx::connection(tx)),
+            Self::Server(tx) => Tx::connection(&mut **tx),
         }
     }
 
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         match self {
             Self::Model(_) => None,
-            Self::Server(tx) => tx.pool(),
+            Self::Server(tx) => Tx::pool(&**tx),
         }
     }
 
@@ -194,11 +194,15 @@ impl Store for SeededStore {
         either!(Self, self, store => store.inbox_purge(age, limit))
     }
 
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         match self {
             Self::Model(_) => None,
-            Self::Server(store) => Some(store.pool()),
+            Self::Server(store) => Store::pool(store),
         }
+    }
+
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        PgStore::judge(error)
     }
 
     async fn read_all(&self) -> Result<Reading, StoreError> {

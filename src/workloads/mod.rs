@@ -23,6 +23,19 @@ pub use deposits::Deposits;
 pub use onboarding::Onboarding;
 pub use orders::Orders;
 
+use crate::harness::registry;
+use crate::harness::run::Registered;
+
+/// The built-in workloads, for a command line.
+pub fn all() -> Vec<Registered> {
+    crate::workloads![Orders, Onboarding, Deposits]
+}
+
+/// The built-in workload of this name.
+pub fn named(name: &str) -> Option<Registered> {
+    registry::find(&all(), name).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

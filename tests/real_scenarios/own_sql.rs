@@ -11,6 +11,7 @@ use redeliver::harness::verdict::Verdict;
 use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::World;
+use redeliver::store::postgres::Sql;
 
 use crate::shop::Placed;
 use crate::{Servers, common};

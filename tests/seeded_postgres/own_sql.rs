@@ -11,6 +11,7 @@ use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::World;
+use redeliver::store::postgres::Sql;
 use redeliver_sim::fault::{Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 use sqlx::Executor;

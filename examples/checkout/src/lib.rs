@@ -16,6 +16,7 @@ use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{ServiceCall, World};
 use redeliver::rabbitmq::Existing;
+use redeliver::store::postgres::Sql;
 use serde::{Deserialize, Serialize};
 use sqlx::migrate::Migrator;
 

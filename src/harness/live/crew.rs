@@ -13,7 +13,7 @@ use crate::harness::plan::Plan;
 use crate::harness::record::Log;
 use crate::harness::sabotage::{Alive, Kill, Observed};
 use crate::harness::scenario::Scenario;
-use crate::harness::workload::Workload;
+use crate::harness::workload::AnyWorkload;
 use crate::pipeline::consumer::Runner;
 use crate::pipeline::handler::Consumer;
 use crate::pipeline::relay::Relay;
@@ -39,8 +39,8 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    pub(super) fn start<L: Workload>(
-        workload: &L,
+    pub(super) fn start(
+        workload: &Arc<dyn AnyWorkload<LiveWorld>>,
         scenario: &Scenario,
         plan: &Arc<Plan>,
         kit: &Kit,
@@ -184,8 +184,8 @@ fn relay(scenario: &Scenario, kit: &Kit) -> Start {
     })
 }
 
-fn consumer<L: Workload>(
-    workload: &L,
+fn consumer(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
     scenario: &Scenario,
     plan: &Arc<Plan>,
     kit: &Kit,
@@ -195,7 +195,7 @@ fn consumer<L: Workload>(
     let (name, plan) = (name.clone(), plan.clone());
     Box::new(move |env| {
         let (world, log) = kit.world(env.clone());
-        let mut consumers = workload.consumers::<LiveWorld>();
+        let mut consumers = workload.consumers();
         let at = consumers
             .iter()
             .position(|consumer| *consumer.name() == name);
@@ -231,14 +231,19 @@ fn observed(
     })
 }
 
-fn sender<L: Workload>(workload: &L, plan: &Arc<Plan>, kit: &Kit, number: u32) -> Start {
+fn sender(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+    plan: &Arc<Plan>,
+    kit: &Kit,
+    number: u32,
+) -> Start {
     let (workload, plan, kit) = (workload.clone(), plan.clone(), kit.clone());
     let progress = Arc::new(std::sync::Mutex::new(client::Progress::default()));
     Box::new(move |env| {
         let (world, _) = kit.world(env.clone());
         let (workload, plan, progress) = (workload.clone(), plan.clone(), progress.clone());
         env.spawn("main", async move {
-            client::run(&workload, &world, &plan, number, &progress).await;
+            client::run(&*workload, &world, &plan, number, &progress).await;
         });
     })
 }

@@ -12,8 +12,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Ro
 use crate::harness::postgres::Postgres;
 use crate::harness::reading::Answer;
 use crate::harness::run::LiveError;
+use crate::ports::Store;
 use crate::ports::StoreError;
-use crate::store::postgres::{PgOptions, PgStore, error_within};
+use crate::store::postgres::{PgOptions, PgStore};
 
 /// How long a server may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -135,7 +136,10 @@ impl Database {
         for sql in queries {
             answers.push(Answer {
                 sql: sql.clone(),
-                rows: (self.rows(sql).await).map_err(|error| error_within(&error).to_string()),
+                rows: (self.rows(sql).await).map_err(|error| {
+                    let judged = PgStore::judge(&error).expect("an error of its own client");
+                    judged.to_string()
+                }),
             });
         }
         answers

@@ -25,7 +25,7 @@ use crate::harness::record::{Log, Watched};
 use crate::harness::run::{LiveError, LiveOptions, LiveReport};
 use crate::harness::scenario::Scenario;
 use crate::harness::trace;
-use crate::harness::workload::Workload;
+use crate::harness::workload::{AnyWorkload, Facts, Workload};
 use crate::ports::{StoreError, Transport, TransportError};
 use crate::rabbitmq::lapin::LapinAmqp;
 use crate::rabbitmq::{Options, RabbitMq};
@@ -65,6 +65,15 @@ pub fn run_live<L: Workload>(
     scenario: &Scenario,
     options: &LiveOptions,
 ) -> Result<LiveReport, LiveError> {
+    on_servers(Arc::new(workload.clone()), scenario, options)
+}
+
+/// [`run_live`], compiled once for all workloads.
+fn on_servers(
+    workload: Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: &Scenario,
+    options: &LiveOptions,
+) -> Result<LiveReport, LiveError> {
     if workload.postgres().is_none() && !scenario.expect.no_rows.is_empty() {
         let text = "no-rows asks a workload's own tables, and this one has none: it says nothing of \
                     its database (Workload::postgres)";
@@ -76,9 +85,9 @@ pub fn run_live<L: Workload>(
         .build()
         .map_err(|error| LiveError::Other(format!("no runtime: {error}")))?;
     let not_given = chaos::not_given(scenario);
-    let mut scenario = plan::with_explicit_services(workload, scenario).in_real_time();
+    let mut scenario = plan::with_explicit_services(&*workload, scenario).in_real_time();
     scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
-    let report = runtime.block_on(run(workload, &scenario, options));
+    let report = runtime.block_on(run(&workload, &scenario, options));
     // Tasks that hang in a driver must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(LiveReport {
@@ -96,23 +105,17 @@ struct Servers {
 }
 
 impl Servers {
-    fn connect<L: Workload>(
-        workload: &L,
+    fn connect(
+        workload: &dyn Facts,
         scenario: &Scenario,
         options: &LiveOptions,
-        plan: &Plan,
     ) -> Result<Self, LiveError> {
         let name = options.name.clone();
         let amqp = LapinAmqp::new(options.amqp_url.expose())
             .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
         let url = options.database_url.expose();
         let database = Database::new(url, &name, workload.postgres())?;
-        let transport = Options {
-            namespace: name,
-            rungs: plan.topology.rungs.clone(),
-            confirm_timeout: scenario.policy.relay.confirm_timeout,
-            max_payload: scenario.policy.max_payload,
-        };
+        let transport = Options::of(&name, &scenario.policy);
         Ok(Self {
             amqp,
             transport,
@@ -153,8 +156,8 @@ struct Kit {
 }
 
 impl Kit {
-    fn start<L: Workload>(
-        workload: &L,
+    fn start(
+        workload: &dyn Facts,
         scenario: &Scenario,
         options: &LiveOptions,
         servers: &Servers,
@@ -194,20 +197,20 @@ impl Kit {
     }
 }
 
-async fn run<L: Workload>(
-    workload: &L,
+async fn run(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
     scenario: &Scenario,
     options: &LiveOptions,
 ) -> Result<LiveReport, LiveError> {
-    let plan = Arc::new(Plan::new(workload, scenario, options.seed));
+    let plan = Arc::new(Plan::new(&**workload, scenario, options.seed));
     plan.topology
         .check()
         .map_err(|error| LiveError::Other(error.to_string()))?;
-    let servers = Servers::connect(workload, scenario, options, &plan)?;
+    let servers = Servers::connect(&**workload, scenario, options)?;
     servers.database.make().await?;
     let played = match servers.rabbit().declare(&plan.topology).await {
         Ok(()) => {
-            let kit = Kit::start(workload, scenario, options, &servers);
+            let kit = Kit::start(&**workload, scenario, options, &servers);
             let played = play(workload, scenario, options, &plan, &kit).await;
             played.map(|played| (kit, played))
         }
@@ -216,7 +219,7 @@ async fn run<L: Workload>(
     // Always: nothing of this run may stay behind.
     let left_behind = servers.clean_up(&plan).await;
     let (kit, played) = played?;
-    let mut report = report(workload, scenario, options, &plan, &kit, &played);
+    let mut report = report(&**workload, scenario, options, &plan, &kit, &played);
     report.left_behind = left_behind;
     Ok(report)
 }
@@ -230,8 +233,8 @@ struct Played {
     wall: Duration,
 }
 
-async fn play<L: Workload>(
-    workload: &L,
+async fn play(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
     scenario: &Scenario,
     options: &LiveOptions,
     plan: &Arc<Plan>,
@@ -279,8 +282,8 @@ fn send_strangers(scenario: &Scenario, plan: &Arc<Plan>, kit: &Kit) {
     });
 }
 
-fn report<L: Workload>(
-    workload: &L,
+fn report(
+    workload: &dyn Facts,
     scenario: &Scenario,
     options: &LiveOptions,
     plan: &Plan,

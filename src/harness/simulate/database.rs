@@ -9,7 +9,7 @@ use redeliver_sim::{Options, Outcome, World, with};
 use crate::harness::postgres::{self, Postgres};
 use crate::harness::reading::Answer;
 use crate::harness::scenario::Scenario;
-use crate::harness::workload::Workload;
+use crate::harness::workload::Facts;
 use crate::ports::store::Reading;
 use crate::ports::{Store, StoreError};
 use crate::store::postgres::PgStore;
@@ -24,8 +24,8 @@ pub(super) struct Server {
 
 impl Server {
     /// One for this run, if it wants one.
-    pub(super) fn take<L: Workload>(
-        workload: &L,
+    pub(super) fn take(
+        workload: &dyn Facts,
         scenario: &Scenario,
     ) -> Result<Option<Self>, Unavailable> {
         let Some(kept) = postgres::wanted(workload, scenario) else {

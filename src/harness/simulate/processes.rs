@@ -16,7 +16,7 @@ use crate::harness::record::{Log, watch};
 use crate::harness::sabotage::{Alive, Kill, Observed, Poisoned};
 use crate::harness::scenario::Scenario;
 use crate::harness::simulate::database::Backing;
-use crate::harness::workload::Workload;
+use crate::harness::workload::AnyWorkload;
 use crate::pipeline::handler::Consumer;
 use crate::ports::{Ports, World};
 use crate::rabbitmq::sim::SimAmqp;
@@ -54,8 +54,8 @@ impl<B: Build> Kit<B> {
 }
 
 /// Starts all of them.
-pub(super) fn start<L: Workload, B: Build>(
-    workload: &L,
+pub(super) fn start<B: Build>(
+    workload: &Arc<dyn AnyWorkload<WorldOf<B>>>,
     scenario: &Scenario,
     plan: &Rc<Plan>,
     kit: &Kit<B>,
@@ -71,7 +71,7 @@ pub(super) fn start<L: Workload, B: Build>(
             let (policy, consumer) = (scenario.policy.clone(), subscription.consumer.clone());
             let (name, poisoned) = (format!("{consumer}-{i}"), plan.poisoned.clone());
             let worker = move |(world, log): Start<B>| {
-                let mut consumers = workload.consumers::<WorldOf<B>>();
+                let mut consumers = workload.consumers();
                 let at = consumers.iter().position(|c| *c.name() == consumer);
                 let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
                 let consumer = observed(consumer, &log, &poisoned);
@@ -87,7 +87,7 @@ pub(super) fn start<L: Workload, B: Build>(
             &format!("client-{}", i + 1),
             move |(world, _)| {
                 let (workload, plan, sent) = (workload.clone(), plan.clone(), sent.clone());
-                async move { client::run(&workload, &world, &plan, i, &sent).await }
+                async move { client::run(&*workload, &world, &plan, i, &sent).await }
             },
             kit,
         );

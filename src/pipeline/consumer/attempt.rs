@@ -120,7 +120,8 @@ async fn apply<W: World>(
     let env = job.shared.world.env();
     let limit = job.shared.policy.consumer.handler_limit;
     let result = {
-        let mut cx = Cx::<W>::new(tx, env, Some(job.event), work.scope(attempt));
+        let mut cx = Cx::<W>::new(tx, env, Some(job.event), work.scope(attempt))
+            .with_max_payload(job.shared.policy.max_payload);
         let run = contained(job.handler.apply(&job.decoded, answer, &mut cx));
         let ran = env.timeout(limit, run).await;
         flatten(ran, limit)?;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{Draft, TxOf};
 use crate::pipeline::audit::WorkflowHead;
-use crate::pipeline::event::{Event, Message, Outgoing, exchange_of};
+use crate::pipeline::event::{Event, MAX_PAYLOAD, Message, Outgoing, exchange_of};
+use crate::ports::store::{Behind, Native};
 use crate::ports::{
     Env, EnvExt, Row, Scope, Service, ServiceCall, ServiceError, ServiceReply, StoreError, Tx,
     Versioned, World,
@@ -20,6 +21,7 @@ pub struct Cx<'a, W: World> {
     scope: Scope<'a>,
     answer: Bytes,
     emitted: u32,
+    max_payload: usize,
 }
 
 impl<W: World> std::fmt::Debug for Cx<'_, W> {
@@ -46,33 +48,21 @@ impl<'a, W: World> Cx<'a, W> {
             scope,
             answer: Bytes::new(),
             emitted: 0,
+            max_payload: MAX_PAYLOAD,
         }
+    }
+
+    /// With the largest payload that may be emitted, in bytes; [`MAX_PAYLOAD`] unless said. It is
+    /// the policy's: its consumers give larger messages up.
+    #[must_use]
+    pub fn with_max_payload(mut self, max_payload: usize) -> Self {
+        self.max_payload = max_payload;
+        self
     }
 
     /// The transaction, for what has no method here.
     pub fn tx(&mut self) -> &mut TxOf<W> {
         self.tx
-    }
-
-    /// The connection of the transaction, for SQL of one's own. What it does is committed with all
-    /// else that this handler does, or not at all; a statement that fails ends the transaction.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] where there is no SQL behind this world: in the seeded world, for a
-    /// workload that names no `postgres`.
-    #[cfg(feature = "postgres")]
-    pub fn sql(&mut self) -> Result<&mut sqlx::PgConnection, StoreError> {
-        self.tx.connection().ok_or_else(no_sql)
-    }
-
-    /// The connections of the store, for SQL that is to stand whatever becomes of this attempt.
-    /// What it does is neither undone with the transaction nor done only once.
-    ///
-    /// # Errors
-    /// As [`Cx::sql`].
-    #[cfg(feature = "postgres")]
-    pub fn pool(&self) -> Result<sqlx::PgPool, StoreError> {
-        self.tx.pool().cloned().ok_or_else(no_sql)
     }
 
     /// The event's envelope; none for a request from outside.
@@ -99,7 +89,8 @@ impl<'a, W: World> Cx<'a, W> {
     /// event's type and its key, so that another attempt at this work emits the same.
     ///
     /// # Errors
-    /// See [`StoreError`]; a payload that is not JSON is [`StoreError::Refused`].
+    /// See [`StoreError`]; a payload that is not JSON, or too large, is
+    /// [`StoreError::Refused`].
     pub async fn emit<M: Message>(&mut self, message: &M) -> Result<(), StoreError> {
         let key = derived_key(self.scope.subject, M::TYPE, &message.key());
         self.emit_as(message, &key).await
@@ -123,6 +114,12 @@ impl<'a, W: World> Cx<'a, W> {
     /// # Errors
     /// As [`Cx::emit`].
     pub async fn emit_draft(&mut self, draft: &Draft, key: &str) -> Result<(), StoreError> {
+        let (size, limit) = (draft.payload.len(), self.max_payload);
+        if size > limit {
+            let name = &draft.event_type;
+            let what = format!("payload of {name}: {size} bytes, {limit} are allowed");
+            return Err(StoreError::Refused(what));
+        }
         self.emitted += 1;
         let scope = Scope {
             subject: key,
@@ -216,11 +213,24 @@ impl<'a, W: World> Cx<'a, W> {
     }
 }
 
-#[cfg(feature = "postgres")]
-fn no_sql() -> StoreError {
-    let text = "the database of this world is a model that takes no SQL; a workload with SQL of its \
-                own says so by `Workload::postgres`";
-    StoreError::Refused(text.to_owned())
+impl<W: World> Behind for Cx<'_, W> {
+    fn connection(&mut self) -> Option<&mut Native> {
+        self.tx.connection()
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        self.tx.pool()
+    }
+}
+
+impl<W: World> Behind for Outside<'_, W> {
+    fn connection(&mut self) -> Option<&mut Native> {
+        None
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        crate::ports::Store::pool(self.world.store())
+    }
 }
 
 /// The longest derived idempotency key that keeps the whole chain readable.
@@ -296,18 +306,5 @@ impl<W: World> Outside<'_, W> {
             payload: payload.into(),
         };
         self.world.service().call(call).await
-    }
-
-    /// The connections of the store, for reads beside the call. What is written through them stands
-    /// whatever becomes of this attempt, and again after the next one: effects belong into
-    /// [`OutsideHandler::apply`](super::OutsideHandler::apply).
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] where there is no SQL behind this world.
-    #[cfg(feature = "postgres")]
-    pub fn pool(&self) -> Result<sqlx::PgPool, StoreError> {
-        crate::ports::Store::pool(self.world.store())
-            .cloned()
-            .ok_or_else(no_sql)
     }
 }

@@ -66,7 +66,10 @@ impl<W: World, H: Handler<W>> Erased<W> for Inside<H> {
         _: Opaque,
         cx: &'a mut Cx<'_, W>,
     ) -> Boxed<'a, Result<(), Failure>> {
-        Box::pin(self.0.handle(typed(decoded), cx))
+        Box::pin(async move {
+            let done = self.0.handle(typed(decoded), cx).await;
+            done.map_err(Failure::judged::<W::Store>)
+        })
     }
 }
 
@@ -83,7 +86,8 @@ impl<W: World, H: OutsideHandler<W>> Erased<W> for Beyond<H> {
         cx: &'a Outside<'a, W>,
     ) -> Boxed<'a, Result<Opaque, Failure>> {
         Box::pin(async move {
-            let answer = self.0.call(typed(decoded), cx).await?;
+            let answer = self.0.call(typed(decoded), cx).await;
+            let answer = answer.map_err(Failure::judged::<W::Store>)?;
             Ok(Box::new(answer) as Opaque)
         })
     }
@@ -96,7 +100,10 @@ impl<W: World, H: OutsideHandler<W>> Erased<W> for Beyond<H> {
         let answer = *answer
             .downcast::<H::Answer>()
             .expect("the answer of this handler's call");
-        Box::pin(self.0.apply(typed(decoded), answer, cx))
+        Box::pin(async move {
+            let done = self.0.apply(typed(decoded), answer, cx).await;
+            done.map_err(Failure::judged::<W::Store>)
+        })
     }
 }
 

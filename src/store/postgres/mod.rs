@@ -13,9 +13,11 @@ mod options;
 mod outbox;
 mod reading;
 mod schema;
+mod sql;
 mod tx;
 mod wake;
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,11 +28,11 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, SqlSafeStr, SqlStr};
 
 use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
 use crate::ports::Scope;
-use crate::ports::store::{Reading, Store, StoreError};
-pub(crate) use error::within as error_within;
+use crate::ports::store::{Native, Reading, Store, StoreError};
 pub use mapping::OutboxMapping;
 pub use options::PgOptions;
 pub use schema::{Migration, migrations};
+pub use sql::Sql;
 pub use tx::PgTx;
 
 /// The schema that SQL texts name; another one is put in its place.
@@ -300,8 +302,12 @@ impl Store for PgStore {
         self.execute(query).await
     }
 
-    fn pool(&self) -> Option<&PgPool> {
+    fn pool(&self) -> Option<&Native> {
         Some(&self.shared.pool)
+    }
+
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        error.downcast_ref().map(error::within)
     }
 
     async fn read_all(&self) -> Result<Reading, StoreError> {

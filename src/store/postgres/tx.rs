@@ -12,7 +12,7 @@ use super::{Query, Shared, answered, error, outbox};
 use crate::pipeline::audit::{AuditEntry, WorkflowHead};
 use crate::pipeline::event::{Event, Outgoing};
 use crate::pipeline::inbox::{InboxRow, InboxState};
-use crate::ports::store::{Row, StoreError, Tx, Versioned};
+use crate::ports::store::{Native, Row, StoreError, Tx, Versioned};
 
 /// A transaction on PostgreSQL, READ COMMITTED.
 ///
@@ -156,11 +156,11 @@ fn versioned<R: Row>(row: &PgRow) -> Result<Versioned<R>, StoreError> {
 }
 
 impl Tx for PgTx {
-    fn connection(&mut self) -> Option<&mut PgConnection> {
+    fn connection(&mut self) -> Option<&mut Native> {
         Some(Self::connection(self))
     }
 
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         Some(&self.shared.pool)
     }
 

@@ -62,7 +62,7 @@ fn workload() -> Registered {
     Registered {
         name: "fake",
         simulate,
-        planted: |_, _, _, _| RunResult::default(),
+        altered: |_, _, _, _| RunResult::default(),
         run_live: |_, _| Err(LiveError::Other(String::new())),
         topology: crate::harness::registry::no_topology,
         postgres: || None,

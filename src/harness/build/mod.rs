@@ -4,6 +4,9 @@
 //! behave otherwise, or another relay or consumer. Planted bugs come in this way, and so may a
 //! team's own relay or consumer that is to be judged by the same checkers.
 
+mod altered;
+pub mod bend;
+
 use std::future::Future;
 
 use crate::env::sim::SimEnv;
@@ -17,6 +20,8 @@ use crate::rabbitmq::RabbitMq;
 use crate::rabbitmq::sim::SimAmqp;
 use crate::service::sim::SimService;
 use crate::store::seeded::SeededStore;
+
+pub use altered::{Alteration, Altered};
 
 /// The transport of a simulated process.
 pub type SimTransport = RabbitMq<SimAmqp, SimEnv>;

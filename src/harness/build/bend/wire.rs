@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::Wire;
-use crate::pipeline::event::Event;
 use crate::rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError, ExchangeKind, Publish, QueueSpec,
+    Unwritten,
 };
-use crate::rabbitmq::envelope::{Travel, encode};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -65,6 +64,8 @@ impl<C: AmqpConnection> AmqpConnection for BentConnection<C> {
 }
 
 impl<C: AmqpChannel> AmqpChannel for BentChannel<C> {
+    const HANDS_ON: bool = C::HANDS_ON;
+
     type Confirm = C::Confirm;
     type Consumer = C::Consumer;
 
@@ -112,26 +113,22 @@ impl<C: AmqpChannel> AmqpChannel for BentChannel<C> {
         self.inner.publish(self.wire.published(message)).await
     }
 
-    async fn publish_event(
+    async fn publish_known<M: Unwritten>(
         &self,
         exchange: Arc<str>,
         routing_key: Arc<str>,
-        event: &Arc<Event>,
-        travel: &Travel,
+        message: Arc<M>,
     ) -> Result<Self::Confirm, AmqpError> {
         if self.wire.is_straight() {
             let inner = &self.inner;
-            return inner
-                .publish_event(exchange, routing_key, event, travel)
-                .await;
+            return inner.publish_known(exchange, routing_key, message).await;
         }
-        let (properties, body) = encode(event, travel);
         let message = Publish {
             exchange,
             routing_key,
             mandatory: true,
-            properties,
-            body,
+            properties: message.properties(),
+            body: message.body().clone(),
         };
         self.publish(message).await
     }

@@ -1,5 +1,6 @@
 //! A bent store.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::pipeline::audit::{AuditEntry, WorkflowHead};
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::inbox::InboxRow;
 use crate::pipeline::outbox::{ClaimedRow, RelayClaim};
-use crate::ports::store::Reading;
+use crate::ports::store::{Native, Reading};
 use crate::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
 
 /// See the module.
@@ -33,11 +34,11 @@ pub struct BentTx<T> {
 }
 
 impl<T: Tx> Tx for BentTx<T> {
-    fn connection(&mut self) -> Option<&mut sqlx::PgConnection> {
+    fn connection(&mut self) -> Option<&mut Native> {
         self.inner.connection()
     }
 
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         self.inner.pool()
     }
 
@@ -203,9 +204,12 @@ impl<S: Store> Store for BentStore<S> {
             .await
     }
 
-    #[cfg(feature = "postgres")]
-    fn pool(&self) -> Option<&sqlx::PgPool> {
+    fn pool(&self) -> Option<&Native> {
         self.inner.pool()
+    }
+
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        S::judge(error)
     }
 
     async fn read_all(&self) -> Result<Reading, StoreError> {

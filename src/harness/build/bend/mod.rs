@@ -1,13 +1,13 @@
-//! Ports that are bent: they do what is asked of them, but for what one bug changes.
+//! Ports that are bent: they do what is asked of them, but for what one alteration changes.
 //!
-//! A [`Bend`] holds hooks; every hook leaves things as they are unless a bug says otherwise. A
+//! A [`Bend`] holds hooks; every hook leaves things as they are unless an alteration says otherwise. A
 //! bend is made anew at each start of a process, so what it remembers dies with the process.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::SimPorts;
 use crate::env::sim::SimEnv;
-use crate::harness::build::SimPorts;
 use crate::pipeline::event::Outgoing;
 use crate::pipeline::handler::Boxed;
 use crate::pipeline::inbox::InboxRow;
@@ -29,7 +29,7 @@ pub use store::{BentStore, BentTx};
 pub use transport::{BentPublisher, BentReceiver, BentTransport};
 pub use wire::{BentAmqp, BentChannel, BentConnection};
 
-/// What a bug changes about the ports of a process.
+/// What an alteration changes about the ports of a process.
 pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
     /// An inbox row as the worker shall see it.
     fn opened(&self, row: InboxRow) -> InboxRow {
@@ -123,7 +123,7 @@ pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// What a bug changes about the frames that a process sends to the broker.
+/// What an alteration changes about the frames that a process sends to the broker.
 pub trait Wire: std::fmt::Debug + Send + Sync + 'static {
     /// Whether nothing is bent, so that frames need not be looked at.
     fn is_straight(&self) -> bool {
@@ -158,18 +158,18 @@ impl Wire for Straight {
     }
 }
 
-/// The transport of every planted build.
-pub type PlantedTransport = BentTransport<RabbitMq<BentAmqp<SimAmqp>, SimEnv>>;
-/// The store of every planted build.
-pub type PlantedStore = BentStore<SeededStore>;
-/// The outside services of every planted build.
-pub type PlantedService = BentService<SimService>;
+/// The transport of every altered build.
+pub type AlteredTransport = BentTransport<RabbitMq<BentAmqp<SimAmqp>, SimEnv>>;
+/// The store of every altered build.
+pub type AlteredStore = BentStore<SeededStore>;
+/// The outside services of every altered build.
+pub type AlteredService = BentService<SimService>;
 
 /// Ports with a bend in them.
 ///
-/// All planted builds have ports of these types, also one that bends only its frames or none of
+/// All altered builds have ports of these types, also one that bends only its frames or none of
 /// its ports: so a workload is compiled once for all of them, and not once for each.
-pub type BentPorts = Ports<PlantedTransport, PlantedStore, PlantedService, SimEnv>;
+pub type BentPorts = Ports<AlteredTransport, AlteredStore, AlteredService, SimEnv>;
 
 /// Bends the ports of a process, and the frames beneath its transport.
 pub fn bend(bare: SimPorts, bend: impl Bend, wire: impl Wire) -> BentPorts {
@@ -182,47 +182,3 @@ pub fn bend(bare: SimPorts, bend: impl Bend, wire: impl Wire) -> BentPorts {
         env: bare.env,
     }
 }
-
-/// The ports of a build: those of every planted build, made by `$ports` from the bare ones.
-macro_rules! planted_ports {
-    ($ports:expr) => {
-        type Transport = $crate::planted::bend::PlantedTransport;
-        type Store = $crate::planted::bend::PlantedStore;
-        type Service = $crate::planted::bend::PlantedService;
-
-        fn ports(
-            &self,
-            bare: $crate::harness::build::SimPorts,
-        ) -> $crate::planted::bend::BentPorts {
-            $ports(bare)
-        }
-    };
-}
-
-/// The ports of a build are bent by what `$bend` gives for the bare ports.
-macro_rules! bent_ports {
-    ($bend:expr) => {
-        $crate::planted::bend::planted_ports!(|bare| {
-            let bent = $bend(&bare);
-            $crate::planted::bend::bend(bare, bent, $crate::planted::bend::Straight)
-        });
-    };
-}
-
-/// The ports of a build are the shipped ones over an `amqp` adapter bent by `$wire`.
-macro_rules! bent_wire {
-    ($wire:expr) => {
-        $crate::planted::bend::planted_ports!(|bare| {
-            $crate::planted::bend::bend(bare, $crate::planted::bend::Straight, $wire)
-        });
-    };
-}
-
-/// The ports of a build do what those of the shipped pipeline do.
-macro_rules! shipped_ports {
-    () => {
-        $crate::planted::bend::bent_wire!($crate::planted::bend::Straight);
-    };
-}
-
-pub(super) use {bent_ports, bent_wire, planted_ports, shipped_ports};
