@@ -68,38 +68,43 @@
 //! With a `harness::workload::Workload` around them they run in `cargo test` over many seeds, and
 //! `cli::main` gives them the whole command line: see `examples/own_workflow`.
 //!
-//! # Modules
+//! # Front doors
 //!
-//! Dependencies point one way: `cli → {harness, workloads} → pipeline → ports`. Backends implement
-//! ports.
-//!
-//! | module | what | feature |
+//! | who | takes | finds |
 //! |---|---|---|
-//! | [`ports`] | the seams: transport, store, service, env, and `World`, the bundle of the four | |
-//! | [`pipeline`] | outbox, relay, consumer, inbox, retry, dead letters, audit; no backend | |
-//! | [`mod@env`], [`service`] | time, chance, tasks; outside services; live and simulated | |
-//! | `rabbitmq` | the transport, above a small AMQP port with two adapters | `rabbitmq`, `sim` |
-//! | [`store`] | PostgreSQL (`postgres`) and its model (`sim`) | |
-//! | `harness` | workloads, scenarios, runs in both worlds, history, checkers, reports | `sim` |
-//! | `workloads` | orders, onboarding, deposits: real handlers, used by every mode | `sim` |
-//! | `cli` | one file per subcommand; a team's own binary calls the same `main` | `cli` |
+//! | a service | `default-features = false`, features `rabbitmq` and `postgres` | [`pipeline`], [`ports`], [`rabbitmq`], [`postgres`] |
+//! | its tests | feature `harness` | [`harness`], with its `prelude`, and [`definitions`] |
+//! | a binary with the whole command line | feature `cli` (default) | [`cli::main`] and [`workloads!`](macro@workloads) |
 //!
-//! The seeded world is a package of its own, `redeliver-sim`, which knows nothing of the pipeline.
-//! A service that only wants the pipeline takes `default-features = false` with `rabbitmq` and
-//! `postgres`: neither simulator nor command line.
+//! Each module is a crate of its own, named alike (`redeliver-pipeline`); the first sentence of each
+//! says whom it is for, and which of its items are stable. A service compiles no simulator, command
+//! line, regular expressions or planted bug. The seeded world, `redeliver-sim`, knows nothing of the
+//! pipeline.
 
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod env;
-#[cfg(feature = "sim")]
-pub mod harness;
-pub mod pipeline;
-#[cfg(feature = "sim")]
-pub mod planted;
-pub mod ports;
-#[cfg(any(feature = "rabbitmq", feature = "sim"))]
-pub mod rabbitmq;
-pub mod service;
-pub mod store;
-#[cfg(feature = "sim")]
-pub mod workloads;
+
+pub use redeliver_core as core;
+pub use redeliver_core::{env, ports, secret, service};
+#[cfg(feature = "harness")]
+pub use redeliver_definitions as definitions;
+#[cfg(feature = "harness")]
+pub use redeliver_harness as harness;
+#[cfg(feature = "harness")]
+pub use redeliver_harness::workloads;
+pub use redeliver_pipeline as pipeline;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use redeliver_planted as planted;
+#[cfg(feature = "postgres")]
+pub use redeliver_postgres as postgres;
+#[cfg(feature = "rabbitmq")]
+pub use redeliver_rabbitmq as rabbitmq;
+#[cfg(feature = "harness")]
+pub use redeliver_sim as sim;
+#[cfg(feature = "harness")]
+#[doc(hidden)]
+pub use redeliver_simulated as simulated;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use redeliver_workloads as workloads;

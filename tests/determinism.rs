@@ -4,12 +4,16 @@
 use std::process::Command;
 
 use rayon::prelude::*;
-use redeliver::harness::history::History;
-use redeliver::harness::reading::FinalReading;
-use redeliver::harness::run::{RunResult, simulate};
+use redeliver::harness::run::RunResult;
+use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::ServiceModel;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::Anomaly;
-use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::harness::watch::history::History;
+use redeliver::harness::watch::reading::FinalReading;
 use redeliver::pipeline::handler::{Consumer, Cx, Failure};
 use redeliver::ports::World;
 use redeliver::workloads::{Deposits, Onboarding, Orders};

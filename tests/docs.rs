@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use redeliver::harness::scenario::Scenario;
-use redeliver::harness::test::Kind;
+use redeliver::harness::team::check::Kind;
 
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use redeliver::harness::explore::{is_same, repeat};
-use redeliver::harness::reading::FinalReading;
 use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::ServiceModel;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::Anomaly;
-use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::harness::watch::reading::FinalReading;
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::{Row, World};

@@ -1,6 +1,6 @@
 //! Memory stays flat over seeds: a gate of a million runs must not end in the OOM killer.
 
-#![cfg(all(feature = "sim", target_os = "linux"))]
+#![cfg(all(feature = "harness", target_os = "linux"))]
 
 use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;

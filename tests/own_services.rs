@@ -1,5 +1,5 @@
 //! A team's own fake of an outside service, and its own promises in Rust.
-#![cfg(feature = "sim")]
+#![cfg(feature = "harness")]
 
 #[path = "common/shop.rs"]
 mod shop;
@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redeliver::harness::fake::{Fake, Told};
-use redeliver::harness::run::{RunResult, simulate};
+use redeliver::harness::run::RunResult;
+use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;
-use redeliver::harness::test::{Evidence, Invariant};
+use redeliver::harness::team::check::{Evidence, Invariant};
+use redeliver::harness::team::fake::{Fake, Told};
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::ServiceModel;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::{AnomalyKind, Verdict};
-use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{Row, ServiceCall, World};
 use redeliver_sim::fault::{Kind as Fault, Rule};

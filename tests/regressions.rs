@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redeliver::harness::run::{RunResult, simulate};
+use redeliver::harness::run::RunResult;
+use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::{Poison, Scenario};
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::Verdict;
-use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Draft, Failure, Handler};
 use redeliver::ports::World;

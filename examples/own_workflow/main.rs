@@ -9,9 +9,12 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redeliver::harness::reading::FinalReading;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::ServiceModel;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::{Anomaly, AnomalyKind};
-use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::harness::watch::reading::FinalReading;
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{Row, World};
@@ -125,7 +128,7 @@ fn main() -> ExitCode {
 
 #[test]
 fn every_paid_order_is_shipped() {
-    use redeliver::harness::test::{Check, Kind as Fault, Rule};
+    use redeliver::harness::team::check::{Check, Kind as Fault, Rule};
 
     let percent = 10_000; // parts of a million
     let slow = Rule::new(Fault::SlowService, 5 * percent).lasting(Duration::from_secs(30));

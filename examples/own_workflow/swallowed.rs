@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use redeliver::harness::reading::FinalReading;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::ServiceModel;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::Anomaly;
-use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::harness::watch::reading::FinalReading;
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::World;
 
@@ -76,7 +79,9 @@ mod tests {
     use redeliver::harness::report::story;
     use redeliver::harness::run::simulate;
     use redeliver::harness::scenario::Scenario;
-    use redeliver::harness::test::{CAPSULES_VARIABLE, Check, Kind as Fault, Rule, SEED_VARIABLE};
+    use redeliver::harness::team::check::{
+        CAPSULES_VARIABLE, Check, Kind as Fault, Rule, SEED_VARIABLE,
+    };
 
     /// The line at the end of the panic is a command: this variable, this test.
     #[test]

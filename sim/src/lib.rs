@@ -29,6 +29,7 @@ pub mod postgres;
 mod process;
 pub mod reach;
 mod seam;
+pub mod seed;
 pub mod service;
 pub mod sql;
 mod strike;

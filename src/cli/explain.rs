@@ -8,10 +8,11 @@ use super::interrupt;
 use super::out::{self, Out};
 use super::shrink::nothing;
 use super::{Context, Format, USAGE};
-use crate::harness::explore::{Explanation, keep, settled};
-use crate::harness::report::human::wrap;
-use crate::harness::report::{explained, story};
-use crate::harness::verdict::{Anomaly, Verdict};
+use redeliver_harness::explore::{Explanation, keep, settled};
+use redeliver_harness::report::explained;
+use redeliver_harness::report::story;
+use redeliver_harness::verdict::{Anomaly, Verdict};
+use redeliver_harness::words::wrap;
 
 /// Say which faults a failing run needed, and from when on nothing could avert it
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,7 @@ pub(super) struct Args {
     /// The scenario file, or a capsule
     scenario: PathBuf,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// How often the rest is drawn anew at each moment
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]

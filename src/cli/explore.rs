@@ -12,15 +12,16 @@ use super::capsules;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format};
-use crate::harness::explore::{
+use redeliver_core::ports::env::nanos;
+use redeliver_harness::explore::{
     Extent, Kept, Portfolio, Priority, Random, Strategy, Systematic, Target, Trial, keep,
 };
-use crate::harness::report::human::time;
-use crate::harness::report::story;
-use crate::harness::run::{Registered, RunResult};
-use crate::harness::scenario::{Scenario, parse_duration};
-use crate::harness::verdict::{Anomaly, Verdict};
-use crate::ports::env::nanos;
+use redeliver_harness::report::story;
+use redeliver_harness::run::RunResult;
+use redeliver_harness::scenario::{Scenario, parse_duration};
+use redeliver_harness::team::registry::Registered;
+use redeliver_harness::verdict::{Anomaly, Verdict};
+use redeliver_harness::words::time;
 
 /// Runs that are made before what they came to is looked at.
 const BATCH: usize = 256;
@@ -51,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "portfolio")]
     strategy: Which,
     /// The first seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's, or 1]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// Runs by chance and by priority, each
     #[arg(long, value_name = "N", default_value_t = 1_000)]

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::out::{self, Out};
 use super::{Context, Format, USAGE};
-use crate::harness::scenario::ScenarioError;
-use crate::store::postgres::{Migration, OutboxMapping, PgOptions, migrations as steps};
+use redeliver_harness::scenario::ScenarioError;
+use redeliver_postgres::{Migration, OutboxMapping, PgOptions, migrations as steps};
 
 /// Print the SQL that the pipeline needs in a database
 #[derive(Debug, clap::Args)]

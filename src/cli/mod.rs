@@ -5,14 +5,11 @@
 //! server does not answer.
 
 mod capsules;
-mod conform;
 mod doctor;
 mod explain;
 mod explore;
 mod gate;
-mod interrupt;
 mod migrations;
-mod out;
 mod planted;
 mod replay;
 mod report;
@@ -28,11 +25,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use redeliver_terminal::{interrupt, out};
 
-use crate::harness::existing;
-use crate::harness::postgres::{NotReady, ready};
-use crate::harness::run::Registered;
-use crate::harness::scenario::{Scenario, nothing_to_ask};
+use redeliver_harness::run::database::{NotReady, ready};
+use redeliver_harness::run::existing;
+use redeliver_harness::scenario::{Scenario, nothing_to_ask};
+use redeliver_harness::team::registry::Registered;
 
 /// Wrong usage, or a wrong scenario file.
 const USAGE: u8 = 2;
@@ -55,7 +53,6 @@ enum Command {
     Replay(replay::Args),
     Explore(explore::Args),
     Run(run::Args),
-    Conform(conform::Args),
     Shrink(shrink::Args),
     Explain(explain::Args),
     Report(report::Args),
@@ -108,7 +105,6 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Explore(args) => explore::explore(&args, &context),
         Command::Run(args) => run::run(&args, &context),
-        Command::Conform(args) => conform::conform(&args, &context),
         Command::Shrink(args) => shrink::run(&args, &context),
         Command::Explain(args) => explain::explain(&args, &context),
         Command::Report(args) => report::report(&args, &context),
@@ -179,7 +175,8 @@ impl Context {
             .collect();
         match Scenario::load(path, &names) {
             Ok(scenario) => {
-                let found = crate::harness::registry::find(&self.workloads, &scenario.workload);
+                let found =
+                    redeliver_harness::team::registry::find(&self.workloads, &scenario.workload);
                 let found = *found.expect("loading refuses unknown workloads");
                 Ok((scenario, found))
             }

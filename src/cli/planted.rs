@@ -16,11 +16,11 @@ use super::explore::Which;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
-use crate::harness::report::human::time;
-use crate::harness::verdict::Verdict;
-use crate::planted::{self, Plant};
-use crate::ports::env::nanos;
+use redeliver_core::ports::env::nanos;
+use redeliver_harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
+use redeliver_harness::verdict::Verdict;
+use redeliver_harness::words::time;
+use redeliver_planted::{self as planted, Plant};
 
 /// Runs to make a caught bug smaller.
 const SHRINK_RUNS: u32 = 1_500;

@@ -11,13 +11,15 @@ use serde_json::json;
 
 use super::out::{self, Out};
 use super::{Context, Format, USAGE};
-use crate::harness::explore::{Outcome, compare};
-use crate::harness::report::human::{short, time, wrap};
-use crate::harness::report::{self, diagram, story};
-use crate::harness::run::RunResult;
-use crate::harness::scenario::{Capsule, Scenario};
-use crate::harness::swarm;
-use crate::harness::verdict::{AnomalyKind, Verdict};
+use redeliver_harness::explore::{Outcome, compare};
+use redeliver_harness::report;
+use redeliver_harness::report::diagram;
+use redeliver_harness::report::story;
+use redeliver_harness::run::RunResult;
+use redeliver_harness::run::swarm;
+use redeliver_harness::scenario::{Capsule, Scenario};
+use redeliver_harness::verdict::{AnomalyKind, Verdict};
+use redeliver_harness::words::{short, time, wrap};
 
 /// Run one seed of a scenario again, with its trace
 #[derive(Debug, clap::Args)]
@@ -30,7 +32,7 @@ pub(super) struct Args {
     /// The scenario file, or a capsule
     scenario: PathBuf,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// Print the whole trace, not only the part of the offending message
     #[arg(long)]

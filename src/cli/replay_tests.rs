@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::harness::verdict::Anomaly;
+use redeliver_harness::verdict::Anomaly;
 
 fn run(verdict: Verdict, hash: u64) -> RunResult {
     let anomaly = Anomaly {

@@ -7,11 +7,14 @@ use serde_json::json;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::{Explanation, commit, keep};
-use crate::harness::report::page::failure::{Failure, Small, render};
-use crate::harness::report::{diagram, perfetto, story};
-use crate::harness::run::{Registered, RunResult};
-use crate::harness::scenario::Scenario;
+use redeliver_harness::explore::{Explanation, commit, keep};
+use redeliver_harness::report::diagram;
+use redeliver_harness::report::page::failure::{Failure, Small, render};
+use redeliver_harness::report::perfetto;
+use redeliver_harness::report::story;
+use redeliver_harness::run::RunResult;
+use redeliver_harness::scenario::Scenario;
+use redeliver_harness::team::registry::Registered;
 
 /// Runs to make a violated run small, and runs for each moment of its story.
 pub(super) const EFFORT: Effort = Effort {
@@ -35,7 +38,7 @@ pub(super) struct Args {
     /// The scenario file, or a capsule
     scenario: PathBuf,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// Where the page is written [default: SCENARIO-SEED.html]
     #[arg(short, long, value_name = "FILE")]

@@ -9,14 +9,22 @@ use super::out::{self, Out};
 use super::report::write;
 use super::servers::Servers;
 use super::{Context, ENVIRONMENT, Format};
-use crate::harness::explore::commit;
-use crate::harness::report::human::wrap;
-use crate::harness::report::page::failure::{self, Failure};
-use crate::harness::report::{Tally, json, story, table};
-use crate::harness::run::{LiveError, LiveOptions, LiveReport, RunResult, TraceLine, live_name};
-use crate::harness::scenario::Scenario;
-use crate::harness::verdict::Verdict;
-use crate::pipeline::topology::QueueType;
+use redeliver_core::topology::QueueType;
+use redeliver_harness::explore::commit;
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::json;
+use redeliver_harness::report::page::failure::{self, Failure};
+use redeliver_harness::report::story;
+use redeliver_harness::report::table;
+use redeliver_harness::run::LiveError;
+use redeliver_harness::run::LiveOptions;
+use redeliver_harness::run::LiveReport;
+use redeliver_harness::run::RunResult;
+use redeliver_harness::run::TraceLine;
+use redeliver_harness::run::live_name;
+use redeliver_harness::scenario::Scenario;
+use redeliver_harness::verdict::Verdict;
+use redeliver_harness::words::wrap;
 
 /// Run a scenario on real servers, judged by the same checkers
 #[derive(Debug, clap::Args)]
@@ -29,7 +37,7 @@ pub(super) struct Args {
     #[command(flatten)]
     servers: Servers,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash
-    #[arg(long, value_name = "S", default_value = "1", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", default_value = "1", value_parser = redeliver_sim::seed::parse)]
     seed: u64,
     /// In place of the scenario's
     #[arg(long, value_enum)]

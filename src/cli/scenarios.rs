@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::out::{self, Out};
 use super::{Context, USAGE};
-use crate::harness::report::human::wrap;
-use crate::harness::scenario::discover;
+use redeliver_harness::scenario::discover;
+use redeliver_harness::words::wrap;
 
 /// List scenarios with the questions that they answer
 #[derive(Debug, clap::Args)]

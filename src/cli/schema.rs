@@ -1,7 +1,7 @@
 //! `redeliver schema`.
 
 use super::out::Out;
-use crate::harness::scenario::json_schema;
+use redeliver_harness::scenario::json_schema;
 
 /// Print the JSON Schema of scenario files
 #[derive(Debug, clap::Args)]

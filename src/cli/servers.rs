@@ -1,6 +1,6 @@
 //! Where the real servers are: the same options for whoever uses them.
 
-use crate::harness::run::Secret;
+use redeliver_core::secret::Secret;
 
 /// The addresses of both servers, with their passwords.
 #[derive(Clone, Debug, clap::Args)]

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::{Kept, keep};
-use crate::harness::report::story;
-use crate::harness::verdict::Verdict;
+use redeliver_harness::explore::{Kept, keep};
+use redeliver_harness::report::story;
+use redeliver_harness::verdict::Verdict;
 
 /// Make a failing run small and keep it as a capsule
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// The scenario file, or a capsule to make smaller still
     scenario: PathBuf,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// Where the capsule is written [default: standard output]
     #[arg(long, short, value_name = "FILE")]

@@ -2,10 +2,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::harness::run::{LiveError, RunResult};
-use crate::harness::verdict::{Anomaly, AnomalyKind, Verdict};
-use crate::pipeline::topology::{QueueType, Subscription, Topology};
-use crate::rabbitmq::Existing;
+use redeliver_core::topology::{QueueType, Subscription, Topology};
+use redeliver_definitions::Existing;
+use redeliver_harness::run::LiveError;
+use redeliver_harness::run::RunResult;
+use redeliver_harness::verdict::{Anomaly, AnomalyKind, Verdict};
 
 /// Every seed in these scenarios is valid, except for what their names say.
 fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
@@ -50,7 +51,7 @@ fn workloads() -> Vec<Registered> {
             )),
             _ => Err(LiveError::Other("no".to_owned())),
         },
-        topology: crate::harness::registry::no_topology,
+        topology: no_topology,
         postgres: || None,
     };
     let lacking = Registered {
@@ -317,4 +318,10 @@ fn no_rows_of_a_model_are_refused_with_their_place() {
     assert_eq!(files.command("replay DIR/asks.toml --seed 1"), USAGE);
     let shown = nothing_to_ask(&path);
     assert!(shown.to_string().contains("\"select 1\""), "{shown}");
+}
+
+/// Of a workload without consumers.
+pub(in crate::cli) fn no_topology(_: &Scenario) -> (Topology, Option<Existing>) {
+    let none = Topology::of(Vec::new(), Vec::new(), QueueType::Quorum);
+    (none, None)
 }

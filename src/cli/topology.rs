@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::run::Secret;
-use crate::pipeline::topology::Topology;
-use crate::rabbitmq::Existing;
-use crate::rabbitmq::amqp::{Amqp, AmqpConnection, AmqpError};
-use crate::rabbitmq::audit::{Finding, Grade, ask, compare, needed};
-use crate::rabbitmq::lapin::LapinAmqp;
+use redeliver_core::secret::Secret;
+use redeliver_core::topology::Topology;
+use redeliver_definitions::Existing;
+use redeliver_definitions::audit::{Finding, Grade, ask, compare, needed};
+use redeliver_rabbitmq::amqp::{Amqp, AmqpConnection, AmqpError};
+use redeliver_rabbitmq::lapin::LapinAmqp;
 
 /// Waiting for a broker to answer everything.
 const BOUND: Duration = Duration::from_secs(20);

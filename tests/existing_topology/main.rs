@@ -1,8 +1,6 @@
 //! A team's own exchanges, queues and rights: in the seeded world, and on a real RabbitMQ.
 #![cfg(feature = "cli")]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod policies;
 mod real;
 #[path = "../common/shop.rs"]
@@ -10,16 +8,18 @@ mod shop;
 
 use std::time::Duration;
 
-use redeliver::harness::plan;
+use redeliver::definitions::Existing;
+use redeliver::definitions::audit::needed;
+use redeliver::definitions::definitions::{Definitions, Named, Permission};
+use redeliver::harness::run::plan;
 use redeliver::harness::run::simulate;
 use redeliver::harness::scenario::Scenario;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::Verdict;
-use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::{Row, World};
-use redeliver::rabbitmq::Existing;
-use redeliver::rabbitmq::audit::needed;
-use redeliver::rabbitmq::definitions::{Definitions, Named, Permission};
 use redeliver_sim::fault::{Event, Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 
@@ -160,14 +160,14 @@ fn what_is_missing_is_told_before_the_run() {
 #[test]
 #[should_panic(expected = "lack what its pipeline needs:\n  missing   binding shop.orders")]
 fn what_is_missing_ends_a_teams_test() {
-    redeliver::harness::test::Check::new(Shop(|there| there.bindings.clear())).check();
+    redeliver::harness::team::check::Check::new(Shop(|there| there.bindings.clear())).check();
 }
 
 #[test]
 fn a_bad_file_is_told_with_its_place() {
     let bad = names().over("{\"queues\": [\n  3]}");
     let why =
-        redeliver::harness::existing::ready(&bad, &plan::topology(&Shop(|_| {}), &scenario()));
+        redeliver::harness::run::existing::ready(&bad, &plan::topology(&Shop(|_| {}), &scenario()));
     let why = why.unwrap_err().to_string();
     assert!(why.contains("line 2, column 3"), "{why}");
 }

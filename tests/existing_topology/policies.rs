@@ -1,14 +1,13 @@
 //! What policies and arguments come to on a real RabbitMQ, against what definitions are read as.
 
 use bytes::Bytes;
+use redeliver::definitions::definitions::{Definitions, Queue};
 use redeliver::rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, Confirmation, Properties, Publish,
 };
-use redeliver::rabbitmq::definitions::{Definitions, Queue};
 use redeliver::rabbitmq::lapin::{LapinAmqp, LapinChannel};
 use serde_json::{Value, json};
 
-use crate::common;
 use crate::real::Real;
 
 const LONG: u32 = 3_600_000;
@@ -116,13 +115,13 @@ impl Held<'_> {
             body: Bytes::from_static(b"x"),
         };
         let confirm = self.channel.publish(message).await.expect("published");
-        common::bounded("a confirm", confirm)
+        redeliver_testing::bounded("a confirm", confirm)
             .await
             .expect("confirmed")
     }
 
     async fn until_it_holds(&self, name: &str, count: u32) {
-        common::eventually(&format!("{count} in {name}"), || async {
+        redeliver_testing::eventually(&format!("{count} in {name}"), || async {
             (self.held(name).await == count).then_some(())
         })
         .await;
@@ -152,7 +151,7 @@ impl Held<'_> {
             (self.held("limit.dead").await > buried).then_some(None)
         };
         let what = format!("{name} to give or to bury");
-        while let Some(tag) = common::eventually(&what, next).await {
+        while let Some(tag) = redeliver_testing::eventually(&what, next).await {
             given += 1;
             assert!(given <= 10, "{name} has no limit");
             self.channel.nack(tag, false, true).await.expect("nacked");
@@ -179,7 +178,7 @@ async fn policies_hold_as_definitions_are_read() {
     ]);
     let text = definitions(&real.vhost).to_string();
     let there = Definitions::read(&text).expect("definitions");
-    let file = std::env::temp_dir().join(common::unique("policies"));
+    let file = std::env::temp_dir().join(redeliver_testing::unique("policies"));
     std::fs::write(&file, &text).expect("a file");
     real.control(&["import_definitions", file.to_str().expect("UTF-8")]);
     std::fs::remove_file(&file).expect("removed");

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common;
-
 /// A real broker with a virtual host of its own.
 pub(crate) struct Real {
     control: String,
@@ -15,9 +13,12 @@ pub(crate) struct Real {
 
 impl Real {
     pub(crate) fn new() -> Option<Self> {
-        let url = common::server("AMQP_URL")?;
-        let control = common::server("REDELIVER_RABBITMQCTL")?;
-        let (vhost, user) = (common::unique("topology"), common::unique("shop"));
+        let url = redeliver_testing::server("AMQP_URL")?;
+        let control = redeliver_testing::server("REDELIVER_RABBITMQCTL")?;
+        let (vhost, user) = (
+            redeliver_testing::unique("topology"),
+            redeliver_testing::unique("shop"),
+        );
         let behind = url.split_once('@').expect("a login").1;
         let host = behind.split('/').next().expect("a host");
         let url = format!("amqp://{user}:secret@{host}/{vhost}");
@@ -85,7 +86,7 @@ impl Real {
             if code == Some(0) {
                 return;
             }
-            assert!(start.elapsed() < common::BOUND, "{said}");
+            assert!(start.elapsed() < redeliver_testing::BOUND, "{said}");
         }
     }
 
@@ -121,7 +122,7 @@ impl Shell {
         };
         script("rabbitmqctl", format!("exec '{}'", real.control));
         let mut has_admin = false;
-        if let Some(api) = common::server("REDELIVER_RABBITMQ_API") {
+        if let Some(api) = redeliver_testing::server("REDELIVER_RABBITMQ_API") {
             let python = Command::new("python3").arg("--version").output();
             let program = folder.join("rabbitmqadmin.py");
             let got = Command::new("curl")
@@ -166,7 +167,7 @@ impl Shell {
 #[test]
 fn the_commands_that_are_printed_mend_everything() {
     let Some(real) = Real::new() else { return };
-    let folder = std::env::temp_dir().join(common::unique("commands"));
+    let folder = std::env::temp_dir().join(redeliver_testing::unique("commands"));
     std::fs::create_dir(&folder).expect("a folder");
     let file = folder.join("definitions.json");
     let shell = Shell::new(&folder, &real);
@@ -238,7 +239,7 @@ fn the_commands_that_are_printed_mend_everything() {
 #[test]
 fn what_is_taken_away_from_a_real_broker_is_found() {
     let Some(real) = Real::new() else { return };
-    let folder = std::env::temp_dir().join(common::unique("topology"));
+    let folder = std::env::temp_dir().join(redeliver_testing::unique("topology"));
     std::fs::create_dir(&folder).expect("a folder");
     let file = folder.join("definitions.json");
     let (code, said) = real.exported(&file);

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Lines, Servers, common, errors};
+use crate::Lines;
+use crate::Servers;
+use crate::errors;
 
 /// Nobody's password; must not be seen anywhere.
 const PASSWORD: &str = "sesame";
@@ -149,7 +151,7 @@ fn missing_rights_on_the_broker_are_named_with_the_command_that_gives_them() {
     let Some(servers) = Servers::find() else {
         return;
     };
-    let Some(control) = common::server("REDELIVER_RABBITMQCTL") else {
+    let Some(control) = redeliver_testing::server("REDELIVER_RABBITMQCTL") else {
         return;
     };
     let shell = |command: &str| {
@@ -158,7 +160,7 @@ fn missing_rights_on_the_broker_are_named_with_the_command_that_gives_them() {
         let done = done.expect("bash runs");
         assert!(done.status.success(), "{command}: {done:?}");
     };
-    let user = common::unique("doctor");
+    let user = redeliver_testing::unique("doctor");
     let amqp = as_user(&servers.amqp, &user, PASSWORD);
     shell(&format!("rabbitmqctl add_user {user} {PASSWORD}"));
     let sheets = std::panic::catch_unwind(|| {
@@ -202,7 +204,7 @@ fn missing_rights_in_the_database_are_named_with_the_grant_that_gives_them() {
             done.await.expect("the statement runs");
         });
     };
-    let role = common::unique("doctor");
+    let role = redeliver_testing::unique("doctor");
     let database = as_user(&servers.database, &role, PASSWORD);
     sql(format!(
         "create role {role} login password '{PASSWORD}' connection limit 5"

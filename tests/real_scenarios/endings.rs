@@ -4,7 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::{Lines, Scenario, Servers, common, errors, redeliver};
+use crate::Lines;
+use crate::Scenario;
+use crate::Servers;
+use crate::errors;
+use crate::redeliver;
 
 /// Goes on for longer than any test would wait.
 const LONG: &str = r#"
@@ -29,7 +33,7 @@ fn until_it_works(servers: &Servers, name: &str) {
             .await
             .expect("connect");
         let count = format!("select count(*) from {name}.outbox where published_at is not null");
-        common::eventually("published events", async || {
+        redeliver_testing::eventually("published events", async || {
             let count = sqlx::AssertSqlSafe(count.clone());
             let rows = sqlx::query_scalar::<_, i64>(count).fetch_one(&pool).await;
             // Until its tables are there.

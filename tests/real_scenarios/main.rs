@@ -4,9 +4,6 @@
 //! left on the broker. Every run has a name of its own on the servers, and must remove it.
 #![cfg(feature = "cli")]
 
-#[expect(dead_code, reason = "the tests here wait for processes")]
-#[path = "../common/mod.rs"]
-mod common;
 mod doctor;
 mod endings;
 mod lists;
@@ -32,8 +29,8 @@ impl Servers {
     /// None, loudly, where there are none.
     fn find() -> Option<Self> {
         Some(Self {
-            amqp: common::server("AMQP_URL")?,
-            database: common::server("DATABASE_URL")?,
+            amqp: redeliver_testing::server("AMQP_URL")?,
+            database: redeliver_testing::server("DATABASE_URL")?,
         })
     }
 
@@ -60,7 +57,7 @@ impl Servers {
         });
         let left = |of: &str| names.iter().any(|name| of.starts_with(name.as_str()));
         let mut found: Vec<String> = schemas.into_iter().filter(|schema| left(schema)).collect();
-        if let Some(control) = common::server("REDELIVER_RABBITMQCTL") {
+        if let Some(control) = redeliver_testing::server("REDELIVER_RABBITMQCTL") {
             for what in ["list_queues", "list_exchanges"] {
                 let listed = Command::new(&control)
                     .args([what, "name", "--quiet"])
@@ -99,7 +96,7 @@ struct Scenario(PathBuf);
 
 impl Scenario {
     fn new(text: &str) -> Self {
-        let name = format!("{}.toml", common::unique("real"));
+        let name = format!("{}.toml", redeliver_testing::unique("real"));
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, text).expect("a temporary file");
         Self(path)

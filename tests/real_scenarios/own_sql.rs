@@ -4,17 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use redeliver::harness::postgres::Postgres;
-use redeliver::harness::run::{LiveError, LiveOptions, LiveReport, Secret, run_live};
+use redeliver::harness::run::LiveError;
+use redeliver::harness::run::LiveOptions;
+use redeliver::harness::run::LiveReport;
+use redeliver::harness::run::run_live;
 use redeliver::harness::scenario::Scenario;
+use redeliver::harness::team::postgres::Postgres;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::Workload;
 use redeliver::harness::verdict::Verdict;
-use redeliver::harness::workload::{Generator, Request, Workload};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::World;
-use redeliver::store::postgres::Sql;
+use redeliver::postgres::Sql;
+use redeliver::secret::Secret;
 
+use crate::Servers;
 use crate::shop::Placed;
-use crate::{Servers, common};
 
 struct Charge;
 
@@ -62,7 +68,7 @@ fn run(
     scenario.over = Duration::from_secs(1);
     scenario.faults_until = Duration::from_secs(1);
     scenario.expect.no_rows = no_rows.iter().map(|sql| Arc::from(*sql)).collect();
-    let name = common::unique("redeliver_own");
+    let name = redeliver_testing::unique("redeliver_own");
     let database = match user {
         Some(user) => servers.database.replace("postgres@", &format!("{user}@")),
         None => servers.database.clone(),
@@ -129,7 +135,7 @@ fn a_user_who_may_not_make_a_database_is_told_what_is_missing() {
     let Some(servers) = Servers::find() else {
         return;
     };
-    let user = common::unique("nobody");
+    let user = redeliver_testing::unique("nobody");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let change = |sql: String| {
         runtime.block_on(async {

@@ -9,14 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redeliver::harness::fake::{Fake, Told};
-use redeliver::harness::postgres::Postgres;
-use redeliver::harness::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver::harness::team::fake::{Fake, Told};
+use redeliver::harness::team::postgres::Postgres;
+use redeliver::harness::team::workload::Generator;
+use redeliver::harness::team::workload::Request;
+use redeliver::harness::team::workload::ServiceModel;
+use redeliver::harness::team::workload::Workload;
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{ServiceCall, World};
-use redeliver::rabbitmq::Existing;
-use redeliver::store::postgres::Sql;
+use redeliver::definitions::Existing;
+use redeliver::postgres::Sql;
 use serde::{Deserialize, Serialize};
 use sqlx::migrate::Migrator;
 

@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::cli::interrupt;
 use crate::cli::out::{self, Out};
 use crate::cli::{Context, Format, USAGE};
-use crate::harness::explore::{CAUSES, Unrepeatable, repeat};
-use crate::harness::run::Registered;
-use crate::harness::scenario::{Scenario, discover};
-use crate::harness::verdict::Verdict;
+use redeliver_harness::explore::{CAUSES, Unrepeatable, repeat};
+use redeliver_harness::scenario::{Scenario, discover};
+use redeliver_harness::team::registry::Registered;
+use redeliver_harness::verdict::Verdict;
 
 /// Run each seed twice, with everything kept, and name the first step in which the two differ
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) struct Determinism {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's, or 1]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]

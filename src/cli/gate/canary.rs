@@ -4,8 +4,8 @@
 //! few pipelines with a bug in them; where one stays silent, nothing that the gate says can be
 //! relied on.
 
-use crate::harness::explore::{Random, hunt};
-use crate::planted::{self, Plant};
+use redeliver_harness::explore::{Random, hunt};
+use redeliver_planted::{self as planted, Plant};
 
 /// One for each of the worst: work lost, an effect twice, and no end.
 const NAMES: [&str; 3] = ["dual-write", "no-dedup", "stranded-claim"];

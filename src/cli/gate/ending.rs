@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use super::canary::Canaries;
 use super::{ENVIRONMENT, Format, Out, STORIES, github, junit, out};
-use crate::harness::reached::matrix;
-use crate::harness::report::{NOT_COVERED, Tally, json, reached, table};
-use crate::harness::verdict::Verdict;
+use redeliver_harness::report::NOT_COVERED;
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::json;
+use redeliver_harness::report::reached;
+use redeliver_harness::report::table;
+use redeliver_harness::verdict::Verdict;
+use redeliver_harness::watch::reached::matrix;
 
 /// What a gate came to.
 #[derive(Clone, Copy, Debug)]

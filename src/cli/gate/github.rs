@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use super::ending::Ending;
 use super::worst;
 use crate::cli::out;
-use crate::harness::report::human::{counted, grouped, time};
-use crate::harness::report::{Tally, story};
-use crate::harness::verdict::{AnomalyKind, Verdict};
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::story;
+use redeliver_harness::verdict::{AnomalyKind, Verdict};
+use redeliver_harness::words::{counted, grouped, time};
 
 /// Where the runner reads the summary of a step.
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
@@ -201,9 +202,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::harness::run::RunResult;
-    use crate::harness::scenario::Scenario;
-    use crate::harness::verdict::Anomaly;
+    use redeliver_harness::run::RunResult;
+    use redeliver_harness::scenario::Scenario;
+    use redeliver_harness::verdict::Anomaly;
 
     fn red(name: &str) -> Tally {
         let mut scenario = Scenario::new(name, "orders");

@@ -7,9 +7,10 @@ use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, Te
 
 use super::ending::Ending;
 use super::worst;
-use crate::harness::explore::commit;
-use crate::harness::report::{Tally, story};
-use crate::harness::verdict::Verdict;
+use redeliver_harness::explore::commit;
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::story;
+use redeliver_harness::verdict::Verdict;
 
 /// Writes the report.
 pub(super) fn write(path: &Path, ending: &Ending<'_>) -> Result<(), String> {
@@ -125,7 +126,7 @@ fn properties(tally: &Tally, program: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::scenario::Scenario;
+    use redeliver_harness::scenario::Scenario;
 
     #[test]
     fn files_of_two_folders_are_two_cases() {

@@ -22,13 +22,16 @@ use self::progress::Progress;
 use super::interrupt;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
-use crate::harness::explore::commit;
-use crate::harness::report::part::{Opening, Part};
-use crate::harness::report::{Tally, Violation, json, story};
-use crate::harness::run::Registered;
-use crate::harness::scenario::{Day, Scenario, discover, parse_duration};
-use crate::harness::shard::Shard;
-use crate::harness::verdict::{Anomaly, Verdict};
+use redeliver_harness::explore::commit;
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::Violation;
+use redeliver_harness::report::json;
+use redeliver_harness::report::part::{Opening, Part};
+use redeliver_harness::report::story;
+use redeliver_harness::run::shard::Shard;
+use redeliver_harness::scenario::{Day, Scenario, discover, parse_duration};
+use redeliver_harness::team::registry::Registered;
+use redeliver_harness::verdict::{Anomaly, Verdict};
 
 /// Stories told at most: one for each scenario, and no more than this.
 const STORIES: usize = 5;
@@ -58,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// The first seed: decimal, 0x-hex or a 40-digit commit hash [default: the scenario's, or 1]
-    #[arg(long, value_name = "S", value_parser = crate::harness::seed::parse)]
+    #[arg(long, value_name = "S", value_parser = redeliver_sim::seed::parse)]
     seed: Option<u64>,
     /// Run for so long, shared by all scenarios, in place of a number of seeds
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
@@ -313,7 +316,7 @@ fn keep(tally: &Tally, workload: &Registered, folder: &Path) -> Result<(), Strin
     };
     let run = (workload.simulate)(&tally.scenario, worst.seed, true);
     let Some(kept) =
-        crate::harness::explore::keep(&workload.simulate, &tally.scenario, run, SHRINK_RUNS)
+        redeliver_harness::explore::keep(&workload.simulate, &tally.scenario, run, SHRINK_RUNS)
     else {
         return Ok(());
     };

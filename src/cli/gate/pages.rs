@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::super::report::{Effort, again, page, write};
 use super::Context;
 use super::ending::Ending;
-use crate::harness::explore::commit;
-use crate::harness::report::page::gate::{Gate, render};
-use crate::harness::report::{Tally, Violation};
-use crate::harness::run::Registered;
+use redeliver_harness::explore::commit;
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::Violation;
+use redeliver_harness::report::page::gate::{Gate, render};
+use redeliver_harness::team::registry::Registered;
 
 /// Less than for one run alone: a red gate may have many.
 const EFFORT: Effort = Effort {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::harness::run::LiveError;
-use crate::harness::verdict::Verdict;
+use redeliver_harness::run::LiveError;
+use redeliver_harness::verdict::Verdict;
 
 fn workload() -> Registered {
     let simulate = |_: &Scenario, seed: u64, _: bool| RunResult {
@@ -27,7 +27,7 @@ fn workload() -> Registered {
         simulate,
         altered: |_, _, _, _| RunResult::default(),
         run_live,
-        topology: crate::harness::registry::no_topology,
+        topology: crate::cli::tests::no_topology,
         postgres: || None,
     }
 }

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::{Args, Context, Format, Out, Watch};
-use crate::harness::report::human::time;
-use crate::harness::scenario::Scenario;
-use crate::harness::verdict::Verdict;
-use crate::planted::{self, Caught, Limits, Outcome, Plant, Shown, Survey};
-use crate::ports::env::nanos;
+use redeliver_core::ports::env::nanos;
+use redeliver_harness::scenario::Scenario;
+use redeliver_harness::verdict::Verdict;
+use redeliver_harness::words::time;
+use redeliver_planted::{self as planted, Caught, Limits, Outcome, Plant, Shown, Survey};
 
 /// Seeds for each bug under the scenario, and as many under its own faults.
 const SEEDS: u64 = 200;

@@ -8,12 +8,12 @@ use redeliver_sim::broker::Profile;
 use super::queues::Patient;
 use super::sheet::{Chain, Finding, Sheet};
 use super::{BOUND, LONG, is_cut, port, within};
-use crate::harness::report::story::quoted;
-use crate::harness::run::Secret;
-use crate::harness::scenario::{profile_name, queue_type_name};
-use crate::pipeline::topology::QueueType;
-use crate::rabbitmq::amqp::{Amqp, AmqpConnection, AmqpError};
-use crate::rabbitmq::lapin::{GreetingError, LapinAmqp, greeting};
+use redeliver_core::secret::Secret;
+use redeliver_core::topology::QueueType;
+use redeliver_harness::report::story::quoted;
+use redeliver_harness::scenario::{profile_name, queue_type_name};
+use redeliver_rabbitmq::amqp::{Amqp, AmqpConnection, AmqpError};
+use redeliver_rabbitmq::lapin::{GreetingError, LapinAmqp, greeting};
 
 const NAMES: &[&str] = &[
     "broker url",

@@ -7,7 +7,7 @@ use sqlx::{Connection, Row};
 use super::schema::Patient;
 use super::sheet::{Chain, Finding, Sheet, Status};
 use super::{BOUND, is_cut, port, within};
-use crate::harness::run::Secret;
+use redeliver_core::secret::Secret;
 
 const NAMES: &[&str] = &[
     "database url",

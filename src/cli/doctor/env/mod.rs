@@ -21,7 +21,8 @@ use sheet::Sheet;
 
 use crate::cli::servers::Servers;
 use crate::cli::{ENVIRONMENT, Format, interrupt, out};
-use crate::harness::run::{Secret, live_name};
+use redeliver_core::secret::Secret;
+use redeliver_harness::run::live_name;
 
 /// Waiting for a server to do one thing.
 const BOUND: Duration = Duration::from_secs(5);

@@ -6,15 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{BOUND, within};
-use crate::env::live::LiveEnv;
-use crate::pipeline::event::Kind;
-use crate::pipeline::topology::{QueueType, Subscription, Topology};
-use crate::ports::Transport;
-use crate::rabbitmq::amqp::{
+use redeliver_core::env::live::LiveEnv;
+use redeliver_core::event::Kind;
+use redeliver_core::ports::Transport;
+use redeliver_core::topology::{QueueType, Subscription, Topology};
+use redeliver_rabbitmq::Names;
+use redeliver_rabbitmq::Options;
+use redeliver_rabbitmq::RabbitMq;
+use redeliver_rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError, Confirmation, Properties, Publish,
 };
-use crate::rabbitmq::lapin::{LapinAmqp, LapinChannel, LapinConnection};
-use crate::rabbitmq::{Names, Options, RabbitMq, topology};
+use redeliver_rabbitmq::lapin::{LapinAmqp, LapinChannel, LapinConnection};
+use redeliver_rabbitmq::topology;
 
 /// A topology as a run declares it, as small as can be.
 pub(super) struct Patient {

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::database::{identifier, words};
 use super::sheet::{Chain, Finding};
 use super::{BOUND, LONG, within};
-use crate::store::postgres::{PgOptions, PgStore};
+use redeliver_postgres::{PgOptions, PgStore};
 
 /// A clock that differs by more is worth a warning: times in a trace would not be in order.
 const APART: f64 = 1.0;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::out::Out;
 use crate::cli::{ENVIRONMENT, Format};
-use crate::harness::verdict::Verdict;
+use redeliver_harness::verdict::Verdict;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {

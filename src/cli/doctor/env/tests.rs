@@ -2,8 +2,8 @@
 
 use super::sheet::{Finding, Status};
 use super::{broker, database, schema};
-use crate::harness::run::Secret;
-use crate::rabbitmq::amqp::AmqpError;
+use redeliver_core::secret::Secret;
+use redeliver_rabbitmq::amqp::AmqpError;
 
 const PASSWORD: &str = "sesame";
 

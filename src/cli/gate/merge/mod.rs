@@ -10,9 +10,9 @@ use self::whole::Whole;
 use super::ending::Ending;
 use super::pages::Pages;
 use super::{Context, ENVIRONMENT, Format, Out, USAGE, out, today, verdict};
-use crate::harness::report::json;
-use crate::harness::scenario::Day;
-use crate::harness::verdict::Verdict;
+use redeliver_harness::report::json;
+use redeliver_harness::scenario::Day;
+use redeliver_harness::verdict::Verdict;
 
 /// Put the shards of a gate together, with one verdict
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::harness::report::part::{Opening, Part};
-use crate::harness::shard::Shard;
+use redeliver_harness::report::part::{Opening, Part};
+use redeliver_harness::run::shard::Shard;
 
 /// What a file holds. A shard that was killed leaves less.
 #[derive(Clone, Debug)]

@@ -10,13 +10,15 @@ use crate::cli::gate::canary::Canaries;
 use crate::cli::gate::pool::{Plan, Pool};
 use crate::cli::gate::progress::Progress;
 use crate::cli::gate::{Sweep, opening, worst};
-use crate::harness::reached::{Cell, Part as Stage};
-use crate::harness::report::Tally;
-use crate::harness::report::part::Part;
-use crate::harness::run::{LiveError, Registered, RunResult};
-use crate::harness::scenario::{Reach, Scenario};
-use crate::harness::shard::Shard;
-use crate::harness::verdict::{Anomaly, AnomalyKind};
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::part::Part;
+use redeliver_harness::run::LiveError;
+use redeliver_harness::run::RunResult;
+use redeliver_harness::run::shard::Shard;
+use redeliver_harness::scenario::{Reach, Scenario};
+use redeliver_harness::team::registry::Registered;
+use redeliver_harness::verdict::{Anomaly, AnomalyKind};
+use redeliver_harness::watch::reached::{Cell, Part as Stage};
 
 /// What a cell is called and how often it is struck depends on the seed alone.
 fn simulate(_: &Scenario, seed: u64, _: bool) -> RunResult {
@@ -64,7 +66,7 @@ fn workload() -> Registered {
         simulate,
         altered: |_, _, _, _| RunResult::default(),
         run_live: |_, _| Err(LiveError::Other(String::new())),
-        topology: crate::harness::registry::no_topology,
+        topology: crate::cli::tests::no_topology,
         postgres: || None,
     }
 }

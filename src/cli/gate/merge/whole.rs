@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::read::Output;
 use crate::cli::gate::canary::Canaries;
 use crate::cli::gate::{Sweep, with_others, worst};
-use crate::harness::report::Tally;
-use crate::harness::report::part::{Part, find_page, lasting};
-use crate::harness::shard::Shard;
+use redeliver_harness::report::Tally;
+use redeliver_harness::report::part::{Part, find_page, lasting};
+use redeliver_harness::run::shard::Shard;
 
 /// Scenarios of one sweep, in the order of the first shard.
 #[derive(Debug)]

@@ -1,0 +1,3 @@
+//! Time, chance and tasks of a real process.
+
+pub mod live;

@@ -1,0 +1,3 @@
+//! Outside services of a real process.
+
+pub mod live;

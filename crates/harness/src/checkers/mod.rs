@@ -1,0 +1,94 @@
+//! The checkers: one promise, one file.
+//!
+//! A checker sees the history and the final reading, never the world. Most of them speak only
+//! about a run that has healed and settled: before that a recovery and a loss look the same.
+//!
+//! What all of them share is read once, into an [`Index`]: who should have got what, what was
+//! done for it, and which of the commits in doubt did happen.
+
+use std::sync::Arc;
+
+use crate::verdict::Anomaly;
+use crate::watch::history::History;
+use crate::watch::reading::FinalReading;
+use redeliver_core::policy::Policy;
+use redeliver_core::topology::Topology;
+
+pub mod balance;
+pub mod dead_letters;
+pub mod duplicated;
+pub mod effect_without_event;
+pub mod in_flight;
+pub mod index;
+pub mod leaked;
+pub mod lost;
+pub mod order;
+pub mod retries;
+mod say;
+pub mod stuck;
+#[cfg(test)]
+mod testkit;
+#[cfg(test)]
+mod tests;
+pub mod transitions;
+
+pub use index::Index;
+
+/// Everything that a checker may look at.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// What clients saw.
+    pub history: &'a History,
+    /// What stands at the end.
+    pub reading: &'a FinalReading,
+    /// Who should have got what.
+    pub topology: &'a Topology,
+    /// The numbers that bound retries and in-flight work.
+    pub policy: &'a Policy,
+    /// The legal transitions of the workload's workflows: from, to. Empty where it has none.
+    pub transitions: &'a [(&'static str, &'static str)],
+    /// States in which a workflow may end. Empty where it has none.
+    pub final_states: &'a [&'static str],
+    /// Keys of messages that the scenario made poisonous: they must end in the dead letters.
+    pub poison: &'a [Arc<str>],
+    /// Malformed messages that the scenario published: so many dead letters without an event.
+    pub malformed: u64,
+    /// Whether the run came to rest within its bound: nothing was left to do.
+    pub settled: bool,
+    /// Whether it was ended from outside before its bound was over.
+    pub stopped: bool,
+}
+
+/// One promise.
+pub trait Checker: Sync {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+    /// Every place where the promise was broken. `index` was built from `view`.
+    fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly>;
+}
+
+/// All promises, in the order of reports.
+pub fn all() -> &'static [&'static dyn Checker] {
+    &[
+        &lost::Lost,
+        &duplicated::Duplicated,
+        &effect_without_event::EffectWithoutEvent,
+        &order::Order,
+        &transitions::Transitions,
+        &retries::Retries,
+        &dead_letters::DeadLetters,
+        &in_flight::InFlight,
+        &leaked::Leaked,
+        &balance::Balance,
+        &stuck::Stuck,
+    ]
+}
+
+/// Everything that any checker has to say.
+pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
+    let index = Index::new(view);
+    all()
+        .iter()
+        .flat_map(|checker| checker.check(view, &index))
+        .collect()
+}

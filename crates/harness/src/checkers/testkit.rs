@@ -1,0 +1,490 @@
+//! Small histories by hand, for the tests of the checkers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{View, check_all};
+use crate::verdict::{Anomaly, AnomalyKind};
+use crate::watch::history::{
+    Effects, Ended, Entry, History, InboxSaved, OnBehalf, Seen, Settled, What,
+};
+use crate::watch::reading::{FinalReading, LedgerEntry, Letter, Queued};
+use redeliver_core::dead_letter::{DeadLetter, Reason};
+use redeliver_core::event::{Event, Kind, Outgoing};
+use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::outbox::OutboxRow;
+use redeliver_core::policy::Policy;
+use redeliver_core::ports::{PublishOutcome, Receipt, Timestamp};
+use redeliver_core::retry::RetryPolicy;
+use redeliver_core::topology::{QueueType, Subscription, Topology};
+
+/// The event type of all tests, and the consumers of it.
+pub(super) const PLACED: &str = "order.placed";
+pub(super) const CHARGE: &str = "charge";
+pub(super) const MAIL: &str = "mail";
+
+/// A millisecond.
+pub(super) const MS: u64 = 1_000_000;
+
+/// A history in the making, with its final reading.
+pub(super) struct Kit {
+    pub(super) history: History,
+    pub(super) reading: FinalReading,
+    pub(super) topology: Topology,
+    pub(super) policy: Policy,
+    pub(super) transitions: &'static [(&'static str, &'static str)],
+    pub(super) final_states: &'static [&'static str],
+    pub(super) poison: Vec<Arc<str>>,
+    pub(super) malformed: u64,
+    pub(super) settled: bool,
+    pub(super) stopped: bool,
+    pub(super) now: u64,
+    /// The channel of the deliveries to come: another one after a connection was lost.
+    pub(super) channel: u64,
+    tag: u64,
+    ids: u128,
+}
+
+/// A delivery in a worker's hands.
+#[derive(Clone)]
+pub(super) struct Hand {
+    pub(super) event: Arc<Event>,
+    pub(super) process: String,
+    pub(super) consumer: &'static str,
+    pub(super) receipt: Receipt,
+    pub(super) attempt: u32,
+}
+
+impl Hand {
+    pub(super) fn on(&self) -> OnBehalf {
+        OnBehalf {
+            consumer: self.consumer.into(),
+            subject: self.event.idempotency_key.clone(),
+            attempt: self.attempt,
+        }
+    }
+}
+
+impl Kit {
+    /// One consumer, three attempts, a first wait of a second, without jitter.
+    pub(super) fn new() -> Self {
+        Self::with(&[CHARGE])
+    }
+
+    pub(super) fn with(consumers: &[&str]) -> Self {
+        let subscription = |consumer: &&str| Subscription {
+            consumer: Arc::from(*consumer),
+            types: vec![(Arc::from(PLACED), Kind::Fact)],
+        };
+        let retry = RetryPolicy {
+            attempts: 3,
+            first: Duration::from_secs(1),
+            cap: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+            jitter: false,
+        };
+        Self {
+            history: History::default(),
+            reading: FinalReading::default(),
+            topology: Topology {
+                exchanges: vec![Arc::from("order")],
+                subscriptions: consumers.iter().map(subscription).collect(),
+                rungs: Vec::new(),
+                queue_type: QueueType::Quorum,
+            },
+            policy: Policy {
+                retry,
+                ..Policy::default()
+            },
+            transitions: &[],
+            final_states: &[],
+            poison: Vec::new(),
+            malformed: 0,
+            settled: true,
+            stopped: false,
+            now: 0,
+            channel: 1,
+            tag: 0,
+            ids: 0,
+        }
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            history: &self.history,
+            reading: &self.reading,
+            topology: &self.topology,
+            policy: &self.policy,
+            transitions: self.transitions,
+            final_states: self.final_states,
+            poison: &self.poison,
+            malformed: self.malformed,
+            settled: self.settled,
+            stopped: self.stopped,
+        }
+    }
+
+    pub(super) fn check(&self) -> Vec<Anomaly> {
+        check_all(&self.view())
+    }
+
+    /// Nothing is wrong.
+    #[track_caller]
+    pub(super) fn silent(&self) {
+        let found = self.check();
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    /// The checker finds this kind, in words that contain `text`; gives all that was found.
+    #[track_caller]
+    pub(super) fn red(&self, checker: &str, kind: AnomalyKind, text: &str) -> Vec<Anomaly> {
+        let found = self.check();
+        let hit = |a: &Anomaly| a.checker == checker && a.kind == kind && a.seen.contains(text);
+        assert!(
+            found.iter().any(hit),
+            "no {checker} with {text:?} in {found:#?}"
+        );
+        found
+    }
+
+    /// Exactly this checker speaks.
+    #[track_caller]
+    pub(super) fn only(&self, checker: &str, kind: AnomalyKind, text: &str) {
+        let found = self.red(checker, kind, text);
+        assert!(found.iter().all(|a| a.checker == checker), "{found:#?}");
+    }
+
+    pub(super) fn wait(&mut self, nanos: u64) {
+        self.now += nanos;
+    }
+
+    pub(super) fn add(&mut self, process: &str, what: What) {
+        self.now += MS;
+        let (at, process) = (self.now, Arc::from(process));
+        self.history.entries.push(Entry { at, process, what });
+    }
+
+    pub(super) fn event(&mut self, key: &str) -> Arc<Event> {
+        self.numbered(key, None)
+    }
+
+    /// An ordered event of business key `a`.
+    pub(super) fn ordered(&mut self, key: &str, sequence: u64) -> Arc<Event> {
+        self.numbered(key, Some(sequence))
+    }
+
+    fn numbered(&mut self, key: &str, sequence: Option<u64>) -> Arc<Event> {
+        self.ids += 1;
+        let id = Uuid::from_u128(self.ids);
+        let business = if sequence.is_some() { "a" } else { key };
+        Arc::new(Event {
+            id,
+            idempotency_key: Arc::from(key),
+            kind: Kind::Fact,
+            event_type: Arc::from(PLACED),
+            version: 1,
+            key: Arc::from(business),
+            workflow: Arc::from(key),
+            correlation: id,
+            causation: None,
+            time: Timestamp(0),
+            trace: None,
+            sequence,
+            payload: Bytes::new(),
+        })
+    }
+
+    pub(super) fn commit(&mut self, process: &str, on: OnBehalf, effects: Effects, seen: Seen) {
+        let since = self.now;
+        self.add(
+            process,
+            What::Commit {
+                on,
+                effects,
+                seen,
+                since,
+            },
+        );
+    }
+
+    /// A client's commit, without a row in the outbox.
+    pub(super) fn emit(&mut self, event: &Arc<Event>, seen: Seen) {
+        let on = OnBehalf {
+            consumer: Arc::from("client"),
+            subject: event.idempotency_key.clone(),
+            attempt: 1,
+        };
+        let effects = Effects {
+            emitted: vec![event.clone()],
+            ..Effects::default()
+        };
+        self.commit("client-1", on, effects, seen);
+    }
+
+    /// The event's row in the final outbox.
+    pub(super) fn outbox(&mut self, event: &Arc<Event>, published: bool) {
+        let id = self.reading.store.outbox.len() as i64 + 1;
+        self.reading.store.outbox.push(OutboxRow {
+            id,
+            outgoing: Outgoing {
+                event: event.clone(),
+                exchange: Arc::from("order"),
+                routing_key: Arc::from(PLACED),
+            },
+            published_at: published.then_some(Timestamp(1)),
+            lease_until: None,
+        });
+    }
+
+    pub(super) fn publish(&mut self, event: &Arc<Event>, outcome: PublishOutcome) {
+        let event = event.clone();
+        let since = self.now;
+        self.add(
+            "relay-1",
+            What::Publish {
+                event,
+                outcome,
+                since,
+            },
+        );
+    }
+
+    /// A committed, published event.
+    pub(super) fn accepted(&mut self, key: &str) -> Arc<Event> {
+        let event = self.event(key);
+        self.accept(&event);
+        event
+    }
+
+    pub(super) fn accept(&mut self, event: &Arc<Event>) {
+        self.emit(event, Seen::Ok);
+        self.outbox(event, true);
+        self.publish(event, PublishOutcome::Confirmed);
+    }
+
+    pub(super) fn deliver(&mut self, event: &Arc<Event>, process: &str) -> Hand {
+        self.deliver_as(event, process, CHARGE, (1, false))
+    }
+
+    pub(super) fn deliver_as(
+        &mut self,
+        event: &Arc<Event>,
+        process: &str,
+        consumer: &'static str,
+        (attempt, redelivered): (u32, bool),
+    ) -> Hand {
+        self.tag += 1;
+        let receipt = Receipt {
+            channel: self.channel,
+            tag: self.tag,
+        };
+        let what = What::Delivered {
+            consumer: Arc::from(consumer),
+            key: Some(event.idempotency_key.clone()),
+            id: Some(event.id),
+            receipt,
+            attempt,
+            redelivered,
+        };
+        self.add(process, what);
+        Hand {
+            event: event.clone(),
+            process: process.to_owned(),
+            consumer,
+            receipt,
+            attempt,
+        }
+    }
+
+    pub(super) fn start(&mut self, hand: &Hand) -> u64 {
+        let read = self.history.entries.len();
+        self.start_after(hand, read)
+    }
+
+    /// A run that read its inbox row when the history had so many entries.
+    pub(super) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
+        self.history.runs += 1;
+        let (on, run) = (hand.on(), self.history.runs);
+        self.add(&hand.process, What::HandlerStart { on, run, read });
+        run
+    }
+
+    pub(super) fn end(&mut self, hand: &Hand, run: u64, ended: Ended) {
+        self.add(&hand.process, What::HandlerEnd { run, ended });
+    }
+
+    /// One run, from start to end.
+    pub(super) fn run(&mut self, hand: &Hand, ended: Ended) {
+        let run = self.start(hand);
+        self.end(hand, run, ended);
+    }
+
+    /// Effects of a handler, with the inbox row saved as done.
+    pub(super) fn effects(hand: &Hand) -> Effects {
+        let mut effects = Self::naive(hand);
+        effects.inbox.push(Self::saved(hand, "done"));
+        effects
+    }
+
+    /// Effects of a handler without an inbox.
+    pub(super) fn naive(hand: &Hand) -> Effects {
+        Effects {
+            rows: vec![("charges", hand.event.idempotency_key.clone())],
+            ..Effects::default()
+        }
+    }
+
+    pub(super) fn saved(hand: &Hand, state: &'static str) -> InboxSaved {
+        InboxSaved {
+            consumer: Arc::from(hand.consumer),
+            key: hand.event.idempotency_key.clone(),
+            state,
+            attempts: hand.attempt,
+            token: 0,
+        }
+    }
+
+    /// A handler's commit with these effects.
+    pub(super) fn handled(&mut self, hand: &Hand, effects: Effects, seen: Seen) {
+        self.commit(&hand.process, hand.on(), effects, seen);
+    }
+
+    /// A commit that changes the inbox only.
+    pub(super) fn noted(&mut self, hand: &Hand, state: &'static str) {
+        let effects = Effects {
+            inbox: vec![Self::saved(hand, state)],
+            ..Effects::default()
+        };
+        self.handled(hand, effects, Seen::Ok);
+    }
+
+    pub(super) fn settle(&mut self, hand: &Hand, how: Settled) {
+        let what = What::Settled {
+            consumer: Arc::from(hand.consumer),
+            key: Some(hand.event.idempotency_key.clone()),
+            receipt: hand.receipt,
+            how,
+            seen: Seen::Ok,
+        };
+        self.add(&hand.process, what);
+    }
+
+    pub(super) fn inbox(&mut self, hand: &Hand, state: InboxState) {
+        let (consumer, key) = (Arc::from(hand.consumer), hand.event.idempotency_key.clone());
+        let row = InboxRow {
+            state,
+            attempts: hand.attempt,
+            ..InboxRow::fresh(consumer, key, Timestamp(0))
+        };
+        self.reading.store.inbox.push(row);
+    }
+
+    pub(super) fn done() -> InboxState {
+        InboxState::Done {
+            result: Bytes::new(),
+        }
+    }
+
+    /// A good run: effects committed, acked, done in the final inbox.
+    pub(super) fn succeed(&mut self, hand: &Hand) {
+        self.run(hand, Ended::Ok);
+        self.handled(hand, Self::effects(hand), Seen::Ok);
+        self.settle(hand, Settled::Done);
+        self.inbox(hand, Self::done());
+    }
+
+    /// From request to effect.
+    pub(super) fn flow(&mut self, key: &str, process: &str) -> Hand {
+        let event = self.accepted(key);
+        let hand = self.deliver(&event, process);
+        self.succeed(&hand);
+        hand
+    }
+
+    /// A run that fails, is put on record and waits for the next attempt.
+    pub(super) fn fail(&mut self, hand: &Hand) {
+        self.run(hand, transient());
+        self.noted(hand, "open");
+        let delay = self.policy.retry.nominal(hand.attempt);
+        let retry = Settled::Retry {
+            attempt: hand.attempt + 1,
+            delay: redeliver_core::ports::env::nanos(delay),
+        };
+        self.settle(hand, retry);
+        self.wait(redeliver_core::ports::env::nanos(delay));
+    }
+
+    pub(super) fn story(hand: &Hand, reason: Reason) -> DeadLetter {
+        DeadLetter {
+            reason,
+            class: Arc::from("refused"),
+            error: "no".to_owned(),
+            attempts: hand.attempt,
+            first_failure: Timestamp(1),
+            last_failure: Timestamp(2),
+            consumer: Arc::from(hand.consumer),
+            queue: Arc::from(hand.consumer),
+            exchange: Arc::from("order"),
+            routing_key: Arc::from(PLACED),
+            worker: Arc::from("worker-1#0"),
+        }
+    }
+
+    pub(super) fn letter(&mut self, hand: &Hand, story: DeadLetter) {
+        self.reading.letters.push(Letter {
+            consumer: Arc::from(hand.consumer),
+            event: Some(hand.event.clone()),
+            story: Some(story),
+        });
+    }
+
+    /// Gives up: dead in the inbox, letter in its queue.
+    pub(super) fn bury(&mut self, hand: &Hand, story: DeadLetter) {
+        self.noted(hand, "dead");
+        self.settle(hand, Settled::DeadLetter(story.reason));
+        self.letter(hand, story.clone());
+        let state = InboxState::Dead {
+            story: Box::new(story),
+            published: true,
+        };
+        self.inbox(hand, state);
+    }
+
+    pub(super) fn queued(&mut self, queue: &str, event: &Arc<Event>) {
+        self.reading.queued.push(Queued {
+            queue: Arc::from(queue),
+            event: Some(event.clone()),
+            unacked: false,
+        });
+    }
+
+    pub(super) fn charged(&mut self, key: &str, token: u64, at: u64) {
+        self.reading.ledger.push(LedgerEntry {
+            service: Arc::from("payments"),
+            operation: Arc::from("charge"),
+            key: Arc::from(key),
+            token,
+            payload: Bytes::new(),
+            at,
+        });
+    }
+}
+
+pub(super) fn transient() -> Ended {
+    Ended::Transient("not now".to_owned())
+}
+
+pub(super) fn poison() -> Ended {
+    Ended::Poison("never".to_owned())
+}
+
+pub(super) fn in_doubt() -> Seen {
+    Seen::InDoubt("no answer".to_owned())
+}
+
+pub(super) fn failed() -> Seen {
+    Seen::Failed("serialization failure".to_owned())
+}

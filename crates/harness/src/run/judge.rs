@@ -1,0 +1,182 @@
+//! From a view of a run to its result.
+
+use std::sync::Arc;
+
+use redeliver_sim::fault::Rule;
+use redeliver_sim::reach::Called;
+use redeliver_sim::trace::Entry;
+
+use crate::checkers::{self, View};
+use crate::run::plan::Plan;
+use crate::run::result::RunResult;
+use crate::scenario::{Scenario, unwanted_rows};
+use crate::team::invariant::Evidence;
+use crate::team::workload::Facts;
+use crate::team::workload::Request;
+use crate::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::watch::history::{History, Seen, What};
+use crate::watch::pickups;
+use crate::watch::reached::Reached;
+use crate::watch::state;
+
+/// What the world itself says about a run.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// The seed.
+    pub seed: u64,
+    /// Polls of tasks.
+    pub steps: u64,
+    /// Virtual time, or wall time of a real run.
+    pub virtual_ns: u64,
+    /// Faults that struck.
+    pub faults: Vec<(&'static str, u64)>,
+    /// Where faults could have struck, and where they did.
+    pub reached: Reached,
+    /// Every call that a fault could have struck, if recorded.
+    pub calls: Vec<Called>,
+    /// Whether strikes and trace were kept.
+    pub recorded: bool,
+    /// Every strike as a rule of its own, if recorded.
+    pub strikes: Vec<Rule>,
+    /// Trace hash.
+    pub hash: u64,
+    /// The trace, if recorded.
+    pub trace: Vec<Entry>,
+    /// Panics outside handlers.
+    pub panics: Vec<String>,
+    /// Why the run cannot be repeated.
+    pub unrepeatable: Option<String>,
+    /// Whether it was stopped as a livelock.
+    pub livelock: bool,
+}
+
+/// The result of a run that could not begin.
+pub fn not_run(seed: u64, why: &dyn std::fmt::Display) -> RunResult {
+    RunResult {
+        seed,
+        verdict: Verdict::Inconclusive,
+        inconclusive: Some(why.to_string()),
+        ..RunResult::default()
+    }
+}
+
+/// Judges a run.
+pub fn result(
+    workload: &dyn Facts,
+    scenario: &Scenario,
+    plan: &Plan,
+    view: &View<'_>,
+    measured: Measured,
+) -> RunResult {
+    let mut anomalies = checkers::check_all(view);
+    let accepted = accepted(plan, view);
+    if view.settled {
+        anomalies.extend(workload.check(&accepted, view.reading));
+    }
+    anomalies.extend(
+        measured
+            .panics
+            .iter()
+            .map(|panic| fault_of_our_own("panic", panic)),
+    );
+    if measured.livelock {
+        let seen = format!("nothing came to rest within {} steps", measured.steps);
+        anomalies.push(Anomaly {
+            kind: AnomalyKind::Stuck,
+            ..fault_of_our_own("livelock", &seen)
+        });
+    }
+    if view.settled {
+        anomalies.extend(unwanted_rows(&view.reading.no_rows));
+        let evidence = Evidence {
+            history: view.history,
+            reading: view.reading,
+            accepted: &accepted,
+        };
+        let own = workload.invariants();
+        let all = own.iter().chain(&scenario.expect.invariants);
+        anomalies.extend(all.filter_map(|invariant| invariant.broken(&evidence)));
+    }
+    let mechanisms = pickups::mechanisms(view.history);
+    let dead = view.reading.dead();
+    anomalies.extend(scenario.expect.judge(dead, view.settled, &mechanisms));
+    let entries = &view.history.entries;
+    let deliveries = entries
+        .iter()
+        .filter(|e| matches!(e.what, What::Delivered { .. }))
+        .count();
+    let messages = view.reading.store.outbox.len() as u64;
+    let inconclusive = match measured.unrepeatable {
+        Some(why) => Some(format!("the run cannot be repeated: {why}")),
+        None if view.stopped => Some("it was stopped before it came to rest".to_owned()),
+        None if messages == 0 => Some("no message was accepted".to_owned()),
+        None => None,
+    };
+    let verdict = match (anomalies.is_empty(), &inconclusive) {
+        (false, _) => Verdict::Violated,
+        (true, Some(_)) => Verdict::Inconclusive,
+        (true, None) => Verdict::Valid,
+    };
+    RunResult {
+        seed: measured.seed,
+        verdict,
+        anomalies,
+        inconclusive,
+        messages,
+        deliveries: deliveries as u64,
+        events: entries.len() as u64 + measured.steps,
+        virtual_ns: measured.virtual_ns,
+        faults: measured.faults,
+        reached: measured.reached,
+        mechanisms,
+        calls: measured.calls,
+        strikes: measured.strikes,
+        requests: match measured.recorded {
+            true => plan.requests.iter().map(|r| r.key.clone()).collect(),
+            false => Vec::new(),
+        },
+        hash: measured.hash,
+        state: state::of(&view.reading.store),
+        history: match measured.recorded {
+            true => view.history.clone(),
+            false => History::default(),
+        },
+        trace: measured.trace,
+    }
+}
+
+/// The requests whose commit was seen, or whose event stands in the outbox.
+fn accepted(plan: &Plan, view: &View<'_>) -> Vec<Request> {
+    let mut keys: std::collections::BTreeSet<&str> = view
+        .reading
+        .store
+        .outbox
+        .iter()
+        .map(|r| &*r.outgoing.event.idempotency_key)
+        .collect();
+    for entry in &view.history.entries {
+        if let What::Commit {
+            on, seen: Seen::Ok, ..
+        } = &entry.what
+            && &*on.consumer == "client"
+        {
+            keys.insert(&on.subject);
+        }
+    }
+    // What nobody can read yet was not carried out as the workload would have done it.
+    let counts =
+        |request: &&Request| keys.contains(&*request.key) && !plan.unknown.contains(&request.key);
+    plan.requests.iter().filter(counts).cloned().collect()
+}
+
+fn fault_of_our_own(checker: &'static str, seen: &str) -> Anomaly {
+    Anomaly {
+        kind: AnomalyKind::Invariant,
+        checker,
+        message: Arc::from(""),
+        message_id: None,
+        consumer: Arc::from(""),
+        promise: "No task outside a handler panics, and every run comes to rest.",
+        seen: seen.to_owned(),
+    }
+}

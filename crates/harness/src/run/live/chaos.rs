@@ -1,0 +1,323 @@
+//! Faults that a real run can be given without touching the servers: duplicates, reordering,
+//! delays, crashes of workers, a failing outside service.
+//!
+//! They strike by the same keyed choices as in the seeded world, at the same seams, but a real
+//! run is not repeatable: its threads and servers are not seeded.
+
+mod ports;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redeliver_sim::choice::{Choices, Key, Site, below, name, strikes};
+use redeliver_sim::fault::{Event, Kind, Rule, Seam};
+
+use crate::run::swarm;
+use crate::scenario::Scenario;
+use crate::watch::trace::TraceLine;
+use redeliver_core::env::live::LiveEnv;
+use redeliver_core::policy::Policy;
+use redeliver_core::ports::Env;
+
+pub(super) use ports::Chaotic;
+
+/// Kinds that strike calls.
+const RULES: [Kind; 8] = [
+    Kind::DuplicatePublish,
+    Kind::LatePublish,
+    Kind::LateDelivery,
+    Kind::Crash,
+    Kind::ServiceFails,
+    Kind::ServiceInDoubt,
+    Kind::SlowService,
+    Kind::SlowStart,
+];
+/// Kinds that happen at a time.
+const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
+
+const DRAW: Site = Site::new("live.chaos");
+
+/// Seams at which calls are struck.
+const SEAMS: [Seam; 5] = [
+    Seam::Publish,
+    Seam::Deliver,
+    Seam::Ack,
+    Seam::Service,
+    Seam::Start,
+];
+
+/// Whether calls can be struck as this rule wants it. A pinned strike belongs to the calls of one
+/// seed, which real servers do not repeat.
+fn can_strike(rule: &Rule) -> bool {
+    let known = RULES.contains(&rule.kind) && rule.call.is_none();
+    known && rule.seam.is_none_or(|seam| SEAMS.contains(&seam))
+}
+
+/// What a scenario asks for that real servers are not given.
+pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
+    let rules = scenario.rules.iter().filter(|rule| !can_strike(rule));
+    let rules = rules.map(|rule| match rule.seam {
+        _ if rule.call.is_some() => format!("{} of one call", rule.kind.as_str()),
+        Some(seam) if RULES.contains(&rule.kind) => {
+            format!("{} at {}", rule.kind.as_str(), seam.as_str())
+        }
+        _ => rule.kind.as_str().to_owned(),
+    });
+    let events = scenario.events.iter().map(|event| event.kind);
+    let events = events.filter(|kind| !EVENTS.contains(kind));
+    let events = events.map(|kind| kind.as_str().to_owned());
+    // The broker has a time-out of its own, which is nobody's to change for a test.
+    let usual = Policy::default().consumer_timeout;
+    let timeout =
+        (scenario.policy.consumer_timeout != usual).then(|| "consumer-timeout".to_owned());
+    let mut names: Vec<_> = rules.chain(events).chain(timeout).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// All faults of a run.
+#[derive(Debug)]
+pub(super) struct Chaos {
+    rules: Vec<Rule>,
+    /// Timed faults, for the crew.
+    pub(super) events: Vec<Event>,
+    healed: AtomicBool,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    choices: Choices,
+    struck: BTreeMap<&'static str, u64>,
+    limits: Vec<u32>,
+    /// What faults did, and what processes did about them.
+    told: Vec<TraceLine>,
+}
+
+impl Chaos {
+    /// The faults of a scenario for a seed, as far as they can be given.
+    pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
+        let swarm = swarm::draw(scenario, seed);
+        let heal = redeliver_core::ports::env::nanos(scenario.faults_until);
+        let rules: Vec<Rule> = swarm
+            .rules
+            .into_iter()
+            .filter(can_strike)
+            .map(|rule| Rule {
+                // Until the heal, which waits for something to strike.
+                until: if rule.until < heal {
+                    rule.until
+                } else {
+                    u64::MAX
+                },
+                ..rule
+            })
+            .collect();
+        let events = swarm
+            .events
+            .into_iter()
+            .filter(|e| EVENTS.contains(&e.kind))
+            .collect();
+        let limits = vec![0; rules.len()];
+        let state = State {
+            choices: Choices::new(seed),
+            struck: BTreeMap::new(),
+            limits,
+            told: Vec::new(),
+        };
+        Self {
+            rules,
+            events,
+            healed: AtomicBool::new(false),
+            started,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Whether faults strike calls by chance.
+    pub(super) fn strikes_calls(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// How much longer than usual a process takes to start.
+    pub(super) fn slow_start(self: &Arc<Self>, env: &LiveEnv) -> Duration {
+        let hit = self.of(env).strike(Seam::Start, env.process(), 0);
+        hit.map_or(Duration::ZERO, |hit| hit.lasts)
+    }
+
+    /// The faults of one process.
+    pub(super) fn of(self: &Arc<Self>, env: &LiveEnv) -> Striker {
+        Striker {
+            chaos: self.clone(),
+            env: env.clone(),
+        }
+    }
+
+    /// Ends all faults.
+    pub(super) fn heal(&self) {
+        self.healed.store(true, Ordering::Relaxed);
+        self.tell("world", "heal", "", String::new());
+    }
+
+    /// Notes for the story what happened to a process.
+    pub(super) fn tell(&self, actor: &str, what: &'static str, subject: &str, detail: String) {
+        let line = TraceLine {
+            at: redeliver_core::ports::env::nanos(self.started.elapsed()),
+            actor: Arc::from(actor),
+            what,
+            subject: Arc::from(subject),
+            detail,
+        };
+        self.lock().told.push(line);
+    }
+
+    /// All that was noted so far.
+    pub(super) fn told(&self) -> Vec<TraceLine> {
+        self.lock().told.clone()
+    }
+
+    /// Whether faults are over.
+    pub(super) fn is_healed(&self) -> bool {
+        self.healed.load(Ordering::Relaxed)
+    }
+
+    /// Counts a timed fault that struck.
+    pub(super) fn count(&self, event: &Event) {
+        *self.lock().struck.entry(event.kind.as_str()).or_default() += 1;
+        let whom = event.target.as_deref().unwrap_or("all");
+        self.tell(
+            "world",
+            "fault",
+            "",
+            format!("{} of {whom}", event.kind.as_str()),
+        );
+    }
+
+    /// Faults that struck, by name.
+    pub(super) fn struck(&self) -> Vec<(&'static str, u64)> {
+        self.lock()
+            .struck
+            .iter()
+            .map(|(kind, n)| (*kind, *n))
+            .collect()
+    }
+
+    /// Whether a service is down at this moment.
+    fn is_down(&self, service: &str) -> bool {
+        let now = redeliver_core::ports::env::nanos(self.started.elapsed());
+        !self.is_healed()
+            && self.events.iter().any(|event| {
+                event.kind == Kind::ServiceDown
+                    && event
+                        .target
+                        .as_deref()
+                        .is_none_or(|target| target == service)
+                    && (event.at..event.at.saturating_add(event.lasts)).contains(&now)
+            })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fault that struck.
+#[derive(Clone, Copy, Debug)]
+struct Hit {
+    kind: Kind,
+    lasts: Duration,
+    after: bool,
+}
+
+/// Strikes the calls of one process.
+#[derive(Clone, Debug)]
+pub(super) struct Striker {
+    chaos: Arc<Chaos>,
+    env: LiveEnv,
+}
+
+impl Striker {
+    fn strike(&self, seam: Seam, subject: &str, attempt: u32) -> Option<Hit> {
+        if self.chaos.is_healed() || self.env.has_crashed() {
+            return None;
+        }
+        let now = redeliver_core::ports::env::nanos(self.chaos.started.elapsed());
+        let mut state = self.chaos.lock();
+        for (i, rule) in self.chaos.rules.iter().enumerate() {
+            let applies = rule.kind.seams().contains(&seam)
+                && rule.seam.is_none_or(|only| only == seam)
+                && (rule.from..rule.until).contains(&now)
+                && state.limits[i] < rule.limit
+                && rule
+                    .process
+                    .as_ref()
+                    .is_none_or(|p| self.env.process().starts_with(&**p))
+                && rule.subject.as_deref().is_none_or(|only| only == subject)
+                && rule.attempt.is_none_or(|only| only == attempt);
+            if !applies {
+                continue;
+            }
+            // Not by process: which of them gets a message is the servers' chance, and the same
+            // seed should give the same faults as far as it can.
+            let component = name(rule.kind.as_str()) ^ seam as u64;
+            let key = Key {
+                site: DRAW,
+                component,
+                subject: name(subject),
+                attempt,
+            };
+            let value = state.choices.draw(key);
+            if strikes(value, rule.ppm) {
+                let more = state.choices.pure(&[value]);
+                let lasts = rule.lasts - below(more, rule.lasts / 2 + 1);
+                state.limits[i] += 1;
+                *state.struck.entry(rule.kind.as_str()).or_default() += 1;
+                let lasts = Duration::from_nanos(lasts);
+                drop(state);
+                let detail = format!("{} at {}", rule.kind.as_str(), seam.as_str());
+                self.chaos
+                    .tell(self.env.process(), "fault", subject, detail);
+                return Some(Hit {
+                    kind: rule.kind,
+                    lasts,
+                    after: more & 1 == 1,
+                });
+            }
+        }
+        None
+    }
+
+    /// Kills the process of this call; the crew starts it again. Never returns.
+    async fn die(&self) {
+        let env = self.env.clone();
+        // Not from within one of the tasks that the crash aborts.
+        tokio::spawn(async move { env.crash().await });
+        std::future::pending().await
+    }
+
+    async fn before(&self, hit: Option<Hit>) {
+        if let Some(Hit {
+            kind: Kind::Crash,
+            after: false,
+            ..
+        }) = hit
+        {
+            self.die().await;
+        }
+    }
+
+    async fn after(&self, hit: Option<Hit>) {
+        if let Some(Hit {
+            kind: Kind::Crash,
+            after: true,
+            ..
+        }) = hit
+        {
+            self.die().await;
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The processes of a real run: started, crashed, started again, stopped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redeliver_sim::fault::Kind;
+use tokio::sync::Mutex;
+
+use super::{Kit, LiveWorld};
+use crate::run::client;
+use crate::run::plan::Plan;
+use crate::run::sabotage::{Alive, Kill, Observed};
+use crate::scenario::Scenario;
+use crate::team::workload::AnyWorkload;
+use crate::watch::record::Log;
+use redeliver_core::env::live::LiveEnv;
+use redeliver_core::ports::Env;
+use redeliver_pipeline::consumer::Runner;
+use redeliver_pipeline::handler::Consumer;
+use redeliver_pipeline::relay::Relay;
+
+/// Starts the main task of a process in its environment.
+type Start = Box<dyn Fn(LiveEnv) + Send + Sync>;
+
+struct Process {
+    name: String,
+    env: LiveEnv,
+    start: Start,
+    /// When it is started again, once it is seen dead.
+    restart_at: Option<Instant>,
+}
+
+/// All processes.
+pub(super) struct Crew {
+    processes: Mutex<Vec<Process>>,
+    events: Mutex<Vec<redeliver_sim::fault::Event>>,
+    kit: Kit,
+    restart_after: Duration,
+}
+
+impl Crew {
+    pub(super) fn start(
+        workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+        scenario: &Scenario,
+        plan: &Arc<Plan>,
+        kit: &Kit,
+    ) -> Self {
+        let mut starts: Vec<(String, Start)> = Vec::new();
+        for i in 1..=scenario.relays {
+            starts.push((format!("relay-{i}"), relay(scenario, kit)));
+        }
+        for subscription in &plan.topology.subscriptions {
+            for i in 1..=scenario.worker_processes {
+                let name = format!("{}-{i}", subscription.consumer);
+                starts.push((
+                    name,
+                    consumer(workload, scenario, plan, kit, &subscription.consumer),
+                ));
+            }
+        }
+        for i in 0..plan.clients {
+            starts.push((format!("client-{}", i + 1), sender(workload, plan, kit, i)));
+        }
+        let processes = starts.into_iter().map(|(name, start)| {
+            let env = kit.env(&name, 0);
+            start(env.clone());
+            Process {
+                name,
+                env,
+                start,
+                restart_at: None,
+            }
+        });
+        Self {
+            processes: Mutex::new(processes.collect()),
+            events: Mutex::new(kit.chaos.events.clone()),
+            kit: kit.clone(),
+            restart_after: scenario.restart_after,
+        }
+    }
+
+    /// Starts again what has died, and lets happen what is due.
+    pub(super) async fn tend(&self) {
+        let now = Instant::now();
+        for process in self.processes.lock().await.iter_mut() {
+            if !process.env.has_crashed() {
+                continue;
+            }
+            let next = || self.kit.env(&process.name, process.env.incarnation() + 1);
+            let at = *process.restart_at.get_or_insert_with(|| {
+                self.tell(&process.name, "crashed");
+                now + self.restart_after + self.kit.chaos.slow_start(&next())
+            });
+            if now >= at {
+                self.tell(&process.name, "started");
+                process.env = next();
+                process.restart_at = None;
+                (process.start)(process.env.clone());
+            }
+        }
+        if self.kit.chaos.is_healed() {
+            return;
+        }
+        let elapsed = redeliver_core::ports::env::nanos(self.kit.started.elapsed());
+        let mut events = self.events.lock().await;
+        let due: Vec<_> = events.extract_if(.., |event| event.at <= elapsed).collect();
+        drop(events);
+        for event in due {
+            self.kit.chaos.count(&event);
+            let target = event.target.as_deref().unwrap_or("");
+            match event.kind {
+                Kind::Crash => self.crash(target).await,
+                Kind::RollingDeploy => {
+                    self.deploy(target, Duration::from_nanos(event.lasts)).await;
+                }
+                // Services look at the clock themselves.
+                _ => {}
+            }
+        }
+    }
+
+    fn tell(&self, process: &str, what: &'static str) {
+        self.kit.chaos.tell(process, what, "", String::new());
+    }
+
+    async fn crash(&self, prefix: &str) {
+        for process in self.processes.lock().await.iter() {
+            if process.name.starts_with(prefix) {
+                process.env.crash().await;
+            }
+        }
+    }
+
+    /// Each gets `drain` to stop; clients never stop before they have sent everything.
+    async fn deploy(&self, prefix: &str, drain: Duration) {
+        let envs: Vec<_> = self
+            .processes
+            .lock()
+            .await
+            .iter()
+            .filter(|p| p.name.starts_with(prefix))
+            .map(|p| p.env.clone())
+            .collect();
+        // On its own: it may last longer than the time until the next fault.
+        tokio::spawn(async move {
+            for env in envs {
+                env.request_stop();
+                wait_until(drain, || env.is_idle()).await;
+                env.crash().await;
+            }
+        });
+    }
+
+    /// Stops all politely, then for good. Clients have nothing in hand that they could end: one
+    /// that still waits to send is told no more.
+    pub(super) async fn stop(&self, drain: Duration) {
+        let processes = self.processes.lock().await;
+        for process in processes.iter() {
+            if process.name.starts_with("client-") {
+                process.env.crash().await;
+            }
+            process.env.request_stop();
+        }
+        let idle = || processes.iter().all(|process| process.env.is_idle());
+        wait_until(drain + Duration::from_secs(2), idle).await;
+        for process in processes.iter() {
+            process.env.crash().await;
+        }
+    }
+}
+
+async fn wait_until(limit: Duration, condition: impl Fn() -> bool) {
+    let until = Instant::now() + limit;
+    while !condition() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn relay(scenario: &Scenario, kit: &Kit) -> Start {
+    let (policy, kit) = (scenario.policy.relay.clone(), kit.clone());
+    Box::new(move |env| {
+        let (world, _) = kit.world(env.clone());
+        env.spawn("main", Relay::new(world, policy.clone()).run());
+    })
+}
+
+fn consumer(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: &Scenario,
+    plan: &Arc<Plan>,
+    kit: &Kit,
+    name: &Arc<str>,
+) -> Start {
+    let (workload, policy, kit) = (workload.clone(), scenario.policy.clone(), kit.clone());
+    let (name, plan) = (name.clone(), plan.clone());
+    Box::new(move |env| {
+        let (world, log) = kit.world(env.clone());
+        let mut consumers = workload.consumers();
+        let at = consumers
+            .iter()
+            .position(|consumer| *consumer.name() == name);
+        let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
+        let consumer = observed(consumer, &log, &plan, &env);
+        env.spawn("main", Runner::new(world, consumer, policy.clone()).run());
+    })
+}
+
+fn observed(
+    consumer: Consumer<LiveWorld>,
+    log: &Log<LiveEnv>,
+    plan: &Plan,
+    env: &LiveEnv,
+) -> Consumer<LiveWorld> {
+    let name = consumer.name().clone();
+    let victim = env.clone();
+    let kill: Kill = Arc::new(move || {
+        let victim = victim.clone();
+        tokio::spawn(async move { victim.crash().await });
+    });
+    let watched = env.clone();
+    let alive: Alive = Arc::new(move || !watched.has_crashed());
+    consumer.map(|inner| {
+        Arc::new(Observed {
+            inner,
+            log: log.clone(),
+            consumer: name.clone(),
+            poisoned: plan.poisoned.clone(),
+            kill: kill.clone(),
+            alive: alive.clone(),
+        })
+    })
+}
+
+fn sender(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+    plan: &Arc<Plan>,
+    kit: &Kit,
+    number: u32,
+) -> Start {
+    let (workload, plan, kit) = (workload.clone(), plan.clone(), kit.clone());
+    let progress = Arc::new(std::sync::Mutex::new(client::Progress::default()));
+    Box::new(move |env| {
+        let (world, _) = kit.world(env.clone());
+        let (workload, plan, progress) = (workload.clone(), plan.clone(), progress.clone());
+        env.spawn("main", async move {
+            client::run(&*workload, &world, &plan, number, &progress).await;
+        });
+    })
+}

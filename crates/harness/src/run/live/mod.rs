@@ -1,0 +1,329 @@
+//! A run on real servers: the same workload through the same pipeline, judged by the same
+//! checkers.
+//!
+//! Everything happens under names of its own: a schema in the database (a database, where a
+//! workload brings its own tables), a namespace on the broker, both with a random part, and both removed at the end, however the run ends. Processes
+//! of a scenario are groups of tokio tasks that can be crashed apart from each other.
+
+mod chaos;
+mod crew;
+mod database;
+mod options;
+mod reading;
+mod services;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::checkers::View;
+use crate::run::judge::{self, Measured};
+use crate::run::plan::{self, Plan};
+use crate::scenario::Scenario;
+use crate::team::workload::AnyWorkload;
+use crate::team::workload::Facts;
+use crate::team::workload::Workload;
+use crate::watch::history::Recorder;
+use crate::watch::reading::FinalReading;
+use crate::watch::record::{Log, Watched};
+use crate::watch::trace;
+use redeliver_core::env::live::LiveEnv;
+use redeliver_core::ports::{StoreError, Transport, TransportError};
+use redeliver_postgres::PgStore;
+use redeliver_rabbitmq::Options;
+use redeliver_rabbitmq::RabbitMq;
+use redeliver_rabbitmq::lapin::LapinAmqp;
+
+use chaos::{Chaos, Chaotic};
+use crew::Crew;
+use database::Database;
+use services::FakeServices;
+
+pub use options::{LiveError, LiveOptions, LiveReport, live_name};
+
+/// The ports of a process of a real run.
+type LiveWorld =
+    Watched<Chaotic<RabbitMq<LapinAmqp, LiveEnv>>, PgStore, Chaotic<FakeServices>, LiveEnv>;
+
+impl From<StoreError> for LiveError {
+    fn from(error: StoreError) -> Self {
+        Self::Environment(format!(
+            "PostgreSQL: {error}. Is DATABASE_URL right, and may its user create a schema?"
+        ))
+    }
+}
+
+impl From<TransportError> for LiveError {
+    fn from(error: TransportError) -> Self {
+        Self::Environment(format!(
+            "RabbitMQ: {error}. Is AMQP_URL right, and may its user configure, write and read?"
+        ))
+    }
+}
+
+/// Runs a scenario on real servers.
+///
+/// # Errors
+/// [`LiveError::Environment`] when a server does not answer or refuses.
+pub fn run_live<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    options: &LiveOptions,
+) -> Result<LiveReport, LiveError> {
+    on_servers(Arc::new(workload.clone()), scenario, options)
+}
+
+/// [`run_live`], compiled once for all workloads.
+fn on_servers(
+    workload: Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: &Scenario,
+    options: &LiveOptions,
+) -> Result<LiveReport, LiveError> {
+    if workload.postgres().is_none() && !scenario.expect.no_rows.is_empty() {
+        let text = "no-rows asks a workload's own tables, and this one has none: it says nothing of \
+                    its database (Workload::postgres)";
+        return Err(LiveError::Other(text.to_owned()));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| LiveError::Other(format!("no runtime: {error}")))?;
+    let not_given = chaos::not_given(scenario);
+    let mut scenario = plan::with_explicit_services(&*workload, scenario).in_real_time();
+    scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
+    let report = runtime.block_on(run(&workload, &scenario, options));
+    // Tasks that hang in a driver must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(LiveReport {
+        not_given,
+        ..report?
+    })
+}
+
+/// The servers of a run, and its names on them.
+#[derive(Clone)]
+struct Servers {
+    amqp: LapinAmqp,
+    transport: Options,
+    database: Database,
+}
+
+impl Servers {
+    fn connect(
+        workload: &dyn Facts,
+        scenario: &Scenario,
+        options: &LiveOptions,
+    ) -> Result<Self, LiveError> {
+        let name = options.name.clone();
+        let amqp = LapinAmqp::new(options.amqp_url.expose())
+            .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
+        let url = options.database_url.expose();
+        let database = Database::new(url, &name, workload.postgres())?;
+        let transport = Options::of(&name, &scenario.policy);
+        Ok(Self {
+            amqp,
+            transport,
+            database,
+        })
+    }
+
+    fn rabbit(&self) -> RabbitMq<LapinAmqp, LiveEnv> {
+        RabbitMq::new(
+            self.amqp.clone(),
+            LiveEnv::process("harness", 0),
+            self.transport.clone(),
+        )
+    }
+
+    /// Removes all that the run made; says what it could not remove.
+    async fn clean_up(&self, plan: &Plan) -> Option<String> {
+        let name = &self.transport.namespace;
+        let removed = self.rabbit().delete(&plan.topology).await;
+        let removed = removed
+            .map_err(|error| format!("RabbitMQ: {error}. Queues and exchanges {name}.* stay."));
+        let dropped = self.database.remove().await;
+        let left: Vec<_> = removed.err().into_iter().chain(dropped.err()).collect();
+        (!left.is_empty()).then(|| left.join(" "))
+    }
+}
+
+/// What all processes of a run share. Its clock starts when it is made: with everything set up,
+/// so that the faults of the first seconds find somebody to strike.
+#[derive(Clone)]
+struct Kit {
+    started: Instant,
+    recorder: Recorder,
+    channels: Arc<AtomicU64>,
+    servers: Servers,
+    services: FakeServices,
+    chaos: Arc<Chaos>,
+}
+
+impl Kit {
+    fn start(
+        workload: &dyn Facts,
+        scenario: &Scenario,
+        options: &LiveOptions,
+        servers: &Servers,
+    ) -> Self {
+        let started = Instant::now();
+        let services = plan::services(workload, scenario);
+        Self {
+            started,
+            recorder: Recorder::default(),
+            channels: Arc::default(),
+            servers: servers.clone(),
+            services: FakeServices::new(services, options.seed, started),
+            chaos: Arc::new(Chaos::new(scenario, options.seed, started)),
+        }
+    }
+
+    fn world(&self, env: LiveEnv) -> (LiveWorld, Log<LiveEnv>) {
+        let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
+        let Servers {
+            amqp,
+            transport,
+            database,
+        } = self.servers.clone();
+        let transport = RabbitMq::new(amqp, env.clone(), transport);
+        let chaos = self.chaos.of(&env);
+        let ports = redeliver_core::ports::Ports {
+            transport: Chaotic::new(transport, chaos.clone()),
+            store: database.store,
+            service: Chaotic::new(self.services.clone(), chaos),
+            env,
+        };
+        (crate::watch::record::watch(ports, &log), log)
+    }
+
+    fn env(&self, name: &str, incarnation: u32) -> LiveEnv {
+        LiveEnv::process_since(name, incarnation, self.started)
+    }
+}
+
+async fn run(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: &Scenario,
+    options: &LiveOptions,
+) -> Result<LiveReport, LiveError> {
+    let plan = Arc::new(Plan::new(&**workload, scenario, options.seed));
+    plan.topology
+        .check()
+        .map_err(|error| LiveError::Other(error.to_string()))?;
+    let servers = Servers::connect(&**workload, scenario, options)?;
+    servers.database.make().await?;
+    let played = match servers.rabbit().declare(&plan.topology).await {
+        Ok(()) => {
+            let kit = Kit::start(&**workload, scenario, options, &servers);
+            let played = play(workload, scenario, options, &plan, &kit).await;
+            played.map(|played| (kit, played))
+        }
+        Err(error) => Err(error.into()),
+    };
+    // Always: nothing of this run may stay behind.
+    let left_behind = servers.clean_up(&plan).await;
+    let (kit, played) = played?;
+    let mut report = report(&**workload, scenario, options, &plan, &kit, &played);
+    report.left_behind = left_behind;
+    Ok(report)
+}
+
+/// What came of a run before it is judged.
+struct Played {
+    reading: FinalReading,
+    settled: bool,
+    /// Ended from outside before it could settle.
+    stopped: bool,
+    wall: Duration,
+}
+
+async fn play(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: &Scenario,
+    options: &LiveOptions,
+    plan: &Arc<Plan>,
+    kit: &Kit,
+) -> Result<Played, LiveError> {
+    let crew = Crew::start(workload, scenario, plan, kit);
+    send_strangers(scenario, plan, kit);
+    let stopped = || options.stop.load(Ordering::Relaxed);
+    while !stopped() && !heals(scenario, plan, kit).await {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        crew.tend().await;
+    }
+    kit.chaos.heal();
+    let settled = reading::settle(kit, scenario, plan, &crew, &stopped).await;
+    crew.stop(scenario.policy.consumer.drain).await;
+    let settled = settled?;
+    Ok(Played {
+        reading: reading::read(kit, plan, &scenario.expect.no_rows).await?,
+        settled,
+        stopped: !settled && stopped(),
+        wall: kit.started.elapsed(),
+    })
+}
+
+/// Faults that strike calls by chance may do so for this long, if there is something to strike:
+/// a second of a scaled scenario may be over before a real connection is open.
+const STRIKES: Duration = Duration::from_secs(10);
+
+async fn heals(scenario: &Scenario, plan: &Plan, kit: &Kit) -> bool {
+    let elapsed = kit.started.elapsed();
+    if elapsed < scenario.faults_until {
+        return false;
+    }
+    let over = elapsed >= STRIKES || !kit.chaos.strikes_calls();
+    // A server that does not answer has something to do.
+    over || reading::at_rest(kit, plan, false).await.unwrap_or(false)
+}
+
+fn send_strangers(scenario: &Scenario, plan: &Arc<Plan>, kit: &Kit) {
+    let (plan, kit, over) = (plan.clone(), kit.clone(), scenario.over);
+    tokio::spawn(async move {
+        let env = kit.env("stranger", 0);
+        let names = kit.servers.rabbit().names().clone();
+        crate::run::stranger::run(&kit.servers.amqp, &env, &names, &plan, over).await;
+    });
+}
+
+fn report(
+    workload: &dyn Facts,
+    scenario: &Scenario,
+    options: &LiveOptions,
+    plan: &Plan,
+    kit: &Kit,
+    played: &Played,
+) -> LiveReport {
+    let history = kit.recorder.take();
+    let view = View {
+        history: &history,
+        reading: &played.reading,
+        topology: &plan.topology,
+        policy: &scenario.policy,
+        transitions: workload.transitions(),
+        final_states: workload.final_states(),
+        poison: &plan.poison_keys,
+        malformed: plan.malformed_letters(),
+        settled: played.settled,
+        stopped: played.stopped,
+    };
+    let measured = Measured {
+        seed: options.seed,
+        virtual_ns: redeliver_core::ports::env::nanos(played.wall),
+        faults: kit.chaos.struck(),
+        ..Measured::default()
+    };
+    let mut result = judge::result(workload, scenario, plan, &view, measured);
+    result.trace = kit.chaos.told();
+    result.trace.extend(trace::lines(&history));
+    result.trace.sort_by_key(|line| line.at);
+    LiveReport {
+        name: options.name.clone(),
+        result,
+        not_given: Vec::new(),
+        left_behind: None,
+        stopped: played.stopped,
+        wall: played.wall,
+    }
+}

@@ -1,0 +1,61 @@
+//! What a real run is given, and what it gives.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use redeliver_core::secret::Secret;
+use redeliver_core::topology::QueueType;
+
+use crate::run::result::RunResult;
+
+/// Where and how a real run happens.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// URL of the broker, with its password.
+    pub amqp_url: Secret,
+    /// URL of the database, with its password.
+    pub database_url: Secret,
+    /// Schema in the database, and what all names on the broker begin with; see [`live_name`].
+    pub name: String,
+    /// Makes the requests and places the faults.
+    pub seed: u64,
+    /// In place of the scenario's.
+    pub queue_type: Option<QueueType>,
+    /// Set from outside to end the run early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A name for a real run that no other run has.
+pub fn live_name() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("redeliver_run_{}", &id[..12])
+}
+
+/// What a real run came to.
+#[derive(Clone, Debug)]
+pub struct LiveReport {
+    /// The name under which everything stood on the servers.
+    pub name: String,
+    /// As of a simulated run.
+    pub result: RunResult,
+    /// Faults of the scenario that real servers were not given.
+    pub not_given: Vec<String>,
+    /// What could not be removed from the servers, and why.
+    pub left_behind: Option<String>,
+    /// It was ended from outside before it came to rest.
+    pub stopped: bool,
+    /// How long it took.
+    pub wall: Duration,
+}
+
+/// Why a real run could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LiveError {
+    /// A server does not answer or refuses.
+    #[error("{0}")]
+    Environment(String),
+    /// Everything else.
+    #[error("{0}")]
+    Other(String),
+}

@@ -1,0 +1,215 @@
+//! Reading the real servers at the end of a run, and waiting until nothing is left to do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Kit;
+use super::crew::Crew;
+use crate::run::live::LiveError;
+use crate::run::plan::Plan;
+use crate::scenario::Scenario;
+use crate::watch::reading::{FinalReading, Letter, Queued};
+use redeliver_core::event::Event;
+use redeliver_core::inbox::InboxState;
+use redeliver_core::ports::store::Reading;
+use redeliver_core::ports::{Store, TransportError};
+use redeliver_rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError};
+use redeliver_rabbitmq::envelope::{decode, story_of};
+use redeliver_rabbitmq::topology;
+
+/// So long a server may be silent at a stretch before a run is given up: judged without it, all
+/// that it holds would look lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until every event has ended at each of its consumers and no queue holds anything; false
+/// if that takes longer than it may or is stopped from outside.
+///
+/// # Errors
+/// [`LiveError::Environment`] when a server has not answered for [`PATIENCE`].
+pub(super) async fn settle(
+    kit: &Kit,
+    scenario: &Scenario,
+    plan: &Plan,
+    crew: &Crew,
+    stopped: &impl Fn() -> bool,
+) -> Result<bool, LiveError> {
+    let bound = scenario.settle;
+    let until = Instant::now() + bound.unwrap_or_else(|| plan.settle_bound(scenario));
+    let mut quiet = 0;
+    let mut answered = Instant::now();
+    let mut calm = Calm::new(scenario);
+    while Instant::now() < until && !stopped() {
+        crew.tend().await;
+        let nothing_moves = calm.look(kit);
+        let rests = match at_rest(kit, plan, nothing_moves).await {
+            Ok(rests) => {
+                answered = Instant::now();
+                rests
+            }
+            Err(error) if answered.elapsed() > PATIENCE => return Err(error),
+            Err(_) => false,
+        };
+        quiet = if rests { quiet + 1 } else { 0 };
+        if quiet == 2 {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(false)
+}
+
+/// Whether nothing has been seen for longer than anybody may keep a message in hand. The broker
+/// tells us how many messages wait, and not how many are with a worker.
+struct Calm {
+    limit: Duration,
+    entries: usize,
+    since: Instant,
+}
+
+impl Calm {
+    fn new(scenario: &Scenario) -> Self {
+        let consumer = &scenario.policy.consumer;
+        Self {
+            limit: consumer.handler_limit + consumer.lease + Duration::from_secs(2),
+            entries: 0,
+            since: Instant::now(),
+        }
+    }
+
+    fn look(&mut self, kit: &Kit) -> bool {
+        let entries = kit.recorder.lock().entries.len();
+        if entries != self.entries {
+            (self.entries, self.since) = (entries, Instant::now());
+        }
+        self.since.elapsed() > self.limit
+    }
+}
+
+/// Whether no message waits, and every event has ended everywhere, or would have by now: one that
+/// is lost never ends, and a letter whose worker died before it could note it stays unnoted.
+pub(super) async fn at_rest(
+    kit: &Kit,
+    plan: &Plan,
+    nothing_moves: bool,
+) -> Result<bool, LiveError> {
+    if !plan.all_sent() {
+        return Ok(false);
+    }
+    let reading = kit.servers.database.store.read_all().await?;
+    let published = reading.outbox.iter().all(|row| row.published_at.is_some());
+    if !published || !(nothing_moves || everything_ended(&reading, plan)) {
+        return Ok(false);
+    }
+    // Late copies may still be on their way; ready ones can be counted, unacked ones are with a
+    // worker and are seen in the second look.
+    let (work, letters) = ready(kit, plan).await.map_err(TransportError::from)?;
+    Ok(work == 0 && (nothing_moves || letters >= plan.malformed_letters()))
+}
+
+fn everything_ended(reading: &Reading, plan: &Plan) -> bool {
+    let ended: BTreeSet<(&str, &str)> = reading
+        .inbox
+        .iter()
+        .filter(|row| {
+            let state = &row.state;
+            matches!(
+                state,
+                InboxState::Done { .. }
+                    | InboxState::Dead {
+                        published: true,
+                        ..
+                    }
+            )
+        })
+        .map(|row| (&*row.consumer, &*row.idempotency_key))
+        .collect();
+    reading.outbox.iter().all(|row| {
+        let event = &row.outgoing.event;
+        let takes = plan.topology.subscriptions.iter().filter(|subscription| {
+            subscription
+                .types
+                .iter()
+                .any(|(event_type, _)| *event_type == event.event_type)
+        });
+        takes
+            .map(|s| (&*s.consumer, &*event.idempotency_key))
+            .all(|e| ended.contains(&e))
+    })
+}
+
+/// Ready messages in work and delay queues, and in dead-letter queues.
+async fn ready(kit: &Kit, plan: &Plan) -> Result<(u64, u64), AmqpError> {
+    let rabbit = kit.servers.rabbit();
+    let connection = kit.servers.amqp.connect("redeliver look").await?;
+    let channel = connection.open_channel().await?;
+    let (mut work, mut letters) = (0, 0);
+    for spec in topology::queues(rabbit.names(), &plan.topology) {
+        let depth = u64::from(channel.inspect_queue(&spec.name).await?);
+        if spec.name.ends_with(".dead") {
+            letters += depth
+        } else {
+            work += depth
+        }
+    }
+    connection.close().await?;
+    Ok((work, letters))
+}
+
+/// Reads tables, queues and ledgers.
+///
+/// # Errors
+/// [`LiveError::Environment`] when a server does not answer: half a reading proves nothing.
+pub(super) async fn read(
+    kit: &Kit,
+    plan: &Plan,
+    no_rows: &[Arc<str>],
+) -> Result<FinalReading, LiveError> {
+    let store = kit.servers.database.store.read_all().await?;
+    let (queued, letters) = queues(kit, plan).await.map_err(TransportError::from)?;
+    let ledger = kit.services.ledger();
+    Ok(FinalReading {
+        store,
+        queued,
+        letters,
+        ledger,
+        open_transactions: 0,
+        held_locks: 0,
+        no_rows: kit.servers.database.ask(no_rows).await,
+    })
+}
+
+async fn queues(kit: &Kit, plan: &Plan) -> Result<(Vec<Queued>, Vec<Letter>), AmqpError> {
+    let rabbit = kit.servers.rabbit();
+    let names = rabbit.names();
+    let connection = kit.servers.amqp.connect("redeliver reading").await?;
+    let channel = connection.open_channel().await?;
+    let (mut queued, mut letters) = (Vec::new(), Vec::new());
+    for spec in topology::queues(names, &plan.topology) {
+        let bare = names.bare(&spec.name);
+        while let Some(delivery) = channel.get(&spec.name).await? {
+            let event = event(&delivery);
+            match bare.strip_suffix(".dead") {
+                Some(consumer) => {
+                    let (consumer, story) = (Arc::from(consumer), story_of(&delivery));
+                    letters.push(Letter {
+                        consumer,
+                        event,
+                        story,
+                    });
+                }
+                None => queued.push(Queued {
+                    queue: bare.clone(),
+                    event,
+                    unacked: false,
+                }),
+            }
+        }
+    }
+    connection.close().await?;
+    Ok((queued, letters))
+}
+
+fn event(delivery: &AmqpDelivery) -> Option<Arc<Event>> {
+    decode(delivery, usize::MAX).ok().map(Arc::new)
+}

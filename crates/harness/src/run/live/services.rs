@@ -1,0 +1,180 @@
+//! Outside services of a real run: in this process, with real waits, and a ledger.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use redeliver_sim::choice::{Choices, Key, Site, name, strikes};
+use redeliver_sim::service::Model;
+
+use crate::watch::reading::LedgerEntry;
+use redeliver_core::ports::env::nanos;
+use redeliver_core::ports::{Service, ServiceCall, ServiceError, ServiceReply};
+use redeliver_simulated::fake::{Fake, MakeFake, Told};
+
+const LATENCY: Site = Site::new("live.service.latency");
+const COLD: Site = Site::new("live.service.cold-start");
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct FakeServices {
+    state: Arc<Mutex<State>>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for FakeServices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeServices").finish_non_exhaustive()
+    }
+}
+
+/// Service, operation and idempotency key.
+type Work = (Arc<str>, &'static str, Arc<str>);
+
+struct State {
+    models: BTreeMap<Arc<str>, Model>,
+    fakes: BTreeMap<Arc<str>, Box<dyn Fake>>,
+    known: BTreeMap<Work, (u64, usize)>,
+    ledger: Vec<LedgerEntry>,
+    choices: Choices,
+}
+
+impl FakeServices {
+    /// Services that behave like these models, or as a team's own fake says.
+    pub(super) fn new(
+        services: Vec<(Model, Option<MakeFake>)>,
+        seed: u64,
+        started: Instant,
+    ) -> Self {
+        let (mut models, mut fakes) = (BTreeMap::new(), BTreeMap::new());
+        for (model, fake) in services {
+            fakes.extend(fake.map(|fake| (model.name.clone(), fake.make())));
+            models.insert(model.name.clone(), model);
+        }
+        let choices = Choices::new(seed);
+        let state = State {
+            models,
+            fakes,
+            known: BTreeMap::new(),
+            ledger: Vec::new(),
+            choices,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            started,
+        }
+    }
+
+    /// Everything they did.
+    pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
+        self.lock().ledger.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latency(&self, call: &ServiceCall) -> Option<Duration> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let model = state.models.get(call.service)?;
+        let subject = name(&call.idempotency_key);
+        let key = |site| Key {
+            site,
+            component: name(call.service),
+            subject,
+            attempt: 0,
+        };
+        if strikes(state.choices.draw(key(COLD)), model.cold_ppm) {
+            return Some(Duration::from_nanos(model.cold));
+        }
+        Some(Duration::from_nanos(
+            model.latency.at(state.choices.draw(key(LATENCY))),
+        ))
+    }
+
+    fn act(&self, call: &ServiceCall) -> Result<Bytes, ServiceError> {
+        let elapsed = self.started.elapsed();
+        let (at, name) = (nanos(elapsed), call.service);
+        let refused = |reason: String| ServiceError::Refused {
+            service: name,
+            reason,
+        };
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(model) = state.models.get(name) else {
+            return Err(refused("there is no such service".to_owned()));
+        };
+        let (service, operation) = (model.name.clone(), call.operation);
+        if let Some(fake) = state.fakes.get_mut(&service) {
+            return match fake.call(call, elapsed) {
+                Told::Did(words) => {
+                    state.ledger.push(entry(service, call, at));
+                    Ok(words)
+                }
+                Told::Known(words) => Ok(words),
+                Told::Refused(reason) => Err(refused(reason)),
+                Told::Unavailable(reason) => Err(ServiceError::Unavailable {
+                    service: name,
+                    reason,
+                }),
+            };
+        }
+        let known = (service.clone(), operation, call.idempotency_key.clone());
+        if let Some((token, effect)) = state.known.get_mut(&known) {
+            if model.checks_tokens && call.fencing_token < *token {
+                let reason = "a newer owner of this work has called";
+                return Err(refused(reason.to_owned()));
+            }
+            *token = (*token).max(call.fencing_token);
+            if model.honours_keys {
+                return Ok(reference(name, *effect));
+            }
+        }
+        let number = state.ledger.len() + 1;
+        state.known.insert(known, (call.fencing_token, number));
+        state.ledger.push(entry(service, call, at));
+        Ok(reference(name, number))
+    }
+}
+
+fn entry(service: Arc<str>, call: &ServiceCall, at: u64) -> LedgerEntry {
+    LedgerEntry {
+        service,
+        operation: Arc::from(call.operation),
+        key: call.idempotency_key.clone(),
+        token: call.fencing_token,
+        payload: call.payload.clone(),
+        at,
+    }
+}
+
+/// What a service without a fake of its own says of an effect.
+fn reference(service: &str, number: usize) -> Bytes {
+    format!("{{\"reference\":\"{service}-{number}\"}}").into()
+}
+
+impl Service for FakeServices {
+    async fn call(&self, call: ServiceCall) -> Result<ServiceReply, ServiceError> {
+        let service = call.service;
+        let Some(latency) = self.latency(&call) else {
+            let reason = "there is no such service".to_owned();
+            return Err(ServiceError::Refused { service, reason });
+        };
+        // It acts half-way, whatever becomes of its caller.
+        let this = self.clone();
+        let acting = tokio::spawn(async move {
+            tokio::time::sleep(latency / 2).await;
+            this.act(&call)
+        });
+        tokio::time::sleep(latency).await;
+        match acting.await {
+            Ok(told) => told.map(|payload| ServiceReply { payload }),
+            Err(error) => Err(ServiceError::InDoubt {
+                service,
+                reason: error.to_string(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What has to come out of a scenario.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redeliver_sim::fault::Kind;
+
+use crate::team::invariant::Invariant;
+use crate::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::watch::reached::Cell;
+use crate::watch::reading::Answer;
+
+/// Expectations beside the promises that the checkers judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// [`Verdict::Valid`], or [`Verdict::Violated`] for what no pipeline can mend.
+    pub verdict: Verdict,
+    /// Where it is violated: the anomalies that have to appear among the seeds, and no others.
+    pub anomalies: Vec<AnomalyKind>,
+    /// Faults that have to strike somewhere among the seeds, or nothing was tested.
+    pub reached: Vec<Reach>,
+    /// Causes of second pick-ups that have to appear somewhere among the seeds.
+    pub second_pickups: Vec<&'static str>,
+    /// Dead letters at the end of each run: at least, at most.
+    pub dead_letters: Option<(u64, u64)>,
+    /// Hand-overs of work that another worker had begun, in each run, at most.
+    pub max_second_pickups: Option<u64>,
+    /// Queries that give no rows at the end of each run.
+    pub no_rows: Vec<Arc<str>>,
+    /// Promises in Rust, beside the workload's own. A file cannot say them.
+    pub invariants: Vec<Invariant>,
+}
+
+/// A fault that has to strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere.
+    Kind(Kind),
+    /// At this stage.
+    Cell(Cell),
+}
+
+impl Reach {
+    /// What has to strike.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Kind(kind) => kind,
+            Self::Cell(cell) => cell.kind,
+        }
+    }
+
+    /// A kind, or a kind at a stage.
+    pub fn parse(text: &str) -> Option<Self> {
+        let kind = Kind::parse(text).map(Self::Kind);
+        kind.or_else(|| Cell::parse(text).map(Self::Cell))
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => f.write_str(kind.as_str()),
+            Self::Cell(cell) => cell.fmt(f),
+        }
+    }
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self {
+            verdict: Verdict::Valid,
+            anomalies: Vec::new(),
+            reached: Vec::new(),
+            second_pickups: Vec::new(),
+            dead_letters: None,
+            max_second_pickups: None,
+            no_rows: Vec::new(),
+            invariants: Vec::new(),
+        }
+    }
+}
+
+impl Expect {
+    /// Judges one run by its dead letters and second pick-ups. Letters are missing only in a run
+    /// that has settled: before that they may be on their way.
+    pub fn judge(
+        &self,
+        dead_letters: u64,
+        settled: bool,
+        mechanisms: &[(&'static str, u64)],
+    ) -> Vec<Anomaly> {
+        let mut found = Vec::new();
+        if let Some((min, max)) = self.dead_letters
+            && (dead_letters > max || (settled && dead_letters < min))
+        {
+            found.push(unmet(
+                "The scenario says how many dead letters there are at the end.",
+                format!("there are {dead_letters} dead letters, and {min} to {max} are expected"),
+            ));
+        }
+        let pickups: u64 = mechanisms.iter().map(|(_, count)| count).sum();
+        if let Some(max) = self.max_second_pickups.filter(|max| pickups > *max) {
+            let causes: Vec<_> = mechanisms
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(cause, count)| format!("{cause} {count}"))
+                .collect();
+            found.push(unmet(
+                "The scenario bounds how often work that one worker began is handed to another.",
+                format!(
+                    "{pickups} second pick-ups ({}), at most {max}",
+                    causes.join(", ")
+                ),
+            ));
+        }
+        found
+    }
+}
+
+/// What a query gave that was to give no rows.
+pub fn unwanted_rows(answers: &[Answer]) -> Vec<Anomaly> {
+    let unwanted = answers.iter().filter_map(|answer| {
+        let seen = match &answer.rows {
+            Ok(rows) if rows.is_empty() => return None,
+            Ok(rows) => {
+                let shown: Vec<_> = rows.iter().take(SHOWN).map(String::as_str).collect();
+                let more = rows.len().saturating_sub(SHOWN);
+                let more = match more {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("`{}` gives {}{more}", answer.sql, shown.join(", "))
+            }
+            Err(why) => format!("`{}` cannot be asked: {why}", answer.sql),
+        };
+        Some(Anomaly {
+            checker: "no-rows",
+            ..unmet("The query gives no rows at the end of a run.", seen)
+        })
+    });
+    unwanted.collect()
+}
+
+/// Rows of a query that are shown.
+const SHOWN: usize = 3;
+
+fn unmet(promise: &'static str, seen: String) -> Anomaly {
+    Anomaly {
+        kind: AnomalyKind::Invariant,
+        checker: "expectation",
+        message: Arc::from(""),
+        message_id: None,
+        consumer: Arc::from(""),
+        promise,
+        seen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_inclusive() {
+        let expect = Expect {
+            dead_letters: Some((1, 2)),
+            max_second_pickups: Some(1),
+            ..Expect::default()
+        };
+        assert!(expect.judge(1, true, &[("lease", 1)]).is_empty());
+        assert!(expect.judge(2, true, &[]).is_empty());
+        let pickups = [("lease", 1), ("requeued", 1)];
+        assert_eq!(expect.judge(3, true, &pickups).len(), 2);
+    }
+
+    #[test]
+    fn letters_are_missing_only_at_rest() {
+        let expect = Expect {
+            dead_letters: Some((1, 2)),
+            ..Expect::default()
+        };
+        assert_eq!(expect.judge(0, true, &[]).len(), 1);
+        assert!(expect.judge(0, false, &[]).is_empty());
+        assert_eq!(expect.judge(3, false, &[]).len(), 1);
+    }
+}

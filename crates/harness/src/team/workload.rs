@@ -1,0 +1,125 @@
+//! Workloads: events and handlers under test.
+
+mod any;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::team::invariant::Invariant;
+use crate::team::postgres::Postgres;
+use crate::verdict::Anomaly;
+use crate::watch::reading::FinalReading;
+use redeliver_core::ports::World;
+use redeliver_definitions::Existing;
+use redeliver_pipeline::handler::{Consumer, Cx, Failure};
+use redeliver_simulated::fake::{Fake, MakeFake};
+
+pub use crate::team::request::{Generator, Request};
+pub use any::{AnyWorkload, Facts};
+
+/// How an outside service of a workload behaves in the seeded world and in the harness's real
+/// runs.
+#[derive(Clone, Debug)]
+pub struct ServiceModel {
+    /// Its name in [`redeliver_core::ports::ServiceCall::service`].
+    pub name: &'static str,
+    /// Whether a repeated idempotency key gets the first answer without a second effect.
+    pub honours_keys: bool,
+    /// Whether it refuses a fencing token below the highest it has seen for a key.
+    pub checks_tokens: bool,
+    /// Latency: shortest, median, 95 in 100, longest.
+    pub latency: [Duration; 4],
+    /// Cold starts: how many in a million calls, and how long they take.
+    pub cold_starts: (u32, Duration),
+    /// What acts in its place, where a team has a fake of its own: what becomes of repeated keys
+    /// and of tokens is then the fake's affair.
+    pub fake: Option<MakeFake>,
+}
+
+impl ServiceModel {
+    /// A service that honours idempotency keys and answers within 20 to 400 ms, mostly 60.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            honours_keys: true,
+            checks_tokens: false,
+            latency: [20, 60, 200, 400].map(Duration::from_millis),
+            cold_starts: (0, Duration::ZERO),
+            fake: None,
+        }
+    }
+
+    /// A team's own fake of it, made for each run: `ServiceModel::new("payments")
+    /// .fake(FakePayments::default)`.
+    #[must_use]
+    pub fn fake<F: Fake + 'static>(mut self, make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        self.fake = Some(MakeFake::new(make));
+        self
+    }
+}
+
+/// Events and handlers under test.
+pub trait Workload: Clone + Send + Sync + 'static {
+    /// Its name in scenario files.
+    const NAME: &'static str;
+    /// Whether its handlers use `tokio::time` and so need a runtime around them. Costs a little.
+    const TOKIO: bool = true;
+
+    /// The consumers with their handlers.
+    fn consumers<W: World>(&self) -> Vec<Consumer<W>>;
+
+    /// The requests of a run.
+    fn requests(&self, generator: &mut Generator) -> Vec<Request>;
+
+    /// Carries a request out in one transaction: emits its event unless said otherwise.
+    ///
+    /// # Errors
+    /// As [`redeliver_pipeline::handler::Handler::handle`].
+    fn submit<W: World>(
+        &self,
+        request: &Request,
+        cx: &mut Cx<'_, W>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async move { Ok(cx.emit_draft(&request.draft, &request.key).await?) }
+    }
+
+    /// What its database looks like, where its handlers bring SQL of their own
+    /// ([`Cx::sql`](redeliver_pipeline::handler::Cx::sql)). Its runs in the seeded world then have a
+    /// real, private PostgreSQL behind them; without, a model of one, which is faster by far.
+    fn postgres(&self) -> Option<Postgres> {
+        None
+    }
+
+    /// The exchanges, queues and rights that are there already, where a team has some. The seeded
+    /// world then begins with these, and the pipeline creates nothing.
+    fn topology(&self) -> Option<Existing> {
+        None
+    }
+
+    /// Its outside services.
+    fn services(&self) -> Vec<ServiceModel> {
+        Vec::new()
+    }
+
+    /// Legal transitions of its workflows: from (empty for the start) and to.
+    fn transitions(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// States in which a workflow may end.
+    fn final_states(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Promises of its own over all that was seen, judged beside [`Workload::check`].
+    fn invariants(&self) -> Vec<Invariant> {
+        Vec::new()
+    }
+
+    /// Invariants of its own, judged at the end. `requests` are those whose commit was seen or
+    /// whose event is in the outbox.
+    fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
+        let _ = (accepted, reading);
+        Vec::new()
+    }
+}

@@ -1,0 +1,150 @@
+//! Verdicts and anomalies.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What a run, a scenario or a gate came to.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Something was measured, and nothing was wrong.
+    Valid,
+    /// Not enough was measured to say.
+    #[default]
+    Inconclusive,
+    /// A promise was broken. Outranks everything.
+    Violated,
+}
+
+impl Verdict {
+    /// The worse of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// The exit code of a command with this result.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Valid => 0,
+            Self::Violated => 1,
+            Self::Inconclusive => 3,
+        }
+    }
+
+    /// Its name in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Inconclusive => "inconclusive",
+            Self::Violated => "violated",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The ways in which a workflow goes wrong.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum AnomalyKind {
+    /// Committed work took no effect and is in no dead-letter queue.
+    Lost,
+    /// A side effect happened twice.
+    Duplicated,
+    /// An effect, or a message, without a committed event behind it.
+    EffectWithoutEvent,
+    /// Order of a key was broken, or newer state overwritten by older.
+    Reordered,
+    /// No progress although nothing stands in its way.
+    Stuck,
+    /// Retries beyond their budget, or too early.
+    OverRetried,
+    /// Rows, claims, locks or messages left behind.
+    Leaked,
+    /// Dead letters without their message, with a wrong story, or that should not be there.
+    Misfiled,
+    /// An invariant of the workload itself does not hold.
+    Invariant,
+}
+
+impl AnomalyKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Lost,
+        Self::Duplicated,
+        Self::EffectWithoutEvent,
+        Self::Reordered,
+        Self::Stuck,
+        Self::OverRetried,
+        Self::Leaked,
+        Self::Misfiled,
+        Self::Invariant,
+    ];
+
+    /// Its name in reports, JSON and `--expect`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
+            Self::EffectWithoutEvent => "effect_without_event",
+            Self::Reordered => "reordered",
+            Self::Stuck => "stuck",
+            Self::OverRetried => "over_retried",
+            Self::Leaked => "leaked",
+            Self::Misfiled => "misfiled",
+            Self::Invariant => "invariant",
+        }
+    }
+
+    /// The reverse of [`AnomalyKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl fmt::Display for AnomalyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One broken promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Anomaly {
+    /// Which way.
+    pub kind: AnomalyKind,
+    /// The checker that found it.
+    pub checker: &'static str,
+    /// The idempotency key of the message it is about; empty where it is about none.
+    pub message: Arc<str>,
+    /// The id of that message's event, where known.
+    pub message_id: Option<Uuid>,
+    /// The consumer concerned; empty where none is.
+    pub consumer: Arc<str>,
+    /// The promise that was broken, as a sentence.
+    pub promise: &'static str,
+    /// What was seen instead, as a sentence.
+    pub seen: String,
+}

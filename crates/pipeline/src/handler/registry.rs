@@ -1,0 +1,189 @@
+//! The handlers of a consumer, found by the type of an event.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Cx, Failure, Handler, Outside, OutsideHandler};
+use redeliver_core::event::{Event, Kind, Malformed, Message};
+use redeliver_core::ports::World;
+use redeliver_core::topology::Subscription;
+
+/// A boxed future, as the registry keeps them.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A decoded event and what an outside call gave for it, without their types.
+pub type Opaque = Box<dyn std::any::Any + Send + Sync>;
+
+/// A handler without its types: one box a message. For what wraps or replaces a consumer; not
+/// stable.
+pub trait Erased<W: World>: Send + Sync + 'static {
+    /// Whether it leaves the database, and so needs a claim.
+    fn is_outside(&self) -> bool;
+    /// Decodes the event.
+    fn decode(&self, event: &Event) -> Result<Opaque, Malformed>;
+    /// The outside call. Nothing for a [`Handler`].
+    fn call<'a>(
+        &'a self,
+        decoded: &'a Opaque,
+        cx: &'a Outside<'a, W>,
+    ) -> Boxed<'a, Result<Opaque, Failure>>;
+    /// The transaction.
+    fn apply<'a>(
+        &'a self,
+        decoded: &'a Opaque,
+        answer: Opaque,
+        cx: &'a mut Cx<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>>;
+}
+
+struct Inside<H>(H);
+struct Beyond<H>(H);
+
+fn typed<T: 'static>(opaque: &Opaque) -> &T {
+    opaque
+        .downcast_ref()
+        .expect("a handler gets what its own decode gave")
+}
+
+impl<W: World, H: Handler<W>> Erased<W> for Inside<H> {
+    fn is_outside(&self) -> bool {
+        false
+    }
+    fn decode(&self, event: &Event) -> Result<Opaque, Malformed> {
+        Ok(Box::new(event.decode::<H::Event>()?))
+    }
+    fn call<'a>(
+        &'a self,
+        _: &'a Opaque,
+        _: &'a Outside<'a, W>,
+    ) -> Boxed<'a, Result<Opaque, Failure>> {
+        Box::pin(std::future::ready(Ok(Box::new(()) as Opaque)))
+    }
+    fn apply<'a>(
+        &'a self,
+        decoded: &'a Opaque,
+        _: Opaque,
+        cx: &'a mut Cx<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let done = self.0.handle(typed(decoded), cx).await;
+            done.map_err(Failure::judged::<W::Store>)
+        })
+    }
+}
+
+impl<W: World, H: OutsideHandler<W>> Erased<W> for Beyond<H> {
+    fn is_outside(&self) -> bool {
+        true
+    }
+    fn decode(&self, event: &Event) -> Result<Opaque, Malformed> {
+        Ok(Box::new(event.decode::<H::Event>()?))
+    }
+    fn call<'a>(
+        &'a self,
+        decoded: &'a Opaque,
+        cx: &'a Outside<'a, W>,
+    ) -> Boxed<'a, Result<Opaque, Failure>> {
+        Box::pin(async move {
+            let answer = self.0.call(typed(decoded), cx).await;
+            let answer = answer.map_err(Failure::judged::<W::Store>)?;
+            Ok(Box::new(answer) as Opaque)
+        })
+    }
+    fn apply<'a>(
+        &'a self,
+        decoded: &'a Opaque,
+        answer: Opaque,
+        cx: &'a mut Cx<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>> {
+        let answer = *answer
+            .downcast::<H::Answer>()
+            .expect("the answer of this handler's call");
+        Box::pin(async move {
+            let done = self.0.apply(typed(decoded), answer, cx).await;
+            done.map_err(Failure::judged::<W::Store>)
+        })
+    }
+}
+
+/// The handlers of one consumer, by event type.
+pub struct Consumer<W: World> {
+    name: Arc<str>,
+    handlers: BTreeMap<&'static str, (Kind, Arc<dyn Erased<W>>)>,
+}
+
+impl<W: World> std::fmt::Debug for Consumer<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("name", &self.name)
+            .field("types", &self.handlers.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl<W: World> Consumer<W> {
+    /// A consumer with a queue of its own, named alike.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            handlers: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a handler that stays in the database.
+    #[must_use]
+    pub fn on<H: Handler<W>>(mut self, handler: H) -> Self {
+        self.add(H::Event::TYPE, H::Event::KIND, Arc::new(Inside(handler)));
+        self
+    }
+
+    /// Adds a handler that leaves the database.
+    #[must_use]
+    pub fn on_outside<H: OutsideHandler<W>>(mut self, handler: H) -> Self {
+        self.add(H::Event::TYPE, H::Event::KIND, Arc::new(Beyond(handler)));
+        self
+    }
+
+    fn add(&mut self, event_type: &'static str, kind: Kind, handler: Arc<dyn Erased<W>>) {
+        let before = self.handlers.insert(event_type, (kind, handler));
+        assert!(
+            before.is_none(),
+            "{} has two handlers for {event_type}",
+            self.name
+        );
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its queue and the types bound to it.
+    pub fn subscription(&self) -> Subscription {
+        let types = self
+            .handlers
+            .iter()
+            .map(|(t, (kind, _))| (Arc::from(*t), *kind))
+            .collect();
+        Subscription {
+            consumer: self.name.clone(),
+            types,
+        }
+    }
+
+    /// Puts something around every handler.
+    #[must_use]
+    pub fn map(mut self, wrap: impl Fn(Arc<dyn Erased<W>>) -> Arc<dyn Erased<W>>) -> Self {
+        for (_, handler) in self.handlers.values_mut() {
+            *handler = wrap(handler.clone());
+        }
+        self
+    }
+
+    /// The handler of events of this type.
+    pub fn handler(&self, event_type: &str) -> Option<&Arc<dyn Erased<W>>> {
+        self.handlers.get(event_type).map(|(_, handler)| handler)
+    }
+}

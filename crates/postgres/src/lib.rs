@@ -1,0 +1,318 @@
+//! For services: the pipeline's store on PostgreSQL 13 or newer, through `sqlx`.
+//!
+//! All tables lie in one schema. SQL texts name it, so that neither a `search_path` nor a
+//! handler's own `SET` can lead a statement astray; values travel as bound parameters only.
+//!
+//! Leases are set and judged by `clock_timestamp()` of the database. `now()` would not do: it
+//! stands still at the start of the transaction, and a transaction may wait long for a row lock.
+//!
+//! Stability: all public items follow semantic versioning but for those marked otherwise.
+
+mod codec;
+mod error;
+mod mapping;
+mod options;
+mod outbox;
+mod reading;
+mod schema;
+mod sql;
+mod tx;
+mod wake;
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Postgres, SqlSafeStr, SqlStr};
+
+pub use mapping::OutboxMapping;
+pub use options::PgOptions;
+use redeliver_core::outbox::{ClaimedRow, RelayClaim};
+use redeliver_core::ports::Scope;
+use redeliver_core::ports::store::{Native, Reading, Store, StoreError};
+pub use schema::{Migration, migrations};
+pub use sql::Sql;
+pub use tx::PgTx;
+
+/// The schema that SQL texts name; another one is put in its place.
+const WRITTEN_SCHEMA: &str = "redeliver.";
+
+type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
+
+/// What clones of a store share.
+struct Shared {
+    pool: PgPool,
+    options: PgOptions,
+    wake: wake::Wake,
+    /// Tables are known to stay small: a plan made once fits for good.
+    small: bool,
+}
+
+impl Shared {
+    /// The statement, in this store's schema.
+    fn sql(&self, text: &'static str) -> SqlStr {
+        if self.options.schema == "redeliver" {
+            return text.into_sql_str();
+        }
+        AssertSqlSafe(text.replace(WRITTEN_SCHEMA, &format!("{}.", self.options.schema)))
+            .into_sql_str()
+    }
+
+    /// The channel of NOTIFY.
+    fn channel(&self) -> String {
+        format!("{}_outbox", self.options.schema)
+    }
+}
+
+/// The store on PostgreSQL. Clones share their connections; each has its own memory of which
+/// notification it has seen, so give every relay a clone of its own.
+pub struct PgStore {
+    shared: Arc<Shared>,
+    seen: AtomicU64,
+}
+
+impl Clone for PgStore {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            seen: AtomicU64::new(self.seen.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl fmt::Debug for PgStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgStore")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PgStore {
+    /// A store at `url` (`postgres://user:password@host/database`). Connects when first used.
+    /// The password is never shown.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where the URL or an option makes no sense.
+    pub fn connect(url: &str, options: PgOptions) -> Result<Self, StoreError> {
+        let target: PgConnectOptions = url
+            .parse()
+            .map_err(|_| StoreError::Refused("the database URL cannot be understood".into()))?;
+        Self::connect_with(target, options)
+    }
+
+    /// The same with a target in parts.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where an option makes no sense.
+    pub fn connect_with(target: PgConnectOptions, options: PgOptions) -> Result<Self, StoreError> {
+        let pool = pool(&options)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    // A connection that was busy a moment ago is taken as alive.
+                    if meta.idle_for > Duration::from_millis(500) {
+                        answered(Duration::from_secs(2), connection.ping()).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(target);
+        Self::with_pool(pool, options)
+    }
+
+    /// The same in a seeded world: nothing in it goes by the time of day of the machine.
+    #[doc(hidden)]
+    pub fn seeded(target: PgConnectOptions, options: PgOptions) -> Result<Self, StoreError> {
+        let pool = pool(&options).idle_timeout(None).max_lifetime(None);
+        Self::over(pool.connect_lazy_with(target), options, true)
+    }
+
+    /// A store on a team's own pool. Time-outs of the sessions, and the check of a connection
+    /// that comes back, are then the pool's.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where an option makes no sense.
+    pub fn with_pool(pool: PgPool, options: PgOptions) -> Result<Self, StoreError> {
+        Self::over(pool, options, false)
+    }
+
+    fn over(pool: PgPool, options: PgOptions, small: bool) -> Result<Self, StoreError> {
+        options.check()?;
+        let wake = wake::Wake::new();
+        Ok(Self {
+            seen: AtomicU64::new(wake.count()),
+            shared: Arc::new(Shared {
+                pool,
+                options,
+                wake,
+                small,
+            }),
+        })
+    }
+
+    /// The connections, for a team's own reads.
+    pub fn pool(&self) -> &PgPool {
+        &self.shared.pool
+    }
+
+    /// The name of the schema.
+    pub fn schema(&self) -> &str {
+        &self.shared.options.schema
+    }
+
+    /// Ends all connections; waits for transactions that are open.
+    pub async fn close(&self) {
+        self.shared.wake.stop();
+        self.shared.pool.close().await;
+    }
+
+    /// A connection for one statement outside a transaction.
+    async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<Postgres>, StoreError> {
+        self.shared.pool.acquire().await.map_err(error::connecting)
+    }
+
+    async fn fetch_all(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let limit = self.shared.options.answer_within;
+        let out = answered(limit, query.fetch_all(&mut *connection)).await;
+        out.map_err(|e| {
+            if error::connection_lost(&e) {
+                connection.close_on_drop();
+            }
+            error::alone(e)
+        })
+    }
+
+    async fn execute(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        let mut connection = self.acquire().await?;
+        let limit = self.shared.options.answer_within;
+        let out = answered(limit, query.execute(&mut *connection)).await;
+        out.as_ref().map(PgQueryResult::rows_affected).map_err(|e| {
+            if error::connection_lost(e) {
+                connection.close_on_drop();
+            }
+            error::alone_ref(e)
+        })
+    }
+}
+
+/// A pool of sessions as the store wants them.
+fn pool(options: &PgOptions) -> PgPoolOptions {
+    let session = options.clone();
+    PgPoolOptions::new()
+        .max_connections(options.connections)
+        .acquire_timeout(options.connect_within)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let session = session.clone();
+            Box::pin(async move { schema::prepare_session(connection, &session).await })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // Carries out the ROLLBACK that a dropped transaction has only queued, and gives
+                // up a connection whose abandoned statement does not end: the server notices the
+                // closed socket and frees the locks.
+                answered(Duration::from_secs(2), connection.ping()).await?;
+                Ok(true)
+            })
+        })
+}
+
+/// Waits for the server's answer for at most `limit`.
+async fn answered<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(out) => out,
+        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer within {limit:?}"),
+        ))),
+    }
+}
+
+impl Store for PgStore {
+    type Tx = PgTx;
+
+    async fn begin(&self, _: Scope<'_>) -> Result<PgTx, StoreError> {
+        PgTx::begin(self.shared.clone()).await
+    }
+
+    async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
+        outbox::claim(self, claim).await
+    }
+
+    async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
+        outbox::mark(self, rows).await
+    }
+
+    async fn outbox_release(
+        &self,
+        rows: &[(i64, i64)],
+        delay: Duration,
+        reason: &str,
+    ) -> Result<u64, StoreError> {
+        outbox::release(self, rows, delay, reason).await
+    }
+
+    async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        outbox::purge(self, age, limit).await
+    }
+
+    async fn outbox_wait(&self) {
+        let seen = self.seen.load(Ordering::Acquire);
+        let now = self.shared.wake.after(seen, &self.shared).await;
+        self.seen.store(now, Ordering::Release);
+    }
+
+    async fn inbox_renew(
+        &self,
+        consumer: &str,
+        idempotency_key: &str,
+        token: u64,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "update redeliver.inbox \
+             set lease_until = clock_timestamp() + $4 * interval '1 microsecond', \
+                 updated_at = clock_timestamp() \
+             where consumer = $1 and idempotency_key = $2 and token = $3 and state = 'claimed'",
+        ))
+        .bind(consumer)
+        .bind(idempotency_key)
+        .bind(codec::signed(token)?)
+        .bind(codec::micros(lease));
+        Ok(self.execute(query).await? == 1)
+    }
+
+    async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "with old as materialized ( \
+                select consumer, idempotency_key from redeliver.inbox \
+                where (state = 'done' or (state = 'dead' and dead_published)) \
+                  and updated_at < clock_timestamp() - $1 * interval '1 microsecond' \
+                order by updated_at limit $2 for update skip locked) \
+             delete from redeliver.inbox i using old \
+             where i.consumer = old.consumer and i.idempotency_key = old.idempotency_key",
+        ))
+        .bind(codec::micros(age))
+        .bind(i64::from(limit));
+        self.execute(query).await
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        Some(&self.shared.pool)
+    }
+
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        error.downcast_ref().map(error::within)
+    }
+
+    async fn read_all(&self) -> Result<Reading, StoreError> {
+        reading::read_all(self).await
+    }
+}

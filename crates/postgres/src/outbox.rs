@@ -1,0 +1,221 @@
+//! Statements of the outbox.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+
+use super::codec::{column, event_columns, micros, outgoing, small};
+use super::{PgStore, Shared};
+use redeliver_core::dead_letter::{MAX_ERROR_BYTES, bounded};
+use redeliver_core::event::Outgoing;
+use redeliver_core::outbox::{ClaimedRow, RelayClaim};
+use redeliver_core::ports::store::StoreError;
+
+/// Claims rows, oldest first.
+///
+/// Of an ordered scope a run is taken that starts at its first unpublished row, and never
+/// anything else, whatever other claims do at the same moment:
+///
+/// 1. `candidate` locks rows that are free, in the order of their ids, which within a scope is
+///    the order of their numbers. Rows that another claim has locked are skipped, rows that
+///    another claim has taken since this statement's snapshot fail the conditions on their new
+///    version (READ COMMITTED looks at it again) and are left out.
+/// 2. `gap` finds the first row of each scope that was unpublished in the snapshot and is not
+///    among the locked ones. What lies behind it is not taken. (To look at as many first rows
+///    as may be claimed is enough: if all of them are locked ones, there are no others.)
+///
+/// The snapshot may be stale, and that is harmless: a number becomes visible only after all
+/// smaller ones (they are given out under a row lock held until commit), and a published row
+/// never becomes unpublished again. A stale snapshot can therefore only show too many gaps.
+///
+/// The look at the scope's `head` in `candidate` is not needed for that; it keeps the rows behind
+/// a head that waits or is held from filling the limit. It tests no clock inside, so that the
+/// planner may remember the head of a scope. Such rows are still passed one by one: a scope with
+/// a backlog of 100 000 rows behind a held head costs each claim some 80 ms.
+const CLAIM: &str = concat!(
+    "with candidate as materialized ( \
+        select o.id, o.order_scope, o.order_seq from redeliver.outbox o \
+        left join lateral ( \
+            select true as there, available_at, lease_until from redeliver.outbox \
+            where order_scope = o.order_scope and published_at is null \
+            order by order_seq limit 1) head on true \
+        where o.published_at is null \
+          and o.available_at <= clock_timestamp() \
+          and (o.lease_until is null or o.lease_until <= clock_timestamp()) \
+          and (head.there is null or (head.available_at <= clock_timestamp() \
+            and (head.lease_until is null or head.lease_until <= clock_timestamp()))) \
+        order by o.id limit $1 for update of o skip locked), \
+     bound as ( \
+        select order_scope, max(order_seq) as last from candidate \
+        where order_scope is not null group by order_scope), \
+     first as ( \
+        select b.order_scope, p.id, p.order_seq from bound b cross join lateral ( \
+            select id, order_seq from redeliver.outbox \
+            where order_scope = b.order_scope and published_at is null \
+              and order_seq <= b.last \
+            order by order_seq limit $1) p), \
+     gap as ( \
+        select f.order_scope, min(f.order_seq) as seq \
+        from first f where f.id not in (select id from candidate) \
+        group by f.order_scope), \
+     taken as materialized ( \
+        select c.id from candidate c left join gap g on g.order_scope = c.order_scope \
+        where g.seq is null or c.order_seq < g.seq) \
+     update redeliver.outbox o \
+     set token = o.token + 1, relay = $2, \
+         lease_until = clock_timestamp() + $3 * interval '1 microsecond' \
+     from taken t where o.id = t.id \
+     returning o.id, o.token, o.failures, ",
+    event_columns!("o")
+);
+
+pub(super) async fn claim(
+    store: &PgStore,
+    claim: &RelayClaim,
+) -> Result<Vec<ClaimedRow>, StoreError> {
+    // Planned anew each time: a plan for any limit may read the whole table. Of a small one that
+    // does not matter, and a plan costs three times what carrying it out does.
+    let query = sqlx::query(store.shared.sql(CLAIM))
+        .persistent(store.shared.small)
+        .bind(i64::from(claim.limit))
+        .bind(&*claim.relay)
+        .bind(micros(claim.lease));
+    let rows = store.fetch_all(query).await?;
+    let mut rows: Vec<_> = rows.iter().map(claimed_row).collect::<Result<_, _>>()?;
+    rows.sort_unstable_by_key(|row| row.id);
+    Ok(rows)
+}
+
+fn claimed_row(row: &PgRow) -> Result<ClaimedRow, StoreError> {
+    Ok(ClaimedRow {
+        id: column(row, "id")?,
+        token: column(row, "token")?,
+        failures: small(row, "failures")?,
+        outgoing: outgoing(row)?,
+    })
+}
+
+/// Locks the named rows in one order: a relay that lost its lease and its successor may both
+/// mark the same ones, and would end in a deadlock if each went its own way.
+macro_rules! held {
+    () => {
+        "with held as materialized ( \
+            select o.id from redeliver.outbox o \
+            join unnest($1::bigint[], $2::bigint[]) as m (id, token) \
+                on o.id = m.id and o.token = m.token \
+            where o.published_at is null order by o.id for update of o) "
+    };
+}
+
+/// All rows of a batch are published at one moment, once they are locked: which of them is
+/// updated first is the planner's affair, and is not to decide which is purged first.
+pub(super) async fn mark(store: &PgStore, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
+    let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
+    let query = sqlx::query(store.shared.sql(concat!(
+        held!(),
+        ", moment as materialized (select count(*), clock_timestamp() as at from held) \
+         update redeliver.outbox o set published_at = moment.at, lease_until = null \
+         from held, moment where o.id = held.id"
+    )))
+    .bind(ids)
+    .bind(tokens);
+    store.execute(query).await
+}
+
+pub(super) async fn release(
+    store: &PgStore,
+    rows: &[(i64, i64)],
+    delay: Duration,
+    reason: &str,
+) -> Result<u64, StoreError> {
+    let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
+    let query = sqlx::query(store.shared.sql(concat!(
+        held!(),
+        "update redeliver.outbox o \
+         set lease_until = null, failures = o.failures + 1, last_error = $4, \
+             available_at = clock_timestamp() + $3 * interval '1 microsecond' \
+         from held where o.id = held.id and o.lease_until is not null"
+    )))
+    .bind(ids)
+    .bind(tokens)
+    .bind(micros(delay))
+    .bind(bounded(reason, MAX_ERROR_BYTES));
+    store.execute(query).await
+}
+
+/// Removes what was published first, of equals what was put in first.
+pub(super) async fn purge(store: &PgStore, age: Duration, limit: u32) -> Result<u64, StoreError> {
+    let mapping = store.shared.options.outbox.as_ref();
+    if mapping.is_some_and(|mapping| !mapping.purge) {
+        // The rows are the team's.
+        return Ok(0);
+    }
+    let query = sqlx::query(store.shared.sql(
+        "with old as materialized ( \
+            select id from redeliver.outbox \
+            where published_at < clock_timestamp() - $1 * interval '1 microsecond' \
+            order by published_at, id limit $2 for update skip locked) \
+         delete from redeliver.outbox o using old where o.id = old.id",
+    ))
+    .bind(micros(age))
+    .bind(i64::from(limit));
+    store.execute(query).await
+}
+
+/// Inserts an event that is not ordered; gives no number.
+const EMIT: &str = "\
+    with row as ( \
+        insert into redeliver.outbox (event_id, idempotency_key, kind, event_type, version, key, \
+            workflow, correlation, causation, event_time, event_nanos, trace, payload, \
+            exchange, routing_key) \
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+            timestamptz 'epoch' + $10 * interval '1 microsecond', $11, $12, $13, $14, $15) \
+        returning order_seq) \
+    select row.order_seq, case when $16 then pg_notify($17, '') is null end from row";
+
+/// Inserts an ordered event. The number is taken first and its row lock is held until commit, so
+/// the id of the row, drawn afterwards, rises with the number.
+const EMIT_ORDERED: &str = "\
+    with number as ( \
+        insert into redeliver.outbox_order as o (scope, last) values ($18, 1) \
+        on conflict (scope) do update set last = o.last + 1 returning last), \
+    row as ( \
+        insert into redeliver.outbox (event_id, idempotency_key, kind, event_type, version, key, \
+            workflow, correlation, causation, event_time, event_nanos, trace, payload, \
+            exchange, routing_key, order_scope, order_seq) \
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9, \
+            timestamptz 'epoch' + $10 * interval '1 microsecond', $11, $12, $13, $14, $15, \
+            $18, number.last from number \
+        returning order_seq) \
+    select row.order_seq, case when $16 then pg_notify($17, '') is null end from row";
+
+/// The statement that puts `outgoing` into the outbox; wakes relays at commit if `notify`.
+pub(super) fn emit<'q>(shared: &Shared, outgoing: &'q Outgoing, notify: bool) -> super::Query<'q> {
+    let event = &outgoing.event;
+    let ordered = event.sequence.is_some();
+    let text = if ordered { EMIT_ORDERED } else { EMIT };
+    let nanos = i16::try_from(event.time.0 % 1_000).unwrap_or_default();
+    let query = sqlx::query(shared.sql(text))
+        .bind(event.id)
+        .bind(&*event.idempotency_key)
+        .bind(event.kind.as_str())
+        .bind(&*event.event_type)
+        .bind(i32::from(event.version))
+        .bind(&*event.key)
+        .bind(&*event.workflow)
+        .bind(event.correlation)
+        .bind(event.causation)
+        .bind(event.time.micros())
+        .bind(nanos)
+        .bind(event.trace.as_deref())
+        .bind(&event.payload[..])
+        .bind(&*outgoing.exchange)
+        .bind(&*outgoing.routing_key)
+        .bind(notify)
+        .bind(shared.channel());
+    if ordered {
+        query.bind(event.order_scope())
+    } else {
+        query
+    }
+}

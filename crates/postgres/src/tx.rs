@@ -1,0 +1,384 @@
+//! One transaction.
+
+use std::sync::Arc;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Json;
+use sqlx::{Postgres, Transaction};
+use tokio::runtime::Handle;
+
+use super::codec::{self, column, inbox_columns, inbox_row, micros_of, signed, unsigned};
+use super::{Query, Shared, answered, error, outbox};
+use redeliver_core::audit::{AuditEntry, WorkflowHead};
+use redeliver_core::event::{Event, Outgoing};
+use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::ports::store::{Native, Row, StoreError, Tx, Versioned};
+
+/// A transaction on PostgreSQL, READ COMMITTED.
+///
+/// Dropping it rolls it back: the ROLLBACK is queued and sent by the task that gives the
+/// connection back to the pool, so locks are free a moment later, not at once.
+/// [`Tx::rollback`] waits for that moment.
+pub struct PgTx {
+    /// `None` only while it ends.
+    tx: Option<Transaction<'static, Postgres>>,
+    shared: Arc<Shared>,
+    runtime: Handle,
+    /// Why it cannot be committed any more.
+    poison: Option<StoreError>,
+    /// A relay will be woken at commit.
+    notified: bool,
+    /// A handler had the connection: its statements may have failed without our knowledge.
+    lent: bool,
+}
+
+impl PgTx {
+    pub(super) async fn begin(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let limit = shared.options.connect_within + shared.options.answer_within;
+        let begun = answered(limit, shared.pool.begin()).await;
+        Ok(Self {
+            tx: Some(begun.map_err(error::connecting)?),
+            shared,
+            runtime: Handle::current(),
+            poison: None,
+            notified: false,
+            lent: false,
+        })
+    }
+
+    /// The connection, for a handler's own SQL inside this transaction. Do not end the
+    /// transaction through it; `sqlx`'s own `begin` on it makes a savepoint. A statement that
+    /// failed ends the transaction, even if the error is ignored: commit then refuses.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        self.lent = true;
+        self.open()
+    }
+
+    fn open(&mut self) -> &mut Transaction<'static, Postgres> {
+        self.tx
+            .as_mut()
+            .expect("a transaction is used only until it ends")
+    }
+
+    /// Runs one statement. An error, or an answer that nobody waited for, poisons the
+    /// transaction.
+    async fn rows(&mut self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+        if let Some(poison) = &self.poison {
+            return Err(poison.clone());
+        }
+        self.poison = Some(StoreError::Transient("a statement was given up".into()));
+        let limit = self.shared.options.answer_within;
+        match answered(limit, query.fetch_all(&mut **self.open())).await {
+            Ok(rows) => {
+                self.poison = None;
+                Ok(rows)
+            }
+            Err(e) => {
+                let e = error::within(&e);
+                self.poison = Some(e.clone());
+                Err(e)
+            }
+        }
+    }
+
+    async fn row(&mut self, query: Query<'_>) -> Result<PgRow, StoreError> {
+        let row = self.rows(query).await?.pop();
+        row.ok_or_else(|| error::corrupt("no row where there must be one"))
+    }
+
+    /// Runs a statement that saves `what`, and poisons the transaction where it is not there: a
+    /// transaction that saves what it has not opened is mistaken as a whole.
+    async fn saved(&mut self, what: &str, query: Query<'_>) -> Result<(), StoreError> {
+        if self.rows(query).await?.is_empty() {
+            let e = StoreError::not_opened(what);
+            self.poison = Some(e.clone());
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    async fn read<R: Row>(
+        &mut self,
+        text: &'static str,
+        key: &str,
+    ) -> Result<Option<Versioned<R>>, StoreError> {
+        let query = sqlx::query(self.shared.sql(text)).bind(R::TABLE).bind(key);
+        self.rows(query)
+            .await?
+            .pop()
+            .map(|row| versioned(&row))
+            .transpose()
+    }
+
+    async fn end(mut self, commit: bool) -> Result<(), StoreError> {
+        let limit = self.shared.options.answer_within;
+        let poison = self.poison.take();
+        if commit && poison.is_none() && self.lent {
+            // PostgreSQL answers COMMIT of a failed transaction with ROLLBACK and no error.
+            let probe = sqlx::raw_sql("select 1");
+            answered(limit, sqlx::Executor::execute(&mut **self.open(), probe))
+                .await
+                .map_err(|e| error::within(&e))?;
+        }
+        let tx = self.tx.take().expect("a transaction ends once");
+        if commit && poison.is_none() {
+            return answered(limit, tx.commit()).await.map_err(error::alone);
+        }
+        let rolled_back = answered(limit, tx.rollback()).await;
+        match poison {
+            Some(poison) if commit => Err(poison),
+            _ => rolled_back.map_err(|e| error::within(&e)),
+        }
+    }
+}
+
+impl Drop for PgTx {
+    fn drop(&mut self) {
+        // Giving the connection back spawns a task; outside a runtime that would panic.
+        let _runtime = self.runtime.enter();
+        drop(self.tx.take());
+    }
+}
+
+impl std::fmt::Debug for PgTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgTx")
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+fn versioned<R: Row>(row: &PgRow) -> Result<Versioned<R>, StoreError> {
+    Ok(Versioned {
+        row: column::<Json<R>>(row, "doc")?.0,
+        version: column(row, "version")?,
+    })
+}
+
+impl Tx for PgTx {
+    fn connection(&mut self) -> Option<&mut Native> {
+        Some(Self::connection(self))
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        Some(&self.shared.pool)
+    }
+
+    async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
+        let key = row.key();
+        let query = sqlx::query(self.shared.sql(
+            "insert into redeliver.row_store (tbl, key, version, doc) values ($1, $2, 1, $3) \
+             on conflict (tbl, key) do nothing returning version",
+        ))
+        .bind(R::TABLE)
+        .bind(&*key)
+        .bind(Json(row));
+        if !self.rows(query).await?.is_empty() {
+            return Ok(None);
+        }
+        // A statement of its own: the row may be younger than the snapshot of the insert.
+        let there = self.get(&key).await?;
+        let gone = || StoreError::Transient("the row in the way has gone".into());
+        there.map(Some).ok_or_else(gone)
+    }
+
+    async fn get<R: Row>(&mut self, key: &str) -> Result<Option<Versioned<R>>, StoreError> {
+        let text = "select version, doc from redeliver.row_store where tbl = $1 and key = $2";
+        self.read(text, key).await
+    }
+
+    async fn get_for_update<R: Row>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<Versioned<R>>, StoreError> {
+        let text = "select version, doc from redeliver.row_store \
+                    where tbl = $1 and key = $2 for update";
+        self.read(text, key).await
+    }
+
+    async fn update<R: Row>(&mut self, row: &R, version: i64) -> Result<bool, StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "update redeliver.row_store set doc = $4, version = version + 1 \
+             where tbl = $1 and key = $2 and version = $3 returning version",
+        ))
+        .bind(R::TABLE)
+        .bind(row.key())
+        .bind(version)
+        .bind(Json(row));
+        Ok(!self.rows(query).await?.is_empty())
+    }
+
+    async fn scan<R: Row>(
+        &mut self,
+        prefix: &str,
+        limit: u32,
+    ) -> Result<Vec<Versioned<R>>, StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "select version, doc from redeliver.row_store \
+             where tbl = $1 and key >= $2 and starts_with(key, $2) order by key limit $3",
+        ))
+        .bind(R::TABLE)
+        .bind(prefix)
+        .bind(i64::from(limit));
+        self.rows(query).await?.iter().map(versioned).collect()
+    }
+
+    async fn emit(&mut self, outgoing: Outgoing) -> Result<Outgoing, StoreError> {
+        let notify = self.shared.options.notify && !self.notified;
+        let shared = self.shared.clone();
+        let row = self.row(outbox::emit(&shared, &outgoing, notify)).await?;
+        self.notified |= notify;
+        let Some(number) = column::<Option<i64>>(&row, "order_seq")? else {
+            return Ok(outgoing);
+        };
+        let sequence = Some(u64::try_from(number).map_err(error::corrupt)?);
+        let event = Event {
+            sequence,
+            ..Event::clone(&outgoing.event)
+        };
+        Ok(Outgoing {
+            event: Arc::new(event),
+            ..outgoing
+        })
+    }
+
+    async fn inbox_open(
+        &mut self,
+        consumer: &str,
+        idempotency_key: &str,
+    ) -> Result<InboxRow, StoreError> {
+        // Insert or lock in one statement: the update changes nothing, but it waits for the
+        // row, locks it and returns its newest version, which a SELECT could not see.
+        let query = sqlx::query(self.shared.sql(concat!(
+            "insert into redeliver.inbox as i (consumer, idempotency_key) values ($1, $2) \
+             on conflict (consumer, idempotency_key) do update set token = i.token returning ",
+            inbox_columns!()
+        )))
+        .bind(consumer)
+        .bind(idempotency_key);
+        inbox_row(&self.row(query).await?)
+    }
+
+    async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {
+        let (mut lease, mut by, mut result, mut story, mut published) = Default::default();
+        let state = match &row.state {
+            InboxState::Open => "open",
+            InboxState::Claimed {
+                lease_until,
+                worker,
+            } => {
+                (lease, by) = (Some(micros_of(*lease_until)), Some(&**worker));
+                "claimed"
+            }
+            InboxState::Done { result: bytes } => {
+                result = Some(&bytes[..]);
+                "done"
+            }
+            InboxState::Dead {
+                story: told,
+                published: known,
+            } => {
+                (story, published) = (Some(Json(&**told)), *known);
+                "dead"
+            }
+        };
+        let query = sqlx::query(self.shared.sql(
+            "update redeliver.inbox set state = $3, \
+                lease_until = timestamptz 'epoch' + $4 * interval '1 microsecond', \
+                worker = $5, result = $6, story = $7, dead_published = $8, attempts = $9, \
+                token = $10, \
+                first_failure = timestamptz 'epoch' + $11 * interval '1 microsecond', \
+                not_before = timestamptz 'epoch' + $12 * interval '1 microsecond', \
+                updated_at = clock_timestamp() \
+             where consumer = $1 and idempotency_key = $2 returning token",
+        ))
+        .bind(&*row.consumer)
+        .bind(&*row.idempotency_key)
+        .bind(state)
+        .bind(lease)
+        .bind(by)
+        .bind(result)
+        .bind(story)
+        .bind(published)
+        .bind(i32::try_from(row.attempts).unwrap_or(i32::MAX))
+        .bind(signed(row.token)?)
+        .bind(row.first_failure.map(micros_of))
+        .bind(row.not_before.map(micros_of));
+        self.saved("the inbox row", query).await
+    }
+
+    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "insert into redeliver.inbox_order as o (consumer, scope, next) values ($1, $2, 1) \
+             on conflict (consumer, scope) do update set next = o.next returning next",
+        ))
+        .bind(consumer)
+        .bind(scope);
+        unsigned(&self.row(query).await?, "next")
+    }
+
+    async fn order_save(
+        &mut self,
+        consumer: &str,
+        scope: &str,
+        next: u64,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "update redeliver.inbox_order set next = $3 \
+             where consumer = $1 and scope = $2 returning next",
+        ))
+        .bind(consumer)
+        .bind(scope)
+        .bind(signed(next)?);
+        self.saved("the expected number", query).await
+    }
+
+    async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "insert into redeliver.workflow as w (workflow) values ($1) \
+             on conflict (workflow) do update set sequence = w.sequence \
+             returning workflow, state, sequence, hash",
+        ))
+        .bind(workflow);
+        codec::workflow_head(&self.row(query).await?)
+    }
+
+    async fn workflow_append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let query = sqlx::query(self.shared.sql(
+            "with head as ( \
+                update redeliver.workflow set state = $4, sequence = $2, hash = $8 \
+                where workflow = $1 and sequence = $2 - 1 and state = $3 and hash = $7 \
+                returning workflow) \
+             insert into redeliver.audit \
+                (workflow, sequence, from_state, to_state, event_id, at, previous, hash) \
+             select workflow, $2, $3, $4, $5, \
+                timestamptz 'epoch' + $6 * interval '1 microsecond', $7, $8 from head \
+             returning sequence",
+        ))
+        .bind(&*entry.workflow)
+        .bind(signed(entry.sequence)?)
+        .bind(&*entry.from)
+        .bind(&*entry.to)
+        .bind(entry.event)
+        .bind(entry.at.micros())
+        .bind(&entry.previous[..])
+        .bind(&entry.hash[..]);
+        if self.rows(query).await?.is_empty() {
+            let (number, name) = (entry.sequence, &entry.workflow);
+            let e = StoreError::Refused(format!("entry {number} does not follow in {name}"));
+            self.poison = Some(e.clone());
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        self.end(true).await
+    }
+
+    async fn rollback(self) {
+        if let Err(error) = self.end(false).await {
+            tracing::debug!(%error, "rolling back failed; the server does it on its own");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The store of a seeded world: the model, or a real server that the world holds by the hand.
+//!
+//! One type for both, so that handlers, decorators and planted bugs are compiled once. What the
+//! server needs is boxed: the model pays nothing for it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use redeliver_sim::with;
+
+use crate::store::{SimStore, SimTx};
+use redeliver_core::audit::{AuditEntry, WorkflowHead};
+use redeliver_core::event::Outgoing;
+use redeliver_core::inbox::InboxRow;
+use redeliver_core::outbox::{ClaimedRow, RelayClaim};
+use redeliver_core::ports::store::{Native, Reading};
+use redeliver_core::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
+use redeliver_postgres::{PgStore, PgTx};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub enum SeededStore {
+    /// The model of PostgreSQL.
+    Model(SimStore),
+    /// PostgreSQL itself.
+    Server(PgStore),
+}
+
+/// A transaction of a [`SeededStore`].
+#[derive(Debug)]
+pub enum SeededTx {
+    /// The model's.
+    Model(SimTx),
+    /// PostgreSQL's.
+    Server(Box<PgTx>),
+}
+
+/// Calls either.
+macro_rules! either {
+    ($type:ident, $this:expr, $inner:ident => $call:expr) => {
+        match $this {
+            $type::Model($inner) => $call.await,
+            $type::Server($inner) => Box::pin($call).await,
+        }
+    };
+}
+
+impl Tx for SeededTx {
+    fn connection(&mut self) -> Option<&mut Native> {
+        match self {
+            Self::Model(_) => None,
+            Self::Server(tx) => Tx::connection(&mut **tx),
+        }
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        match self {
+            Self::Model(_) => None,
+            Self::Server(tx) => Tx::pool(&**tx),
+        }
+    }
+
+    async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
+        either!(Self, self, tx => tx.insert(row))
+    }
+
+    async fn get<R: Row>(&mut self, key: &str) -> Result<Option<Versioned<R>>, StoreError> {
+        either!(Self, self, tx => tx.get(key))
+    }
+
+    async fn get_for_update<R: Row>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<Versioned<R>>, StoreError> {
+        either!(Self, self, tx => tx.get_for_update(key))
+    }
+
+    async fn update<R: Row>(&mut self, row: &R, version: i64) -> Result<bool, StoreError> {
+        either!(Self, self, tx => tx.update(row, version))
+    }
+
+    async fn scan<R: Row>(
+        &mut self,
+        prefix: &str,
+        limit: u32,
+    ) -> Result<Vec<Versioned<R>>, StoreError> {
+        either!(Self, self, tx => tx.scan(prefix, limit))
+    }
+
+    async fn emit(&mut self, outgoing: Outgoing) -> Result<Outgoing, StoreError> {
+        either!(Self, self, tx => tx.emit(outgoing))
+    }
+
+    async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
+        either!(Self, self, tx => tx.inbox_open(consumer, key))
+    }
+
+    async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {
+        either!(Self, self, tx => tx.inbox_save(row))
+    }
+
+    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        either!(Self, self, tx => tx.order_open(consumer, scope))
+    }
+
+    async fn order_save(
+        &mut self,
+        consumer: &str,
+        scope: &str,
+        next: u64,
+    ) -> Result<(), StoreError> {
+        either!(Self, self, tx => tx.order_save(consumer, scope, next))
+    }
+
+    async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
+        either!(Self, self, tx => tx.workflow_open(workflow))
+    }
+
+    async fn workflow_append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
+        either!(Self, self, tx => tx.workflow_append(entry))
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        either!(Self, self, tx => tx.commit())
+    }
+
+    async fn rollback(self) {
+        either!(Self, self, tx => tx.rollback());
+    }
+}
+
+/// What a call outside a transaction is about: nothing in particular.
+fn alone() {
+    with(|w| w.enter_work("", 0));
+}
+
+impl Store for SeededStore {
+    type Tx = SeededTx;
+
+    async fn begin(&self, scope: Scope<'_>) -> Result<SeededTx, StoreError> {
+        match self {
+            Self::Model(store) => store.begin(scope).await.map(SeededTx::Model),
+            Self::Server(store) => {
+                // The server's clients are told apart by what their task works on.
+                with(|w| w.enter_work(scope.subject, scope.attempt));
+                let tx = Box::pin(store.begin(scope)).await?;
+                Ok(SeededTx::Server(Box::new(tx)))
+            }
+        }
+    }
+
+    async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
+        alone();
+        either!(Self, self, store => store.outbox_claim(claim))
+    }
+
+    async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
+        alone();
+        either!(Self, self, store => store.outbox_mark(rows))
+    }
+
+    async fn outbox_release(
+        &self,
+        rows: &[(i64, i64)],
+        delay: Duration,
+        reason: &str,
+    ) -> Result<u64, StoreError> {
+        alone();
+        either!(Self, self, store => store.outbox_release(rows, delay, reason))
+    }
+
+    async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        alone();
+        either!(Self, self, store => store.outbox_purge(age, limit))
+    }
+
+    async fn outbox_wait(&self) {
+        either!(Self, self, store => store.outbox_wait());
+    }
+
+    async fn inbox_renew(
+        &self,
+        consumer: &str,
+        key: &str,
+        token: u64,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        alone();
+        either!(Self, self, store => store.inbox_renew(consumer, key, token, lease))
+    }
+
+    async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        alone();
+        either!(Self, self, store => store.inbox_purge(age, limit))
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        match self {
+            Self::Model(_) => None,
+            Self::Server(store) => Store::pool(store),
+        }
+    }
+
+    fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
+        PgStore::judge(error)
+    }
+
+    async fn read_all(&self) -> Result<Reading, StoreError> {
+        either!(Self, self, store => store.read_all())
+    }
+}

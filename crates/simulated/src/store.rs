@@ -1,0 +1,591 @@
+//! The store over the simulated database.
+//!
+//! It does with the model's row operations what the PostgreSQL store does with SQL, statement by
+//! statement: each `run` below is one round trip. One suite holds the two equal.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redeliver_sim::db::{
+    Db, IndexId, Insert, Key, LockWait, Row as Stored, SequenceId, SessionId, SqlError, Step,
+    TableDef, TableId, get, row,
+};
+use redeliver_sim::sql::{self, Listener, Transaction};
+use redeliver_sim::with;
+use serde_json::Value;
+
+use crate::env::at;
+use redeliver_core::audit::{AuditEntry, WorkflowHead};
+use redeliver_core::event::{Event, Outgoing};
+use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::outbox::{ClaimedRow, OutboxRow, RelayClaim};
+use redeliver_core::ports::env::nanos;
+use redeliver_core::ports::store::{LOCK_TIMEOUT, Reading};
+use redeliver_core::ports::{Row, Scope, Store, StoreError, Timestamp, Tx, Versioned};
+
+mod outbox;
+
+/// The tables of a pipeline in the simulated database of this thread's world.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables {
+    outbox: TableId,
+    unpublished: IndexId,
+    published: IndexId,
+    outbox_ids: SequenceId,
+    outbox_order: TableId,
+    inbox: TableId,
+    ended: IndexId,
+    inbox_order: TableId,
+    workflow: TableId,
+    audit: TableId,
+    rows: TableId,
+}
+
+impl Tables {
+    /// Creates them.
+    pub fn create(db: &mut Db) -> Self {
+        let def = TableDef::new()
+            .ordered("unpublished", outbox::if_unpublished)
+            .ordered("published", outbox::if_published);
+        let outbox = db.create_table("outbox", def);
+        let inbox = db.create_table("inbox", TableDef::new().ordered("ended", if_ended));
+        let mut plain = |name| db.create_table(name, TableDef::new());
+        let (outbox_order, inbox_order) = (plain("outbox_order"), plain("inbox_order"));
+        let workflow = plain("workflow");
+        let (audit, rows) = (plain("audit"), plain("rows"));
+        let unpublished = db.index(outbox, "unpublished");
+        let published = db.index(outbox, "published");
+        let ended = db.index(inbox, "ended");
+        let outbox_ids = db.create_sequence("outbox_id");
+        Self {
+            outbox,
+            unpublished,
+            published,
+            outbox_ids,
+            outbox_order,
+            inbox,
+            ended,
+            inbox_order,
+            workflow,
+            audit,
+            rows,
+        }
+    }
+}
+
+/// The index over inbox rows that have ended, by when. A dead letter that may not be in its queue
+/// yet is known to its row and nobody else, so that one has not.
+fn if_ended(_: &Key, there: &Stored) -> Option<Key> {
+    let there: &InboxRow = get(there);
+    let ended = matches!(
+        there.state,
+        InboxState::Done { .. }
+            | InboxState::Dead {
+                published: true,
+                ..
+            }
+    );
+    ended.then(|| time_key(there.updated_at))
+}
+
+fn time_key(time: Timestamp) -> Key {
+    Key::Int(i64::try_from(time.0).unwrap_or(i64::MAX))
+}
+
+/// The time that was so long ago.
+fn before(db: &Db, age: Duration) -> Timestamp {
+    let now = at(db.clock_timestamp());
+    Timestamp(now.0.saturating_sub(nanos(age)))
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct SimStore {
+    tables: Tables,
+    listener: Arc<std::sync::Mutex<Option<Arc<Listener>>>>,
+    channel: Arc<str>,
+}
+
+impl SimStore {
+    /// A store of one process.
+    pub fn new(tables: Tables) -> Self {
+        Self {
+            tables,
+            listener: Arc::default(),
+            channel: Arc::from("outbox"),
+        }
+    }
+}
+
+/// An error of a statement that is no part of a larger transaction.
+fn outside(error: sql::Error) -> StoreError {
+    match error {
+        sql::Error::Sql(error) if error.is_transient() => StoreError::Transient(error.to_string()),
+        sql::Error::Sql(error) => StoreError::Refused(error.to_string()),
+        sql::Error::Lost(what) => StoreError::Unreachable(what.to_owned()),
+    }
+}
+
+/// A row of a workload.
+struct Doc {
+    version: i64,
+    value: Arc<dyn Any + Send + Sync>,
+    json: fn(&(dyn Any + Send + Sync)) -> Value,
+}
+
+impl Doc {
+    fn of<R: Row>(row: &R, version: i64) -> Stored {
+        let json = |value: &(dyn Any + Send + Sync)| {
+            let value = value.downcast_ref::<R>().expect("a row of this table");
+            serde_json::to_value(value).unwrap_or(Value::Null)
+        };
+        self::row(Self {
+            version,
+            value: Arc::new(row.clone()),
+            json,
+        })
+    }
+
+    fn versioned<R: Row>(stored: &Stored) -> Versioned<R> {
+        let doc: &Self = get(stored);
+        let row = doc
+            .value
+            .downcast_ref::<R>()
+            .expect("one row type for each table")
+            .clone();
+        Versioned {
+            row,
+            version: doc.version,
+        }
+    }
+}
+
+/// See [`Tx`].
+#[derive(Debug)]
+pub struct SimTx {
+    transaction: Transaction,
+    tables: Tables,
+    channel: Arc<str>,
+    /// Why it cannot be committed any more.
+    poison: Option<StoreError>,
+}
+
+fn row_key<R: Row>(key: &str) -> Key {
+    Key::pair(R::TABLE, key)
+}
+
+impl SimTx {
+    async fn run<T>(
+        &mut self,
+        statement: impl FnMut(&mut Db, SessionId) -> Result<Step<T>, SqlError> + Send,
+    ) -> Result<T, StoreError> {
+        if let Some(poison) = &self.poison {
+            return Err(poison.clone());
+        }
+        let result = self.transaction.run(statement).await;
+        result.map_err(|error| self.poisoned(within(error)))
+    }
+
+    /// What is to be saved must be there.
+    fn saved<T>(&mut self, what: &str, updated: Option<T>) -> Result<(), StoreError> {
+        match updated {
+            Some(_) => Ok(()),
+            None => Err(self.poisoned(StoreError::not_opened(what))),
+        }
+    }
+
+    fn poisoned(&mut self, error: StoreError) -> StoreError {
+        self.poison = Some(error.clone());
+        error
+    }
+}
+
+/// An error inside a transaction. That a lost session did not commit is certain.
+fn within(error: sql::Error) -> StoreError {
+    match error {
+        sql::Error::Lost(what) => StoreError::Transient(what.to_owned()),
+        error => outside(error),
+    }
+}
+
+/// An error of COMMIT.
+fn at_commit(error: sql::Error) -> StoreError {
+    match error {
+        sql::Error::Lost(what) => StoreError::InDoubt(what.to_owned()),
+        sql::Error::Sql(error) => StoreError::Transient(error.to_string()),
+    }
+}
+
+fn done<T>(value: T) -> Result<Step<T>, SqlError> {
+    Ok(Step::Done(value))
+}
+
+/// Unwraps a step inside a statement of several: a blocked part blocks the whole, before it has
+/// changed anything.
+macro_rules! step {
+    ($step:expr) => {
+        match $step? {
+            Step::Done(value) => value,
+            Step::Blocked => return Ok(Step::Blocked),
+        }
+    };
+}
+use step;
+
+impl Tx for SimTx {
+    async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
+        let (table, key, doc) = (self.tables.rows, row_key::<R>(&row.key()), Doc::of(row, 1));
+        let inserted = self.run(|db, s| db.insert(s, table, key.clone(), doc.clone()));
+        Ok(match inserted.await? {
+            Insert::Inserted => None,
+            Insert::Conflict(there) => Some(Doc::versioned(&there)),
+        })
+    }
+
+    async fn get<R: Row>(&mut self, key: &str) -> Result<Option<Versioned<R>>, StoreError> {
+        let (table, key) = (self.tables.rows, row_key::<R>(key));
+        let found = self
+            .run(|db, s| db.get(s, table, &key).map(Step::Done))
+            .await?;
+        Ok(found.as_ref().map(Doc::versioned))
+    }
+
+    async fn get_for_update<R: Row>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<Versioned<R>>, StoreError> {
+        let (table, key) = (self.tables.rows, row_key::<R>(key));
+        let found = self.run(|db, s| db.get_for_update(s, table, &key)).await?;
+        Ok(found.as_ref().map(Doc::versioned))
+    }
+
+    async fn update<R: Row>(&mut self, row: &R, version: i64) -> Result<bool, StoreError> {
+        let (table, key) = (self.tables.rows, row_key::<R>(&row.key()));
+        let next = Doc::of(row, version + 1);
+        let updated = self.run(|db, s| {
+            db.update(s, table, &key, |there| {
+                (get::<Doc>(there).version == version).then(|| next.clone())
+            })
+        });
+        Ok(updated.await?.is_some())
+    }
+
+    async fn scan<R: Row>(
+        &mut self,
+        prefix: &str,
+        limit: u32,
+    ) -> Result<Vec<Versioned<R>>, StoreError> {
+        let table = self.tables.rows;
+        let found = self.run(|db, s| {
+            let from = row_key::<R>(prefix);
+            let to = Key::pair(R::TABLE, Key::Highest);
+            let matches = |key: &Key, _: &Stored| matches!(
+                key,
+                Key::Pair(pair) if matches!(&pair.1, Key::Text(text) if text.starts_with(prefix))
+            );
+            db.scan(s, table, from..to, &matches, limit as usize).map(Step::Done)
+        });
+        Ok(found
+            .await?
+            .iter()
+            .map(|(_, stored)| Doc::versioned(stored))
+            .collect())
+    }
+
+    async fn emit(&mut self, outgoing: Outgoing) -> Result<Outgoing, StoreError> {
+        let (tables, channel) = (self.tables, self.channel.clone());
+        self.run(|db, s| {
+            let outgoing = match outgoing.event.sequence {
+                None => outgoing.clone(),
+                Some(_) => {
+                    let scope = Key::text(outgoing.event.order_scope());
+                    let next = |last: Option<&Stored>| row(last.map_or(1, |n| get::<u64>(n) + 1));
+                    let number = step!(db.upsert(s, tables.outbox_order, scope, next));
+                    let sequence = Some(*get::<u64>(&number));
+                    let event = Arc::new(Event {
+                        sequence,
+                        ..(*outgoing.event).clone()
+                    });
+                    Outgoing {
+                        event,
+                        ..outgoing.clone()
+                    }
+                }
+            };
+            let id = db.nextval(tables.outbox_ids);
+            let stored = row(outbox::Stored::new(outgoing.clone()));
+            step!(db.insert_strict(s, tables.outbox, Key::Int(id), stored));
+            db.notify(s, &channel)?;
+            done(outgoing)
+        })
+        .await
+    }
+
+    async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
+        let table = self.tables.inbox;
+        let (consumer, key): (Arc<str>, Arc<str>) = (Arc::from(consumer), Arc::from(key));
+        let index = Key::pair(consumer.clone(), key.clone());
+        let opened = self.run(|db, s| {
+            let now = at(db.clock_timestamp());
+            let stored = step!(db.upsert(s, table, index.clone(), |there| {
+                there
+                    .cloned()
+                    .unwrap_or_else(|| row(InboxRow::fresh(consumer.clone(), key.clone(), now)))
+            }));
+            done(InboxRow {
+                now,
+                ..get::<InboxRow>(&stored).clone()
+            })
+        });
+        opened.await
+    }
+
+    async fn inbox_save(&mut self, saved: &InboxRow) -> Result<(), StoreError> {
+        let table = self.tables.inbox;
+        let index = Key::pair(saved.consumer.clone(), saved.idempotency_key.clone());
+        let updated = self.run(|db, s| {
+            let now = at(db.clock_timestamp());
+            let next = row(InboxRow {
+                updated_at: now,
+                now,
+                ..saved.clone()
+            });
+            db.update(s, table, &index, |_| Some(next))
+        });
+        let updated = updated.await?;
+        self.saved("the inbox row", updated)
+    }
+
+    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
+        let next = self.run(|db, s| {
+            db.upsert(s, table, key.clone(), |there| {
+                there.cloned().unwrap_or_else(|| row(1u64))
+            })
+        });
+        Ok(*get::<u64>(&next.await?))
+    }
+
+    async fn order_save(
+        &mut self,
+        consumer: &str,
+        scope: &str,
+        next: u64,
+    ) -> Result<(), StoreError> {
+        let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
+        let updated = self
+            .run(|db, s| db.update(s, table, &key, |_| Some(row(next))))
+            .await?;
+        self.saved("the expected number", updated)
+    }
+
+    async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
+        let (table, name) = (self.tables.workflow, Arc::<str>::from(workflow));
+        let head = self.run(|db, s| {
+            db.upsert(s, table, Key::Text(name.clone()), |there| {
+                there
+                    .cloned()
+                    .unwrap_or_else(|| row(WorkflowHead::new(name.clone())))
+            })
+        });
+        Ok(get::<WorkflowHead>(&head.await?).clone())
+    }
+
+    async fn workflow_append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let tables = self.tables;
+        let appended = self.run(|db, s| {
+            let head = Key::Text(entry.workflow.clone());
+            let follows = |there: &Stored| follows(get(there), entry).then(|| row(entry.head()));
+            if step!(db.update(s, tables.workflow, &head, follows)).is_none() {
+                return done(false);
+            }
+            let number = i64::try_from(entry.sequence).unwrap_or(i64::MAX);
+            let key = Key::pair(entry.workflow.clone(), number);
+            step!(db.insert_strict(s, tables.audit, key, row(entry.clone())));
+            done(true)
+        });
+        if appended.await? {
+            return Ok(());
+        }
+        let (number, name) = (entry.sequence, &entry.workflow);
+        let error = StoreError::Refused(format!("entry {number} does not follow in {name}"));
+        Err(self.poisoned(error))
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        if let Some(poison) = self.poison {
+            self.transaction.rollback().await;
+            return Err(poison);
+        }
+        self.transaction.commit().await.map_err(at_commit)
+    }
+
+    async fn rollback(self) {
+        self.transaction.rollback().await;
+    }
+}
+
+impl Store for SimStore {
+    type Tx = SimTx;
+
+    async fn begin(&self, scope: Scope<'_>) -> Result<SimTx, StoreError> {
+        let begun = sql::begin(scope.subject, scope.attempt, nanos(LOCK_TIMEOUT)).await;
+        let transaction = begun.map_err(outside)?;
+        Ok(SimTx {
+            transaction,
+            tables: self.tables,
+            channel: self.channel.clone(),
+            poison: None,
+        })
+    }
+
+    async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
+        let tables = self.tables;
+        self.alone(|db, s| outbox::claim(db, s, tables, claim).map(Step::Done))
+            .await
+    }
+
+    async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
+        let (tables, mut done) = (self.tables, outbox::Progress::default());
+        self.alone(|db, s| outbox::mark(db, s, tables, rows, &mut done))
+            .await
+    }
+
+    async fn outbox_release(
+        &self,
+        rows: &[(i64, i64)],
+        delay: Duration,
+        _: &str,
+    ) -> Result<u64, StoreError> {
+        let (tables, mut done) = (self.tables, outbox::Progress::default());
+        self.alone(|db, s| outbox::release(db, s, tables, rows, delay, &mut done))
+            .await
+    }
+
+    async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        let tables = self.tables;
+        self.alone(|db, s| outbox::purge(db, s, tables, age, limit))
+            .await
+    }
+
+    async fn outbox_wait(&self) {
+        let listener = {
+            let mut slot = self.listener.lock().unwrap_or_else(|e| e.into_inner());
+            slot.get_or_insert_with(|| Arc::new(Listener::listen(&self.channel)))
+                .clone()
+        };
+        listener.notified().await;
+    }
+
+    async fn inbox_renew(
+        &self,
+        consumer: &str,
+        key: &str,
+        token: u64,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        let (table, index) = (self.tables.inbox, Key::pair(consumer, key));
+        self.alone(|db, s| {
+            let now = at(db.clock_timestamp());
+            let renewed = step!(db.update(s, table, &index, |there| {
+                let mut next = get::<InboxRow>(there).clone();
+                let InboxState::Claimed { lease_until, .. } = &mut next.state else {
+                    return None;
+                };
+                *lease_until = now.after(lease);
+                (next.token == token).then(|| row(next))
+            }));
+            done(renewed.is_some())
+        })
+        .await
+    }
+
+    async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
+        let Tables { inbox, ended, .. } = self.tables;
+        self.alone(|db, s| {
+            let range = ..time_key(before(db, age));
+            let limit = limit as usize;
+            let all = |_: &Key, _: &Stored| true;
+            let old = db.scan_for_update(s, ended, range, &all, limit, LockWait::SkipLocked);
+            let old = step!(old);
+            for (key, _) in &old {
+                step!(db.delete(s, inbox, key, |_| true));
+            }
+            done(old.len() as u64)
+        })
+        .await
+    }
+
+    async fn read_all(&self) -> Result<Reading, StoreError> {
+        Ok(with(|w| read(&w.sql.db, self.tables)))
+    }
+}
+
+impl SimStore {
+    /// One statement in a transaction of its own.
+    async fn alone<T: Send>(
+        &self,
+        statement: impl FnMut(&mut Db, SessionId) -> Result<Step<T>, SqlError> + Send,
+    ) -> Result<T, StoreError> {
+        let begun = sql::begin("", 0, nanos(LOCK_TIMEOUT)).await;
+        let mut transaction = begun.map_err(outside)?;
+        let result = transaction.run(statement).await.map_err(outside)?;
+        transaction.commit().await.map_err(at_commit)?;
+        Ok(result)
+    }
+}
+
+/// Whether `entry` continues the workflow from where it stands.
+fn follows(head: &WorkflowHead, entry: &AuditEntry) -> bool {
+    head.sequence + 1 == entry.sequence && head.state == entry.from && head.hash == entry.previous
+}
+
+/// Whether no committed event is still to be published.
+pub fn outbox_is_drained(db: &Db, tables: Tables) -> bool {
+    db.is_empty(tables.unpublished)
+}
+
+/// Reads what is committed.
+pub fn read(db: &Db, tables: Tables) -> Reading {
+    let outbox = db.committed(tables.outbox).map(|(key, stored)| {
+        let Key::Int(id) = key else {
+            unreachable!("outbox ids are integers")
+        };
+        get::<outbox::Stored>(stored).reading(*id)
+    });
+    let rows = db.committed(tables.rows).map(|(key, stored)| {
+        let doc: &Doc = get(stored);
+        let Key::Pair(pair) = key else {
+            unreachable!("rows have a table and a key")
+        };
+        let (Key::Text(table), Key::Text(key)) = &**pair else {
+            unreachable!("both are text")
+        };
+        (
+            table.clone(),
+            key.clone(),
+            doc.version,
+            (doc.json)(&*doc.value),
+        )
+    });
+    Reading {
+        outbox: outbox.collect::<Vec<OutboxRow>>(),
+        inbox: db
+            .committed(tables.inbox)
+            .map(|(_, r)| get::<InboxRow>(r).clone())
+            .collect(),
+        audit: db
+            .committed(tables.audit)
+            .map(|(_, r)| get::<AuditEntry>(r).clone())
+            .collect(),
+        workflows: db
+            .committed(tables.workflow)
+            .map(|(_, r)| get::<WorkflowHead>(r).clone())
+            // A workflow that was opened and never changed is none.
+            .filter(|head| head.sequence > 0)
+            .collect(),
+        rows: rows.collect(),
+        now: Timestamp(at(db.clock_timestamp()).0),
+    }
+}

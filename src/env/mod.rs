@@ -1,5 +1,0 @@
-//! Time, chance and tasks.
-
-pub mod live;
-#[cfg(feature = "sim")]
-pub mod sim;

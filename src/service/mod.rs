@@ -1,5 +1,0 @@
-//! Outside services.
-
-pub mod live;
-#[cfg(feature = "sim")]
-pub mod sim;

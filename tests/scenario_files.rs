@@ -1,0 +1,109 @@
+//! Scenarios as files: what is written is read back, and a run that was pinned comes again.
+#![cfg(feature = "harness")]
+
+use std::path::Path;
+
+use redeliver::harness::explore::pin;
+use redeliver::harness::run::{RunResult, simulate};
+use redeliver::harness::scenario::{Capsule, Day, Known, Scenario, discover};
+use redeliver::harness::verdict::AnomalyKind;
+use redeliver::workloads::{Deposits, Onboarding, Orders};
+
+const WORKLOADS: &[&str] = &["orders", "onboarding", "deposits"];
+
+fn comes_back(scenario: &Scenario) {
+    let text = scenario.to_toml();
+    let read = Scenario::parse(&text, &scenario.path, WORKLOADS);
+    let read = read.unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!(read, *scenario, "{text}");
+}
+
+fn scenarios() -> impl Iterator<Item = Scenario> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = discover(&[folder]).expect("scenarios");
+    let load = |path: std::path::PathBuf| Scenario::load(&path, WORKLOADS).expect("a scenario");
+    files.into_iter().map(load)
+}
+
+#[test]
+fn every_scenario_comes_back() {
+    scenarios().for_each(|scenario| comes_back(&scenario));
+}
+
+#[test]
+fn any_line_of_a_course_comes_back() {
+    // The name of a scenario is that of its file, and there is none.
+    let mut scenario = Scenario::new("", "orders");
+    scenario.question = "\"?\" \\ é \u{1b}".to_owned();
+    scenario.capsule = Some(Capsule {
+        anomaly: AnomalyKind::Stuck,
+        checker: "stuck".to_owned(),
+        trace_hash: u64::MAX,
+        version: "1".to_owned(),
+        commit: String::new(),
+        course: vec![
+            "a \"\"\" b \\".to_owned(),
+            String::new(),
+            "\t\u{1b}[0m →".to_owned(),
+        ],
+    });
+    scenario.known = Some(Known {
+        ticket: "SHOP-\"17\"".to_owned(),
+        until: Day::parse("2027-01-31").expect("a day"),
+        anomalies: vec![AnomalyKind::Stuck, AnomalyKind::Lost],
+    });
+    comes_back(&scenario);
+}
+
+#[test]
+fn pinned_runs_come_back() {
+    for scenario in scenarios().filter(|scenario| scenario.workload == "orders") {
+        let run = simulate(&Orders, &scenario, 1 << 63, true);
+        let mut pinned = pin(&scenario, &run);
+        pinned.only = run.requests;
+        pinned.capsule = Some(Capsule {
+            anomaly: AnomalyKind::Lost,
+            checker: "lost".to_owned(),
+            trace_hash: run.hash,
+            version: String::new(),
+            commit: "4711".to_owned(),
+            course: run
+                .trace
+                .iter()
+                .map(|line| line.to_string())
+                .take(99)
+                .collect(),
+        });
+        comes_back(&pinned);
+    }
+}
+
+fn comes_again(scenario: &Scenario, simulate: impl Fn(&Scenario, u64) -> RunResult) {
+    for seed in 1..=10 {
+        let drawn = simulate(scenario, seed);
+        let pinned = pin(scenario, &drawn);
+        let again = simulate(&pinned, seed);
+        assert_eq!(drawn.faults, again.faults, "seed {seed}");
+        assert_eq!(drawn.strikes, again.strikes, "seed {seed}");
+        assert_eq!(drawn.hash, again.hash, "seed {seed}");
+    }
+}
+
+fn load(name: &str) -> Scenario {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("scenarios").join(name).with_extension("toml");
+    Scenario::load(&path, WORKLOADS).expect("a scenario")
+}
+
+#[test]
+fn a_pinned_run_is_the_same_run() {
+    comes_again(&load("everything"), |s, seed| {
+        simulate(&Orders, s, seed, true)
+    });
+    comes_again(&load("everything-onboarding"), |s, seed| {
+        simulate(&Onboarding, s, seed, true)
+    });
+    comes_again(&load("everything-deposits"), |s, seed| {
+        simulate(&Deposits, s, seed, true)
+    });
+}
