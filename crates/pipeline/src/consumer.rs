@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::handler::Consumer;
 use crate::relay::until;
+use crate::status::{Gauge, Life};
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::{
     Delivery, Env, EnvExt, Receiver, Settlement, Store, Transport, TransportError, World,
@@ -25,6 +26,7 @@ type ReceiverOf<W> = <<W as World>::Transport as Transport>::Receiver;
 #[derive(Debug)]
 pub struct Runner<W: World> {
     shared: Arc<Shared<W>>,
+    gauge: Gauge,
 }
 
 /// What all workers of a runner share.
@@ -49,12 +51,21 @@ impl<W: World> Runner<W> {
                 policy,
                 worker,
             }),
+            gauge: Gauge::default(),
         }
+    }
+
+    /// Tells through `gauge` how it is.
+    #[must_use]
+    pub fn with_gauge(mut self, gauge: Gauge) -> Self {
+        self.gauge = gauge;
+        self
     }
 
     /// Works until the process is asked to stop, then drains: takes nothing new, lets work in
     /// hand end within the deadline, and gives the rest back to the queue.
     pub async fn run(self) {
+        let _life = Life(self.gauge.clone());
         let env = self.shared.world.env().clone();
         let mut stopping = pin!(env.stopping());
         let mut failures = 0u32;
@@ -79,12 +90,14 @@ impl<W: World> Runner<W> {
                 }
             };
             failures = 0;
+            self.gauge.works(true);
             let crew = Crew::start(&self.shared, &receiver);
             if until(stopping.as_mut(), crew.gone()).await.is_none() {
                 crew.drain(&env, &receiver, self.shared.policy.consumer.drain)
                     .await;
                 return;
             }
+            self.gauge.works(false);
             receiver.close().await;
         }
     }

@@ -18,13 +18,15 @@
 //! outbox row is marked only after the broker confirmed and did not return it; a delivery is
 //! acked only after its inbox row is at an end or a copy of the message is confirmed.
 //!
-//! Stability: `handler` and [`Pipeline`] follow semantic versioning. `consumer` and `relay` are for
+//! Stability: `client`, `handler`, `start` and `status` follow semantic versioning. `consumer` and `relay` are for
 //! those who put a process together by themselves and may change in any minor version.
 
+pub mod client;
 pub mod consumer;
 pub mod handler;
 pub mod relay;
 pub mod start;
+pub mod status;
 
 pub use redeliver_core::{audit, dead_letter, event, inbox, outbox, policy, retry, topology};
-pub use start::{Pipeline, StartError};
+pub use start::{Pipeline, Running, StartError};

@@ -16,6 +16,8 @@ use redeliver_core::outbox::{ClaimedRow, RelayClaim};
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Env, EnvExt, PublishOutcome, Publisher, Store, Transport, World};
 
+use crate::status::{Gauge, Life};
+
 type PublisherOf<W> = <<W as World>::Transport as Transport>::Publisher;
 
 /// See the module.
@@ -24,6 +26,7 @@ pub struct Relay<W: World> {
     world: W,
     policy: RelayPolicy,
     id: Arc<str>,
+    gauge: Gauge,
 }
 
 /// What one round came to.
@@ -42,12 +45,25 @@ impl<W: World> Relay<W> {
     pub fn new(world: W, policy: RelayPolicy) -> Self {
         let env = world.env();
         let id = Arc::from(format!("{}#{}", env.process(), env.incarnation()));
-        Self { world, policy, id }
+        Self {
+            world,
+            policy,
+            id,
+            gauge: Gauge::default(),
+        }
+    }
+
+    /// Tells through `gauge` how it is.
+    #[must_use]
+    pub fn with_gauge(mut self, gauge: Gauge) -> Self {
+        self.gauge = gauge;
+        self
     }
 
     /// Works until the process is asked to stop. What is claimed then is still published or
     /// given back.
     pub async fn run(self) {
+        let _life = Life(self.gauge.clone());
         let mut stopping = pin!(self.world.env().stopping());
         let mut publisher: Option<PublisherOf<W>> = None;
         let mut failures = 0u32;
@@ -55,6 +71,7 @@ impl<W: World> Relay<W> {
         loop {
             let work = self.round(&mut publisher, &mut last_purge);
             let round = work.await;
+            self.gauge.works(round != Round::Failed);
             let wait = match round {
                 Round::Worked => {
                     failures = 0;

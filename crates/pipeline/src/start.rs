@@ -1,8 +1,15 @@
 //! Starting a pipeline in production: checks first, then the parts.
 
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::client::Client;
 use crate::consumer::Runner;
 use crate::handler::Consumer;
 use crate::relay::Relay;
+use crate::status::{Gauge, State};
 use redeliver_core::policy::{Check, Contradiction, Policy};
 use redeliver_core::ports::{Env, Transport, TransportError, World};
 use redeliver_core::topology::{QueueType, Topology, TopologyError};
@@ -29,14 +36,17 @@ fn list(contradictions: &[Contradiction]) -> String {
 /// A pipeline of one process, checked and ready to start: relay and consumers over one world.
 ///
 /// ```no_run
-/// # use redeliver_pipeline::handler::Consumer;
-/// # use redeliver_core::policy::Policy;
-/// # use redeliver_pipeline::start::Pipeline;
-/// # use redeliver_core::topology::QueueType;
-/// # async fn f<W: redeliver_core::ports::World>(world: W, consumers: Vec<Consumer<W>>)
-/// # -> Result<(), redeliver_pipeline::start::StartError> {
+/// # use std::time::Duration;
+/// # use redeliver_core::{env::live::LiveEnv, policy::Policy, ports::World, topology::QueueType};
+/// # use redeliver_pipeline::{Pipeline, StartError, handler::Consumer};
+/// # async fn f<W: World<Env = LiveEnv>>(world: W, consumers: Vec<Consumer<W>>)
+/// # -> Result<(), StartError> {
+/// let env = world.env().clone();
 /// let pipeline = Pipeline::new(world, consumers, Policy::default(), QueueType::Quorum, &[])?;
-/// pipeline.start().await?;
+/// let running = pipeline.start().await?;
+/// // … until the process is told to end:
+/// env.request_stop();
+/// running.ended().await;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -45,6 +55,7 @@ pub struct Pipeline<W: World> {
     consumers: Vec<Consumer<W>>,
     policy: Policy,
     topology: Topology,
+    relays: bool,
 }
 
 impl<W: World> Pipeline<W> {
@@ -73,12 +84,25 @@ impl<W: World> Pipeline<W> {
             consumers,
             policy,
             topology,
+            relays: true,
         })
+    }
+
+    /// Without a relay: for a process that consumes, and leaves publishing to others.
+    #[must_use]
+    pub fn without_relay(mut self) -> Self {
+        self.relays = false;
+        self
     }
 
     /// What it needs of the broker.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// Carries out requests from outside, which emit into this pipeline's outbox.
+    pub fn client(&self) -> Client<W> {
+        Client::new(self.world.clone(), &self.policy)
     }
 
     /// Creates on the broker what is missing: only where this is asked for.
@@ -101,24 +125,71 @@ impl<W: World> Pipeline<W> {
     ///
     /// # Errors
     /// As [`Pipeline::verify`].
-    pub async fn start(self) -> Result<(), StartError> {
+    pub async fn start(self) -> Result<Running, StartError> {
         self.verify().await?;
-        self.spawn();
-        Ok(())
+        Ok(self.spawn())
     }
 
     /// Starts a relay and every consumer as tasks of this process. They end when the process is
-    /// asked to stop ([`Env::stopping`]).
-    pub fn spawn(self) {
+    /// asked to stop ([`Env::stopping`]), with what they have in hand.
+    pub fn spawn(self) -> Running {
         let env = self.world.env().clone();
-        env.spawn(
-            "relay",
-            Relay::new(self.world.clone(), self.policy.relay.clone()).run(),
-        );
-        for consumer in self.consumers {
-            let name = consumer.name().clone();
-            let runner = Runner::new(self.world.clone(), consumer, self.policy.clone());
-            env.spawn(&name, runner.run());
+        let (alive, ended) = mpsc::channel(1);
+        let mut parts = Vec::new();
+        if self.relays {
+            let (name, gauge) = (Arc::from("relay"), Gauge::default());
+            let relay = Relay::new(self.world.clone(), self.policy.relay.clone());
+            let relay = relay.with_gauge(gauge.clone());
+            env.spawn(&name, held(alive.clone(), relay.run()));
+            parts.push((name, gauge));
         }
+        for consumer in self.consumers {
+            let (name, gauge) = (consumer.name().clone(), Gauge::default());
+            let runner = Runner::new(self.world.clone(), consumer, self.policy.clone());
+            let runner = runner.with_gauge(gauge.clone());
+            env.spawn(&name, held(alive.clone(), runner.run()));
+            parts.push((name, gauge));
+        }
+        Running { parts, ended }
+    }
+}
+
+/// Runs `work`, and lets go of `alive` at its end.
+async fn held(alive: mpsc::Sender<()>, work: impl Future<Output = ()>) {
+    work.await;
+    drop(alive);
+}
+
+/// A pipeline that was started. Dropped, it goes on.
+#[derive(Debug)]
+pub struct Running {
+    parts: Vec<(Arc<str>, Gauge)>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Running {
+    /// How each part is: `relay`, and the consumers by their names. A readiness probe says yes while
+    /// every part is [`State::Working`].
+    pub fn parts(&self) -> &[(Arc<str>, Gauge)] {
+        &self.parts
+    }
+
+    /// Whether every part works.
+    pub fn is_ready(&self) -> bool {
+        let works = |(_, gauge): &(_, Gauge)| gauge.state() == State::Working;
+        self.parts.iter().all(works)
+    }
+
+    /// Whether a part has ended: as it does once the process is asked to stop, or after a panic of
+    /// the pipeline's own. A liveness probe says no then, unless the process is stopping.
+    pub fn has_ended(&self) -> bool {
+        let over = |(_, gauge): &(_, Gauge)| gauge.state() == State::Ended;
+        self.parts.iter().any(over)
+    }
+
+    /// Completes when every part has ended. Ask the process to stop first; consumers take the time
+    /// that [`ConsumerPolicy::drain`](redeliver_core::policy::ConsumerPolicy::drain) gives them.
+    pub async fn ended(mut self) {
+        while self.ended.recv().await.is_some() {}
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::run::plan::Plan;
 use crate::team::workload::AnyWorkload;
 use crate::team::workload::Request;
-use redeliver_core::ports::{Env, Scope, Store, StoreError, Tx, World};
-use redeliver_pipeline::handler::{Cx, Draft, Failure};
+use redeliver_core::ports::{Env, StoreError, World};
+use redeliver_pipeline::client::Client;
+use redeliver_pipeline::handler::{Draft, Failure};
 
 /// What a client remembers over its own crashes: which of its requests were answered.
 #[derive(Debug, Default)]
@@ -28,6 +29,7 @@ pub async fn run<W: World>(
     number: u32,
     progress: &Mutex<Progress>,
 ) {
+    let client = Client::new(world.clone(), &plan.policy);
     let mine = |at: &usize| at % plan.clients as usize == number as usize;
     for at in (0..plan.requests.len()).filter(mine) {
         if lock(progress).answered.contains(&at) {
@@ -39,7 +41,7 @@ pub async fn run<W: World>(
             .sleep(request.at.saturating_sub(world.env().elapsed()))
             .await;
         let unknown = plan.unknown.contains(&request.key);
-        insist(workload, world, (request, unknown), plan.max_payload).await;
+        insist(workload, (&client, world.env()), request, unknown).await;
         lock(progress).answered.insert(at);
         plan.note_answer();
     }
@@ -51,41 +53,31 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 
 async fn insist<W: World>(
     workload: &dyn AnyWorkload<W>,
-    world: &W,
-    (request, unknown): (&Request, bool),
-    max_payload: usize,
+    (client, env): (&Client<W>, &W::Env),
+    request: &Request,
+    unknown: bool,
 ) {
     for attempt in 1u32.. {
-        match send(workload, world, (request, unknown), max_payload, attempt).await {
+        match send(workload, client, (request, attempt), unknown).await {
             Ok(()) | Err(Failure::Poison { .. } | Failure::Store(StoreError::Refused(_))) => return,
             Err(_) => {
                 let wait = Duration::from_millis(200 << attempt.min(5));
-                world.env().sleep(wait).await;
+                env.sleep(wait).await;
             }
         }
     }
 }
 
 /// Carries a request out in one transaction; `unknown` for an event of a version that nobody knows.
-///
-/// # Errors
-/// Whatever the workload or the database says.
-pub async fn send<W: World>(
+async fn send<W: World>(
     workload: &dyn AnyWorkload<W>,
-    world: &W,
-    (request, unknown): (&Request, bool),
-    max_payload: usize,
-    attempt: u32,
+    client: &Client<W>,
+    (request, attempt): (&Request, u32),
+    unknown: bool,
 ) -> Result<(), Failure> {
-    let scope = Scope {
-        consumer: "client",
-        subject: &request.key,
-        attempt,
-    };
-    let mut tx = world.store().begin(scope).await?;
+    let mut open = client.begin_again(&request.key, attempt).await?;
     let result = {
-        let cx = Cx::<W>::new(&mut tx, world.env(), None, scope);
-        let mut cx = cx.with_max_payload(max_payload);
+        let mut cx = open.cx();
         if unknown {
             let draft = Draft {
                 version: FUTURE_VERSION,
@@ -100,9 +92,9 @@ pub async fn send<W: World>(
         }
     };
     match result {
-        Ok(()) => Ok(tx.commit().await?),
+        Ok(()) => Ok(open.commit().await?),
         Err(failure) => {
-            tx.rollback().await;
+            open.rollback().await;
             Err(failure)
         }
     }

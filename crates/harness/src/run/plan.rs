@@ -12,6 +12,7 @@ use crate::scenario::Scenario;
 use crate::team::workload::Facts;
 use crate::team::workload::Generator;
 use crate::team::workload::Request;
+use redeliver_core::policy::Policy;
 use redeliver_core::ports::env::nanos;
 use redeliver_core::topology::{Subscription, Topology};
 use redeliver_simulated::fake::MakeFake;
@@ -35,8 +36,8 @@ pub struct Plan {
     pub malformed_reach: u64,
     /// Clients among which the requests are dealt out.
     pub clients: u32,
-    /// The largest payload that a client may emit, in bytes.
-    pub max_payload: usize,
+    /// The numbers of the pipeline.
+    pub policy: Policy,
     /// Requests that were answered so far.
     answered: AtomicUsize,
     /// Malformed messages that were published so far.
@@ -82,7 +83,7 @@ impl Plan {
             malformed: wanted.malformed,
             malformed_reach,
             clients: scenario.clients.max(1),
-            max_payload: scenario.policy.max_payload,
+            policy: scenario.policy.clone(),
             answered: AtomicUsize::new(0),
             strangers: AtomicUsize::new(0),
         }

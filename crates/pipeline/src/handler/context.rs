@@ -20,7 +20,6 @@ pub struct Cx<'a, W: World> {
     cause: Option<&'a Event>,
     scope: Scope<'a>,
     answer: Bytes,
-    emitted: u32,
     max_payload: usize,
 }
 
@@ -47,7 +46,6 @@ impl<'a, W: World> Cx<'a, W> {
             cause,
             scope,
             answer: Bytes::new(),
-            emitted: 0,
             max_payload: MAX_PAYLOAD,
         }
     }
@@ -120,7 +118,6 @@ impl<'a, W: World> Cx<'a, W> {
             let what = format!("payload of {name}: {size} bytes, {limit} are allowed");
             return Err(StoreError::Refused(what));
         }
-        self.emitted += 1;
         let scope = Scope {
             subject: key,
             ..self.scope

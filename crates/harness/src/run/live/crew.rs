@@ -1,5 +1,6 @@
 //! The processes of a real run: started, crashed, started again, stopped.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,9 @@ use crate::team::workload::AnyWorkload;
 use crate::watch::record::Log;
 use redeliver_core::env::live::LiveEnv;
 use redeliver_core::ports::Env;
-use redeliver_pipeline::consumer::Runner;
 use redeliver_pipeline::handler::Consumer;
-use redeliver_pipeline::relay::Relay;
+use redeliver_pipeline::relay::until;
+use redeliver_pipeline::{Pipeline, StartError};
 
 /// Starts the main task of a process in its environment.
 type Start = Box<dyn Fn(LiveEnv) + Send + Sync>;
@@ -176,11 +177,35 @@ async fn wait_until(limit: Duration, condition: impl Fn() -> bool) {
     }
 }
 
+/// Starts a pipeline as a service does, and again until the servers let it.
+async fn live<F>(env: LiveEnv, pipeline: F)
+where
+    F: Fn() -> Result<Pipeline<LiveWorld>, StartError> + Send,
+{
+    let mut stopping = pin!(env.stopping());
+    loop {
+        let start = async { pipeline()?.start().await };
+        match until(stopping.as_mut(), start).await {
+            None => return,
+            Some(Ok(running)) => return running.ended().await,
+            Some(Err(error)) => {
+                tracing::warn!(%error, process = env.process(), "the pipeline does not start");
+                let wait = env.sleep(Duration::from_millis(500));
+                if until(stopping.as_mut(), wait).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 fn relay(scenario: &Scenario, kit: &Kit) -> Start {
-    let (policy, kit) = (scenario.policy.relay.clone(), kit.clone());
+    let (scenario, kit) = (scenario.clone(), kit.clone());
     Box::new(move |env| {
         let (world, _) = kit.world(env.clone());
-        env.spawn("main", Relay::new(world, policy.clone()).run());
+        let scenario = scenario.clone();
+        let pipeline = move || pipeline(&scenario, world.clone(), Vec::new());
+        env.spawn("main", live(env.clone(), pipeline));
     })
 }
 
@@ -191,18 +216,31 @@ fn consumer(
     kit: &Kit,
     name: &Arc<str>,
 ) -> Start {
-    let (workload, policy, kit) = (workload.clone(), scenario.policy.clone(), kit.clone());
+    let (workload, scenario, kit) = (workload.clone(), scenario.clone(), kit.clone());
     let (name, plan) = (name.clone(), plan.clone());
     Box::new(move |env| {
         let (world, log) = kit.world(env.clone());
-        let mut consumers = workload.consumers();
-        let at = consumers
-            .iter()
-            .position(|consumer| *consumer.name() == name);
-        let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
-        let consumer = observed(consumer, &log, &plan, &env);
-        env.spawn("main", Runner::new(world, consumer, policy.clone()).run());
+        let (workload, scenario) = (workload.clone(), scenario.clone());
+        let (name, plan, process) = (name.clone(), plan.clone(), env.clone());
+        let pipeline = move || {
+            let mut consumers = workload.consumers();
+            let at = consumers.iter().position(|known| *known.name() == name);
+            let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
+            let consumer = observed(consumer, &log, &plan, &process);
+            Ok(pipeline(&scenario, world.clone(), vec![consumer])?.without_relay())
+        };
+        env.spawn("main", live(env.clone(), pipeline));
     })
+}
+
+/// The pipeline of a process, by the scenario's numbers.
+fn pipeline(
+    scenario: &Scenario,
+    world: LiveWorld,
+    consumers: Vec<Consumer<LiveWorld>>,
+) -> Result<Pipeline<LiveWorld>, StartError> {
+    let (policy, queue_type) = (scenario.policy.clone(), scenario.queue_type);
+    Pipeline::new(world, consumers, policy, queue_type, &scenario.allow)
 }
 
 fn observed(

@@ -28,6 +28,7 @@ use crate::watch::reading::FinalReading;
 use crate::watch::record::{Log, Watched};
 use crate::watch::trace;
 use redeliver_core::env::live::LiveEnv;
+use redeliver_core::policy::Contradiction;
 use redeliver_core::ports::{StoreError, Transport, TransportError};
 use redeliver_postgres::PgStore;
 use redeliver_rabbitmq::Options;
@@ -92,6 +93,10 @@ fn on_servers(
     let not_given = chaos::not_given(scenario);
     let mut scenario = plan::with_explicit_services(&*workload, scenario).in_real_time();
     scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
+    let allowed = |found: &Contradiction| scenario.allow.contains(&found.check);
+    if let Some(found) = (scenario.policy.contradictions().into_iter()).find(|it| !allowed(it)) {
+        return Err(LiveError::Other(format!("in real time, {found}")));
+    }
     let report = runtime.block_on(run(&workload, &scenario, options));
     // Tasks that hang in a driver must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
