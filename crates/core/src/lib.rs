@@ -12,6 +12,7 @@
 //! (`audit`, `inbox`, `outbox`) may gain fields in any minor version.
 
 pub mod audit;
+pub mod boxed;
 pub mod dead_letter;
 pub mod env;
 pub mod event;

@@ -19,8 +19,10 @@ mod sql;
 mod tx;
 mod wake;
 
+use redeliver_core::boxed::boxed;
 use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -238,70 +240,103 @@ async fn answered<T>(
 impl Store for PgStore {
     type Tx = PgTx;
 
-    async fn begin(&self, _: Scope<'_>) -> Result<PgTx, StoreError> {
-        PgTx::begin(self.shared.clone()).await
+    fn begin(&self, _: Scope<'_>) -> impl Future<Output = Result<PgTx, StoreError>> + Send {
+        boxed(async move { PgTx::begin(self.shared.clone()).await })
     }
 
-    async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
-        outbox::claim(self, claim).await
+    fn outbox_claim(
+        &self,
+        claim: &RelayClaim,
+    ) -> impl Future<Output = Result<Vec<ClaimedRow>, StoreError>> + Send {
+        let claim = claim.to_owned();
+        boxed(async move {
+            let claim = &claim;
+
+            outbox::claim(self, claim).await
+        })
     }
 
-    async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
-        outbox::mark(self, rows).await
+    fn outbox_mark(
+        &self,
+        rows: &[(i64, i64)],
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let rows = rows.to_owned();
+        boxed(async move { outbox::mark(self, &rows).await })
     }
 
-    async fn outbox_release(
+    fn outbox_release(
         &self,
         rows: &[(i64, i64)],
         delay: Duration,
         reason: &str,
-    ) -> Result<u64, StoreError> {
-        outbox::release(self, rows, delay, reason).await
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let rows = rows.to_owned();
+        let reason = reason.to_owned();
+        boxed(async move { outbox::release(self, &rows, delay, &reason).await })
     }
 
-    async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        outbox::purge(self, age, limit).await
+    fn outbox_purge(
+        &self,
+        age: Duration,
+        limit: u32,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        boxed(async move { outbox::purge(self, age, limit).await })
     }
 
-    async fn outbox_wait(&self) {
-        let seen = self.seen.load(Ordering::Acquire);
-        let now = self.shared.wake.after(seen, &self.shared).await;
-        self.seen.store(now, Ordering::Release);
+    fn outbox_wait(&self) -> impl Future<Output = ()> + Send {
+        boxed(async move {
+            let seen = self.seen.load(Ordering::Acquire);
+            let now = self.shared.wake.after(seen, &self.shared).await;
+            self.seen.store(now, Ordering::Release);
+        })
     }
 
-    async fn inbox_renew(
+    fn inbox_renew(
         &self,
         consumer: &str,
         idempotency_key: &str,
         token: u64,
         lease: Duration,
-    ) -> Result<bool, StoreError> {
-        let query = sqlx::query(self.shared.sql(
-            "update redeliver.inbox \
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        let consumer = consumer.to_owned();
+        let idempotency_key = idempotency_key.to_owned();
+        boxed(async move {
+            let consumer = &*consumer;
+            let idempotency_key = &*idempotency_key;
+
+            let query = sqlx::query(self.shared.sql(
+                "update redeliver.inbox \
              set lease_until = clock_timestamp() + $4 * interval '1 microsecond', \
                  updated_at = clock_timestamp() \
              where consumer = $1 and idempotency_key = $2 and token = $3 and state = 'claimed'",
-        ))
-        .bind(consumer)
-        .bind(idempotency_key)
-        .bind(codec::signed(token)?)
-        .bind(codec::micros(lease));
-        Ok(self.execute(query).await? == 1)
+            ))
+            .bind(consumer)
+            .bind(idempotency_key)
+            .bind(codec::signed(token)?)
+            .bind(codec::micros(lease));
+            Ok(self.execute(query).await? == 1)
+        })
     }
 
-    async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        let query = sqlx::query(self.shared.sql(
-            "with old as materialized ( \
+    fn inbox_purge(
+        &self,
+        age: Duration,
+        limit: u32,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        boxed(async move {
+            let query = sqlx::query(self.shared.sql(
+                "with old as materialized ( \
                 select consumer, idempotency_key from redeliver.inbox \
                 where (state = 'done' or (state = 'dead' and dead_published)) \
                   and updated_at < clock_timestamp() - $1 * interval '1 microsecond' \
                 order by updated_at limit $2 for update skip locked) \
              delete from redeliver.inbox i using old \
              where i.consumer = old.consumer and i.idempotency_key = old.idempotency_key",
-        ))
-        .bind(codec::micros(age))
-        .bind(i64::from(limit));
-        self.execute(query).await
+            ))
+            .bind(codec::micros(age))
+            .bind(i64::from(limit));
+            self.execute(query).await
+        })
     }
 
     fn pool(&self) -> Option<&Native> {
@@ -312,7 +347,7 @@ impl Store for PgStore {
         error.downcast_ref().map(error::within)
     }
 
-    async fn read_all(&self) -> Result<Reading, StoreError> {
-        reading::read_all(self).await
+    fn read_all(&self) -> impl Future<Output = Result<Reading, StoreError>> + Send {
+        boxed(async move { reading::read_all(self).await })
     }
 }

@@ -1,7 +1,9 @@
 //! Sessions and tables.
 
+use redeliver_core::boxed::boxed;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row};
+use std::future::Future;
 
 use super::{OutboxMapping, PgOptions, PgStore, WRITTEN_SCHEMA, error, mapping};
 use redeliver_core::ports::store::StoreError;
@@ -107,42 +109,46 @@ impl PgStore {
     ///
     /// # Errors
     /// [`StoreError`] where the database cannot be reached or does not allow it.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
-        let schema = self.schema();
-        run(&mut tx, head(schema)).await?;
-        let rows = sqlx::query(self.shared.sql("select version from redeliver.migration"))
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(|e| error::within(&e))?;
-        let applied: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
-        for step in migrations(&self.shared.options)? {
-            let missing = match step.version {
-                Some(version) => !applied.contains(&version),
-                None => !self.is_mapped(&mut tx).await?,
-            };
-            if missing {
-                run(&mut tx, step.sql).await?;
+    pub fn migrate(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        boxed(async move {
+            let mut tx = self.locked().await?;
+            let schema = self.schema();
+            run(&mut tx, head(schema)).await?;
+            let rows = sqlx::query(self.shared.sql("select version from redeliver.migration"))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(|e| error::within(&e))?;
+            let applied: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+            for step in migrations(&self.shared.options)? {
+                let missing = match step.version {
+                    Some(version) => !applied.contains(&version),
+                    None => !self.is_mapped(&mut tx).await?,
+                };
+                if missing {
+                    run(&mut tx, step.sql).await?;
+                }
             }
-        }
-        if self.shared.options.outbox.is_none() {
-            self.refuse_a_mapped_outbox(&mut tx).await?;
-        }
-        tx.commit().await.map_err(error::alone)
+            if self.shared.options.outbox.is_none() {
+                self.refuse_a_mapped_outbox(&mut tx).await?;
+            }
+            tx.commit().await.map_err(error::alone)
+        })
     }
 
     /// Removes the schema with all its tables; fine if there is none.
     ///
     /// # Errors
     /// [`StoreError`] where the database cannot be reached or does not allow it.
-    pub async fn drop_schema(&self) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
-        run(
-            &mut tx,
-            format!("drop schema if exists {} cascade", self.schema()),
-        )
-        .await?;
-        tx.commit().await.map_err(error::alone)
+    pub fn drop_schema(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        boxed(async move {
+            let mut tx = self.locked().await?;
+            run(
+                &mut tx,
+                format!("drop schema if exists {} cascade", self.schema()),
+            )
+            .await?;
+            tx.commit().await.map_err(error::alone)
+        })
     }
 
     /// Whether the mapping of these options is in place.

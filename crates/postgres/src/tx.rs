@@ -1,5 +1,7 @@
 //! One transaction.
 
+use redeliver_core::boxed::boxed;
+use std::future::Future;
 use std::sync::Arc;
 
 use sqlx::postgres::{PgConnection, PgRow};
@@ -223,67 +225,83 @@ impl Tx for PgTx {
         self.rows(query).await?.iter().map(versioned).collect()
     }
 
-    async fn emit(&mut self, outgoing: Outgoing) -> Result<Outgoing, StoreError> {
-        let notify = self.shared.options.notify && !self.notified;
-        let shared = self.shared.clone();
-        let row = self.row(outbox::emit(&shared, &outgoing, notify)).await?;
-        self.notified |= notify;
-        let Some(number) = column::<Option<i64>>(&row, "order_seq")? else {
-            return Ok(outgoing);
-        };
-        let sequence = Some(u64::try_from(number).map_err(error::corrupt)?);
-        let event = Event {
-            sequence,
-            ..Event::clone(&outgoing.event)
-        };
-        Ok(Outgoing {
-            event: Arc::new(event),
-            ..outgoing
+    fn emit(
+        &mut self,
+        outgoing: Outgoing,
+    ) -> impl Future<Output = Result<Outgoing, StoreError>> + Send {
+        boxed(async move {
+            let notify = self.shared.options.notify && !self.notified;
+            let shared = self.shared.clone();
+            let row = self.row(outbox::emit(&shared, &outgoing, notify)).await?;
+            self.notified |= notify;
+            let Some(number) = column::<Option<i64>>(&row, "order_seq")? else {
+                return Ok(outgoing);
+            };
+            let sequence = Some(u64::try_from(number).map_err(error::corrupt)?);
+            let event = Event {
+                sequence,
+                ..Event::clone(&outgoing.event)
+            };
+            Ok(Outgoing {
+                event: Arc::new(event),
+                ..outgoing
+            })
         })
     }
 
-    async fn inbox_open(
+    fn inbox_open(
         &mut self,
         consumer: &str,
         idempotency_key: &str,
-    ) -> Result<InboxRow, StoreError> {
-        // Insert or lock in one statement: the update changes nothing, but it waits for the
-        // row, locks it and returns its newest version, which a SELECT could not see.
-        let query = sqlx::query(self.shared.sql(concat!(
-            "insert into redeliver.inbox as i (consumer, idempotency_key) values ($1, $2) \
-             on conflict (consumer, idempotency_key) do update set token = i.token returning ",
-            inbox_columns!()
-        )))
-        .bind(consumer)
-        .bind(idempotency_key);
-        inbox_row(&self.row(query).await?)
+    ) -> impl Future<Output = Result<InboxRow, StoreError>> + Send {
+        let consumer = consumer.to_owned();
+        let idempotency_key = idempotency_key.to_owned();
+        boxed(async move {
+            // Insert or lock in one statement: the update changes nothing, but it waits for the
+            // row, locks it and returns its newest version, which a SELECT could not see.
+            let query = sqlx::query(self.shared.sql(concat!(
+                "insert into redeliver.inbox as i (&consumer, &idempotency_key) values ($1, $2) \
+             on conflict (&consumer, &idempotency_key) do update set token = i.token returning ",
+                inbox_columns!()
+            )))
+            .bind(&consumer)
+            .bind(&idempotency_key);
+            inbox_row(&self.row(query).await?)
+        })
     }
 
-    async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {
-        let (mut lease, mut by, mut result, mut story, mut published) = Default::default();
-        let state = match &row.state {
-            InboxState::Open => "open",
-            InboxState::Claimed {
-                lease_until,
-                worker,
-            } => {
-                (lease, by) = (Some(micros_of(*lease_until)), Some(&**worker));
-                "claimed"
-            }
-            InboxState::Done { result: bytes } => {
-                result = Some(&bytes[..]);
-                "done"
-            }
-            InboxState::Dead {
-                story: told,
-                published: known,
-            } => {
-                (story, published) = (Some(Json(&**told)), *known);
-                "dead"
-            }
-        };
-        let query = sqlx::query(self.shared.sql(
-            "update redeliver.inbox set state = $3, \
+    fn inbox_save(
+        &mut self,
+        row: &InboxRow,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let row = row.to_owned();
+        boxed(async move {
+            let row = &row;
+
+            let (mut lease, mut by, mut result, mut story, mut published) = Default::default();
+            let state = match &row.state {
+                InboxState::Open => "open",
+                InboxState::Claimed {
+                    lease_until,
+                    worker,
+                } => {
+                    (lease, by) = (Some(micros_of(*lease_until)), Some(&**worker));
+                    "claimed"
+                }
+                InboxState::Done { result: bytes } => {
+                    result = Some(&bytes[..]);
+                    "done"
+                }
+                InboxState::Dead {
+                    story: told,
+                    published: known,
+                } => {
+                    (story, published) = (Some(Json(&**told)), *known);
+                    "dead"
+                }
+            };
+            let query = sqlx::query(self.shared.sql(
+                "update redeliver.inbox set state = $3, \
                 lease_until = timestamptz 'epoch' + $4 * interval '1 microsecond', \
                 worker = $5, result = $6, story = $7, dead_published = $8, attempts = $9, \
                 token = $10, \
@@ -291,61 +309,92 @@ impl Tx for PgTx {
                 not_before = timestamptz 'epoch' + $12 * interval '1 microsecond', \
                 updated_at = clock_timestamp() \
              where consumer = $1 and idempotency_key = $2 returning token",
-        ))
-        .bind(&*row.consumer)
-        .bind(&*row.idempotency_key)
-        .bind(state)
-        .bind(lease)
-        .bind(by)
-        .bind(result)
-        .bind(story)
-        .bind(published)
-        .bind(i32::try_from(row.attempts).unwrap_or(i32::MAX))
-        .bind(signed(row.token)?)
-        .bind(row.first_failure.map(micros_of))
-        .bind(row.not_before.map(micros_of));
-        self.saved("the inbox row", query).await
+            ))
+            .bind(&*row.consumer)
+            .bind(&*row.idempotency_key)
+            .bind(state)
+            .bind(lease)
+            .bind(by)
+            .bind(result)
+            .bind(story)
+            .bind(published)
+            .bind(i32::try_from(row.attempts).unwrap_or(i32::MAX))
+            .bind(signed(row.token)?)
+            .bind(row.first_failure.map(micros_of))
+            .bind(row.not_before.map(micros_of));
+            self.saved("the inbox row", query).await
+        })
     }
 
-    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
-        let query = sqlx::query(self.shared.sql(
-            "insert into redeliver.inbox_order as o (consumer, scope, next) values ($1, $2, 1) \
-             on conflict (consumer, scope) do update set next = o.next returning next",
-        ))
-        .bind(consumer)
-        .bind(scope);
-        unsigned(&self.row(query).await?, "next")
+    fn order_open(
+        &mut self,
+        consumer: &str,
+        scope: &str,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let consumer = consumer.to_owned();
+        let scope = scope.to_owned();
+        boxed(async move {
+            let query = sqlx::query(self.shared.sql(
+                "insert into redeliver.inbox_order as o (&consumer, &scope, next) values ($1, $2, 1) \
+             on conflict (&consumer, &scope) do update set next = o.next returning next",
+            ))
+            .bind(&consumer)
+            .bind(&scope);
+            unsigned(&self.row(query).await?, "next")
+        })
     }
 
-    async fn order_save(
+    fn order_save(
         &mut self,
         consumer: &str,
         scope: &str,
         next: u64,
-    ) -> Result<(), StoreError> {
-        let query = sqlx::query(self.shared.sql(
-            "update redeliver.inbox_order set next = $3 \
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let consumer = consumer.to_owned();
+        let scope = scope.to_owned();
+        boxed(async move {
+            let consumer = &*consumer;
+            let scope = &*scope;
+
+            let query = sqlx::query(self.shared.sql(
+                "update redeliver.inbox_order set next = $3 \
              where consumer = $1 and scope = $2 returning next",
-        ))
-        .bind(consumer)
-        .bind(scope)
-        .bind(signed(next)?);
-        self.saved("the expected number", query).await
+            ))
+            .bind(consumer)
+            .bind(scope)
+            .bind(signed(next)?);
+            self.saved("the expected number", query).await
+        })
     }
 
-    async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
-        let query = sqlx::query(self.shared.sql(
-            "insert into redeliver.workflow as w (workflow) values ($1) \
+    fn workflow_open(
+        &mut self,
+        workflow: &str,
+    ) -> impl Future<Output = Result<WorkflowHead, StoreError>> + Send {
+        let workflow = workflow.to_owned();
+        boxed(async move {
+            let workflow = &*workflow;
+
+            let query = sqlx::query(self.shared.sql(
+                "insert into redeliver.workflow as w (workflow) values ($1) \
              on conflict (workflow) do update set sequence = w.sequence \
              returning workflow, state, sequence, hash",
-        ))
-        .bind(workflow);
-        codec::workflow_head(&self.row(query).await?)
+            ))
+            .bind(workflow);
+            codec::workflow_head(&self.row(query).await?)
+        })
     }
 
-    async fn workflow_append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
-        let query = sqlx::query(self.shared.sql(
-            "with head as ( \
+    fn workflow_append(
+        &mut self,
+        entry: &AuditEntry,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let entry = entry.to_owned();
+        boxed(async move {
+            let entry = &entry;
+
+            let query = sqlx::query(self.shared.sql(
+                "with head as ( \
                 update redeliver.workflow set state = $4, sequence = $2, hash = $8 \
                 where workflow = $1 and sequence = $2 - 1 and state = $3 and hash = $7 \
                 returning workflow) \
@@ -354,31 +403,34 @@ impl Tx for PgTx {
              select workflow, $2, $3, $4, $5, \
                 timestamptz 'epoch' + $6 * interval '1 microsecond', $7, $8 from head \
              returning sequence",
-        ))
-        .bind(&*entry.workflow)
-        .bind(signed(entry.sequence)?)
-        .bind(&*entry.from)
-        .bind(&*entry.to)
-        .bind(entry.event)
-        .bind(entry.at.micros())
-        .bind(&entry.previous[..])
-        .bind(&entry.hash[..]);
-        if self.rows(query).await?.is_empty() {
-            let (number, name) = (entry.sequence, &entry.workflow);
-            let e = StoreError::Refused(format!("entry {number} does not follow in {name}"));
-            self.poison = Some(e.clone());
-            return Err(e);
-        }
-        Ok(())
+            ))
+            .bind(&*entry.workflow)
+            .bind(signed(entry.sequence)?)
+            .bind(&*entry.from)
+            .bind(&*entry.to)
+            .bind(entry.event)
+            .bind(entry.at.micros())
+            .bind(&entry.previous[..])
+            .bind(&entry.hash[..]);
+            if self.rows(query).await?.is_empty() {
+                let (number, name) = (entry.sequence, &entry.workflow);
+                let e = StoreError::Refused(format!("entry {number} does not follow in {name}"));
+                self.poison = Some(e.clone());
+                return Err(e);
+            }
+            Ok(())
+        })
     }
 
-    async fn commit(self) -> Result<(), StoreError> {
-        self.end(true).await
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        boxed(async move { self.end(true).await })
     }
 
-    async fn rollback(self) {
-        if let Err(error) = self.end(false).await {
-            tracing::debug!(%error, "rolling back failed; the server does it on its own");
-        }
+    fn rollback(self) -> impl Future<Output = ()> + Send {
+        boxed(async move {
+            if let Err(error) = self.end(false).await {
+                tracing::debug!(%error, "rolling back failed; the server does it on its own");
+            }
+        })
     }
 }

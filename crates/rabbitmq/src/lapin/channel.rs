@@ -1,5 +1,6 @@
 //! One channel.
 
+use redeliver_core::boxed::boxed;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -74,54 +75,60 @@ impl LapinChannel {
     /// Dropping this future while the message is being written leaves the message in doubt and
     /// makes the channel unable to confirm mandatory messages: open another.
     #[doc(hidden)]
-    pub async fn publish_as(
+    pub fn publish_as(
         &self,
         message: Publish,
         expiration: Option<ShortString>,
-    ) -> Result<LapinConfirm, AmqpError> {
-        let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
-        let mut properties = codec::to_lapin(message.properties)?;
-        if let Some(expiration) = expiration {
-            properties = properties.with_expiration(expiration);
-        }
-        let options = BasicPublishOptions {
-            mandatory: message.mandatory,
-            immediate: false,
-        };
-        let body = &message.body[..];
-        let Some(confirms) = self.confirms.get() else {
+    ) -> impl Future<Output = Result<LapinConfirm, AmqpError>> + Send {
+        boxed(async move {
+            let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
+            let mut properties = codec::to_lapin(message.properties)?;
+            if let Some(expiration) = expiration {
+                properties = properties.with_expiration(expiration);
+            }
+            let options = BasicPublishOptions {
+                mandatory: message.mandatory,
+                immediate: false,
+            };
+            let body = &message.body[..];
+            let Some(confirms) = self.confirms.get() else {
+                let sent = self
+                    .channel
+                    .basic_publish(exchange, key, options, body, properties);
+                self.tell(self.send(sent).await).await?;
+                return Ok(confirms::none(self.health.clone()));
+            };
+            let begun = confirms.begin();
+            properties = properties.with_cluster_id(begun.mark());
             let sent = self
                 .channel
                 .basic_publish(exchange, key, options, body, properties);
-            self.tell(self.send(sent).await).await?;
-            return Ok(confirms::none(self.health.clone()));
-        };
-        let begun = confirms.begin();
-        properties = properties.with_cluster_id(begun.mark());
-        let sent = self
-            .channel
-            .basic_publish(exchange, key, options, body, properties);
-        match self.send(sent).await {
-            Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
-            Err(error) => {
-                begun.not_sent();
-                Err(self.health.explained(&error).await)
+            match self.send(sent).await {
+                Ok(confirm) => Ok(begun.sent(message.mandatory, confirm)),
+                Err(error) => {
+                    begun.not_sent();
+                    Err(self.health.explained(&error).await)
+                }
             }
-        }
+        })
     }
 
     #[doc(hidden)]
-    pub async fn consume_as(
+    pub fn consume_as(
         &self,
         queue: &str,
         consumer_tag: &str,
         options: BasicConsumeOptions,
         arguments: FieldTable,
-    ) -> Result<LapinConsumer, AmqpError> {
-        let (queue, tag) = (short(queue)?, short(consumer_tag)?);
-        let consumer = self.channel.basic_consume(queue, tag, options, arguments);
-        let consumer = self.tell(consumer.await).await?;
-        Ok(LapinConsumer::new(consumer, self.health.clone()))
+    ) -> impl Future<Output = Result<LapinConsumer, AmqpError>> + Send {
+        let queue = queue.to_owned();
+        let consumer_tag = consumer_tag.to_owned();
+        boxed(async move {
+            let (queue, tag) = (short(&queue)?, short(&consumer_tag)?);
+            let consumer = self.channel.basic_consume(queue, tag, options, arguments);
+            let consumer = self.tell(consumer.await).await?;
+            Ok(LapinConsumer::new(consumer, self.health.clone()))
+        })
     }
 
     async fn queue(&self, spec: &QueueSpec, passive: bool) -> Result<u32, AmqpError> {
@@ -169,159 +176,229 @@ impl AmqpChannel for LapinChannel {
     type Confirm = LapinConfirm;
     type Consumer = LapinConsumer;
 
-    async fn declare_exchange(&self, name: &str, kind: ExchangeKind) -> Result<(), AmqpError> {
-        let options = ExchangeDeclareOptions {
-            durable: true,
-            ..Default::default()
-        };
-        let (name, kind) = (short(name)?, codec::exchange_kind(kind));
-        let declared = self
-            .channel
-            .exchange_declare(name, kind, options, FieldTable::default());
-        self.tell(declared.await).await
+    fn declare_exchange(
+        &self,
+        name: &str,
+        kind: ExchangeKind,
+    ) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let name = name.to_owned();
+        boxed(async move {
+            let options = ExchangeDeclareOptions {
+                durable: true,
+                ..Default::default()
+            };
+            let (name, kind) = (short(&name)?, codec::exchange_kind(kind));
+            let declared =
+                self.channel
+                    .exchange_declare(name, kind, options, FieldTable::default());
+            self.tell(declared.await).await
+        })
     }
 
-    async fn declare_queue(&self, spec: &QueueSpec) -> Result<u32, AmqpError> {
-        self.queue(spec, false).await
+    fn declare_queue(
+        &self,
+        spec: &QueueSpec,
+    ) -> impl Future<Output = Result<u32, AmqpError>> + Send {
+        let spec = spec.to_owned();
+        boxed(async move { self.queue(&spec, false).await })
     }
 
-    async fn inspect_queue(&self, name: &str) -> Result<u32, AmqpError> {
-        let spec = QueueSpec {
-            name: name.into(),
-            arguments: FieldTable::default(),
-        };
-        self.queue(&spec, true).await
+    fn inspect_queue(&self, name: &str) -> impl Future<Output = Result<u32, AmqpError>> + Send {
+        let name = name.to_owned();
+        boxed(async move {
+            let name = &*name;
+
+            let spec = QueueSpec {
+                name: name.into(),
+                arguments: FieldTable::default(),
+            };
+            self.queue(&spec, true).await
+        })
     }
 
-    async fn inspect_exchange(&self, name: &str) -> Result<(), AmqpError> {
-        let options = ExchangeDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let (name, kind) = (short(name)?, ::lapin::ExchangeKind::Direct);
-        let asked = self
-            .channel
-            .exchange_declare(name, kind, options, FieldTable::default());
-        self.tell(asked.await).await
+    fn inspect_exchange(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let name = name.to_owned();
+        boxed(async move {
+            let options = ExchangeDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let (name, kind) = (short(&name)?, ::lapin::ExchangeKind::Direct);
+            let asked = self
+                .channel
+                .exchange_declare(name, kind, options, FieldTable::default());
+            self.tell(asked.await).await
+        })
     }
 
-    async fn bind_queue(
+    fn bind_queue(
         &self,
         queue: &str,
         exchange: &str,
         routing_key: &str,
-    ) -> Result<(), AmqpError> {
-        let bound = self.channel.queue_bind(
-            short(queue)?,
-            short(exchange)?,
-            short(routing_key)?,
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        );
-        self.tell(bound.await).await
+    ) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let queue = queue.to_owned();
+        let exchange = exchange.to_owned();
+        let routing_key = routing_key.to_owned();
+        boxed(async move {
+            let bound = self.channel.queue_bind(
+                short(&queue)?,
+                short(&exchange)?,
+                short(&routing_key)?,
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            self.tell(bound.await).await
+        })
     }
 
-    async fn unbind_queue(
+    fn unbind_queue(
         &self,
         queue: &str,
         exchange: &str,
         routing_key: &str,
-    ) -> Result<(), AmqpError> {
-        let unbound = self.channel.queue_unbind(
-            short(queue)?,
-            short(exchange)?,
-            short(routing_key)?,
-            FieldTable::default(),
-        );
-        self.tell(unbound.await).await
+    ) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let queue = queue.to_owned();
+        let exchange = exchange.to_owned();
+        let routing_key = routing_key.to_owned();
+        boxed(async move {
+            let unbound = self.channel.queue_unbind(
+                short(&queue)?,
+                short(&exchange)?,
+                short(&routing_key)?,
+                FieldTable::default(),
+            );
+            self.tell(unbound.await).await
+        })
     }
 
-    async fn delete_queue(&self, name: &str) -> Result<(), AmqpError> {
-        let deleted = self
-            .channel
-            .queue_delete(short(name)?, QueueDeleteOptions::default());
-        self.tell(deleted.await).await.map(drop)
+    fn delete_queue(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let name = name.to_owned();
+        boxed(async move {
+            let deleted = self
+                .channel
+                .queue_delete(short(&name)?, QueueDeleteOptions::default());
+            self.tell(deleted.await).await.map(drop)
+        })
     }
 
-    async fn delete_exchange(&self, name: &str) -> Result<(), AmqpError> {
-        let deleted = self
-            .channel
-            .exchange_delete(short(name)?, ExchangeDeleteOptions::default());
-        self.tell(deleted.await).await
+    fn delete_exchange(&self, name: &str) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let name = name.to_owned();
+        boxed(async move {
+            let deleted = self
+                .channel
+                .exchange_delete(short(&name)?, ExchangeDeleteOptions::default());
+            self.tell(deleted.await).await
+        })
     }
 
-    async fn confirm_select(&self) -> Result<(), AmqpError> {
-        self.tell(
-            self.channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await,
-        )
-        .await?;
-        self.confirms
-            .get_or_init(|| Confirms::start(self.health.clone()));
-        Ok(())
+    fn confirm_select(&self) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        boxed(async move {
+            self.tell(
+                self.channel
+                    .confirm_select(ConfirmSelectOptions::default())
+                    .await,
+            )
+            .await?;
+            self.confirms
+                .get_or_init(|| Confirms::start(self.health.clone()));
+            Ok(())
+        })
     }
 
-    async fn qos(&self, prefetch: u16) -> Result<(), AmqpError> {
-        self.tell(
-            self.channel
-                .basic_qos(prefetch, BasicQosOptions::default())
-                .await,
-        )
-        .await
-    }
-
-    async fn publish(&self, message: Publish) -> Result<LapinConfirm, AmqpError> {
-        self.publish_as(message, None).await
-    }
-
-    async fn consume(&self, queue: &str, consumer_tag: &str) -> Result<LapinConsumer, AmqpError> {
-        let options = BasicConsumeOptions::default();
-        self.consume_as(queue, consumer_tag, options, FieldTable::default())
+    fn qos(&self, prefetch: u16) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        boxed(async move {
+            self.tell(
+                self.channel
+                    .basic_qos(prefetch, BasicQosOptions::default())
+                    .await,
+            )
             .await
+        })
     }
 
-    async fn cancel(&self, consumer_tag: &str) -> Result<(), AmqpError> {
-        let options = BasicCancelOptions::default();
-        self.tell(
-            self.channel
-                .basic_cancel(short(consumer_tag)?, options)
-                .await,
-        )
-        .await
+    fn publish(
+        &self,
+        message: Publish,
+    ) -> impl Future<Output = Result<LapinConfirm, AmqpError>> + Send {
+        boxed(async move { self.publish_as(message, None).await })
     }
 
-    async fn get(&self, queue: &str) -> Result<Option<AmqpDelivery>, AmqpError> {
-        let got = self
-            .channel
-            .basic_get(short(queue)?, BasicGetOptions::default());
-        Ok(self
-            .tell(got.await)
-            .await?
-            .map(|message| codec::delivery(message.delivery)))
+    fn consume(
+        &self,
+        queue: &str,
+        consumer_tag: &str,
+    ) -> impl Future<Output = Result<LapinConsumer, AmqpError>> + Send {
+        let queue = queue.to_owned();
+        let consumer_tag = consumer_tag.to_owned();
+        boxed(async move {
+            let options = BasicConsumeOptions::default();
+            self.consume_as(&queue, &consumer_tag, options, FieldTable::default())
+                .await
+        })
     }
 
-    async fn ack(&self, tag: u64, multiple: bool) -> Result<(), AmqpError> {
-        self.tell(
-            self.channel
-                .basic_ack(tag, BasicAckOptions { multiple })
-                .await,
-        )
-        .await
+    fn cancel(&self, consumer_tag: &str) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        let consumer_tag = consumer_tag.to_owned();
+        boxed(async move {
+            let options = BasicCancelOptions::default();
+            self.tell(
+                self.channel
+                    .basic_cancel(short(&consumer_tag)?, options)
+                    .await,
+            )
+            .await
+        })
     }
 
-    async fn nack(&self, tag: u64, multiple: bool, requeue: bool) -> Result<(), AmqpError> {
-        let options = BasicNackOptions { multiple, requeue };
-        self.tell(self.channel.basic_nack(tag, options).await).await
+    fn get(
+        &self,
+        queue: &str,
+    ) -> impl Future<Output = Result<Option<AmqpDelivery>, AmqpError>> + Send {
+        let queue = queue.to_owned();
+        boxed(async move {
+            let got = self
+                .channel
+                .basic_get(short(&queue)?, BasicGetOptions::default());
+            Ok(self
+                .tell(got.await)
+                .await?
+                .map(|message| codec::delivery(message.delivery)))
+        })
+    }
+
+    fn ack(&self, tag: u64, multiple: bool) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        boxed(async move {
+            self.tell(
+                self.channel
+                    .basic_ack(tag, BasicAckOptions { multiple })
+                    .await,
+            )
+            .await
+        })
+    }
+
+    fn nack(
+        &self,
+        tag: u64,
+        multiple: bool,
+        requeue: bool,
+    ) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        boxed(async move {
+            let options = BasicNackOptions { multiple, requeue };
+            self.tell(self.channel.basic_nack(tag, options).await).await
+        })
     }
 
     /// Waits for the confirms that are still open: a broker that is asked to close a channel
     /// drops what it has read of it and not looked at yet.
-    async fn close(&self) -> Result<(), AmqpError> {
-        self.health.flushed().await;
-        if self.health.well() {
-            self.health.closing();
-        }
-        self.tell(self.channel.close(200, "bye".into()).await).await
+    fn close(&self) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        boxed(async move {
+            self.health.flushed().await;
+            if self.health.well() {
+                self.health.closing();
+            }
+            self.tell(self.channel.close(200, "bye".into()).await).await
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! The deliveries of one consumer.
 
+use redeliver_core::boxed::boxed;
 use std::fmt;
+use std::future::Future;
 
 use futures_util::StreamExt;
 use lapin::Consumer;
@@ -37,18 +39,20 @@ impl fmt::Debug for LapinConsumer {
 impl AmqpConsumer for LapinConsumer {
     /// May be dropped at any time without losing a delivery. After its end it gives the same
     /// answer again and again.
-    async fn next(&mut self) -> Result<Incoming, AmqpError> {
-        if let Some(ended) = &self.ended {
-            return ended.clone();
-        }
-        let end = match self.consumer.next().await {
-            Some(Ok(delivery)) => return Ok(Incoming::Delivery(codec::delivery(delivery))),
-            Some(Err(error)) => Err(self.health.failed(&error)),
-            // lapin ends the stream without an error when our own side closes, too.
-            None if self.health.well() => Ok(Incoming::Cancelled),
-            None => Err(self.health.ended().await),
-        };
-        self.ended = Some(end.clone());
-        end
+    fn next(&mut self) -> impl Future<Output = Result<Incoming, AmqpError>> + Send {
+        boxed(async move {
+            if let Some(ended) = &self.ended {
+                return ended.clone();
+            }
+            let end = match self.consumer.next().await {
+                Some(Ok(delivery)) => return Ok(Incoming::Delivery(codec::delivery(delivery))),
+                Some(Err(error)) => Err(self.health.failed(&error)),
+                // lapin ends the stream without an error when our own side closes, too.
+                None if self.health.well() => Ok(Incoming::Cancelled),
+                None => Err(self.health.ended().await),
+            };
+            self.ended = Some(end.clone());
+            end
+        })
     }
 }

@@ -18,7 +18,9 @@ mod consumer;
 mod greeting;
 mod health;
 
+use redeliver_core::boxed::boxed;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use lapin::uri::AMQPUri;
@@ -65,18 +67,26 @@ impl fmt::Debug for LapinAmqp {
 impl Amqp for LapinAmqp {
     type Connection = LapinConnection;
 
-    async fn connect(&self, name: &str) -> Result<LapinConnection, AmqpError> {
-        let options = ConnectionProperties::default().with_connection_name(name.into());
-        let connection = Connection::connect_uri((*self.uri).clone(), options).await;
-        connection
-            .map(LapinConnection::new)
-            .map_err(|e| match e.kind() {
-                // 403 is a refused login, 530 a refused or missing virtual host.
-                ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 403 | 530) => {
-                    AmqpError::Access(broker_words(refusal))
-                }
-                _ => AmqpError::Connection(e.to_string()),
-            })
+    fn connect(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<LapinConnection, AmqpError>> + Send {
+        let name = name.to_owned();
+        boxed(async move {
+            let name = &*name;
+
+            let options = ConnectionProperties::default().with_connection_name(name.into());
+            let connection = Connection::connect_uri((*self.uri).clone(), options).await;
+            connection
+                .map(LapinConnection::new)
+                .map_err(|e| match e.kind() {
+                    // 403 is a refused login, 530 a refused or missing virtual host.
+                    ErrorKind::ProtocolError(refusal) if matches!(refusal.get_id(), 403 | 530) => {
+                        AmqpError::Access(broker_words(refusal))
+                    }
+                    _ => AmqpError::Connection(e.to_string()),
+                })
+        })
     }
 }
 
@@ -115,20 +125,24 @@ impl fmt::Debug for LapinConnection {
 impl AmqpConnection for LapinConnection {
     type Channel = LapinChannel;
 
-    async fn open_channel(&self) -> Result<LapinChannel, AmqpError> {
-        let failed = |e: lapin::Error| AmqpError::Connection(e.to_string());
-        let channel = self.connection.create_channel().await.map_err(failed)?;
-        let health = Health::new(self.connection.status().clone(), channel.status().clone());
-        self.channels.add(&health);
-        Ok(LapinChannel::new(channel, health))
+    fn open_channel(&self) -> impl Future<Output = Result<LapinChannel, AmqpError>> + Send {
+        boxed(async move {
+            let failed = |e: lapin::Error| AmqpError::Connection(e.to_string());
+            let channel = self.connection.create_channel().await.map_err(failed)?;
+            let health = Health::new(self.connection.status().clone(), channel.status().clone());
+            self.channels.add(&health);
+            Ok(LapinChannel::new(channel, health))
+        })
     }
 
     /// Waits for the confirms that are still open on any of its channels.
-    async fn close(&self) -> Result<(), AmqpError> {
-        self.channels.flushed().await;
-        self.channels.closing();
-        let closed = self.connection.close(200, "bye".into()).await;
-        closed.map_err(|e| AmqpError::Connection(e.to_string()))
+    fn close(&self) -> impl Future<Output = Result<(), AmqpError>> + Send {
+        boxed(async move {
+            self.channels.flushed().await;
+            self.channels.closing();
+            let closed = self.connection.close(200, "bye".into()).await;
+            closed.map_err(|e| AmqpError::Connection(e.to_string()))
+        })
     }
 }
 
