@@ -152,10 +152,6 @@ pub trait Unwritten: Any + Send + Sync {
 
 /// What [`AmqpConsumer::next_known`] gives.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, like what it is made from"
-)]
 pub enum Arrival<M> {
     /// It has to be decoded.
     Incoming(Incoming),
