@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redeliver::harness::report::Tally;
-use redeliver::harness::report::json;
-use redeliver::harness::report::story;
-use redeliver::harness::report::table;
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::TraceLine;
+use redeliver::harness::report::{Tally, json, table};
+use redeliver::harness::run::{RunResult, TraceLine};
 use redeliver::harness::scenario::{Day, Known, Reach, Scenario};
+use redeliver::harness::story;
 use redeliver::harness::verdict::{Anomaly, AnomalyKind, Verdict};
 use redeliver_sim::fault::Kind;
 

@@ -4,13 +4,9 @@
 use std::process::Command;
 
 use rayon::prelude::*;
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::ServiceModel;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::harness::verdict::Anomaly;
 use redeliver::harness::watch::history::History;
 use redeliver::harness::watch::reading::FinalReading;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use redeliver::harness::check::Kind;
 use redeliver::harness::scenario::Scenario;
-use redeliver::harness::team::check::Kind;
 
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

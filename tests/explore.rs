@@ -4,8 +4,7 @@ use redeliver::harness::explore::{
     Extent, Portfolio, Priority, Random, Strategy, Systematic, Trial, hunt, moments, needed, pin,
     settled, shrink,
 };
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
 use redeliver::harness::words::grouped;

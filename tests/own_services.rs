@@ -8,15 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::simulate;
+use redeliver::harness::check::{Evidence, Invariant};
+use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
-use redeliver::harness::team::check::{Evidence, Invariant};
 use redeliver::harness::team::fake::{Fake, Told};
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::ServiceModel;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::harness::verdict::{AnomalyKind, Verdict};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{Row, ServiceCall, World};

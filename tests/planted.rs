@@ -194,8 +194,8 @@ fn every_checker_is_red_for_some_planted_bug() {
 
 /// Bugs on a workload that they were not written for.
 mod elsewhere {
+    use redeliver::harness::registry::Registered;
     use redeliver::harness::scenario::Scenario;
-    use redeliver::harness::team::registry::Registered;
     use redeliver::harness::verdict::AnomalyKind;
     use redeliver::planted::{self, Limits, Need, Outcome, Shown, Survey};
     use redeliver::workloads::{Deposits, Onboarding, Orders};
@@ -208,7 +208,7 @@ mod elsewhere {
 
     fn registered(name: &str) -> Registered {
         let all = redeliver::workloads![Orders, Onboarding, Deposits];
-        *redeliver::harness::team::registry::find(&all, name).expect("a workload")
+        *redeliver::harness::registry::find(&all, name).expect("a workload")
     }
 
     fn calm(workload: &str) -> Scenario {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::{Poison, Scenario};
 use redeliver::harness::verdict::Verdict;
 use redeliver::pipeline::policy::{ConsumerPolicy, Policy, RelayPolicy};

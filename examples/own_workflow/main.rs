@@ -9,10 +9,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::ServiceModel;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::harness::verdict::{Anomaly, AnomalyKind};
 use redeliver::harness::watch::reading::FinalReading;
 use redeliver::pipeline::event::{Kind, Message};
@@ -128,7 +125,7 @@ fn main() -> ExitCode {
 
 #[test]
 fn every_paid_order_is_shipped() {
-    use redeliver::harness::team::check::{Check, Kind as Fault, Rule};
+    use redeliver::harness::check::{Check, Kind as Fault, Rule};
 
     let percent = 10_000; // parts of a million
     let slow = Rule::new(Fault::SlowService, 5 * percent).lasting(Duration::from_secs(30));

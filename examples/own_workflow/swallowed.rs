@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::ServiceModel;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::harness::verdict::Anomaly;
 use redeliver::harness::watch::reading::FinalReading;
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
@@ -75,13 +72,11 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
+    use redeliver::harness::check::{CAPSULES_VARIABLE, Check, Kind as Fault, Rule, SEED_VARIABLE};
     use redeliver::harness::explore::{Target, pin, shrink};
-    use redeliver::harness::report::story;
     use redeliver::harness::run::simulate;
     use redeliver::harness::scenario::Scenario;
-    use redeliver::harness::team::check::{
-        CAPSULES_VARIABLE, Check, Kind as Fault, Rule, SEED_VARIABLE,
-    };
+    use redeliver::harness::story;
 
     /// The line at the end of the panic is a command: this variable, this test.
     #[test]

@@ -1,5 +1,5 @@
-//! The seeded world: one thread in which every message, clock tick, crash and commit is decided
-//! by one seed.
+//! For the harness, and for others who want a seeded world: one thread in which every message, clock
+//! tick, crash and commit is decided by one seed.
 //!
 //! It knows nothing of the pipeline that runs in it. A [`World`] holds
 //!
@@ -10,6 +10,8 @@
 //!   asynchronous handles that add latency and faults;
 //! - [`fault`]: what goes wrong, as data;
 //! - [`trace`]: what the world did, as a rolling hash or in full.
+//!
+//! Stability: `fault` follows semantic versioning; the rest may change in any minor version.
 //!
 //! Architecture invariant: nothing in this package reads a wall clock, draws randomness from the
 //! operating system, starts a thread, or iterates a hash map; but for `postgres`, which waits for a

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::interrupt;
 use super::out::{self, Out};
 use super::shrink::nothing;
-use super::{Context, Format, USAGE};
+use super::{Context, Format, USAGE, interrupt};
 use redeliver_harness::explore::{Explanation, keep, settled};
 use redeliver_harness::report::explained;
-use redeliver_harness::report::story;
+use redeliver_harness::story;
 use redeliver_harness::verdict::{Anomaly, Verdict};
 use redeliver_harness::words::wrap;
 

@@ -8,18 +8,16 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::capsules;
-use super::interrupt;
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format};
+use super::{Context, ENVIRONMENT, Format, capsules, interrupt};
 use redeliver_core::ports::env::nanos;
 use redeliver_harness::explore::{
     Extent, Kept, Portfolio, Priority, Random, Strategy, Systematic, Target, Trial, keep,
 };
-use redeliver_harness::report::story;
+use redeliver_harness::registry::Registered;
 use redeliver_harness::run::RunResult;
 use redeliver_harness::scenario::{Scenario, parse_duration};
-use redeliver_harness::team::registry::Registered;
+use redeliver_harness::story;
 use redeliver_harness::verdict::{Anomaly, Verdict};
 use redeliver_harness::words::time;
 

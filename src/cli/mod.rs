@@ -27,10 +27,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use redeliver_terminal::{interrupt, out};
 
+use redeliver_harness::registry::Registered;
 use redeliver_harness::run::database::{NotReady, ready};
 use redeliver_harness::run::existing;
 use redeliver_harness::scenario::{Scenario, nothing_to_ask};
-use redeliver_harness::team::registry::Registered;
 
 /// Wrong usage, or a wrong scenario file.
 const USAGE: u8 = 2;
@@ -175,8 +175,7 @@ impl Context {
             .collect();
         match Scenario::load(path, &names) {
             Ok(scenario) => {
-                let found =
-                    redeliver_harness::team::registry::find(&self.workloads, &scenario.workload);
+                let found = redeliver_harness::registry::find(&self.workloads, &scenario.workload);
                 let found = *found.expect("loading refuses unknown workloads");
                 Ok((scenario, found))
             }

@@ -13,9 +13,8 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::explore::Which;
-use super::interrupt;
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_core::ports::env::nanos;
 use redeliver_harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
 use redeliver_harness::verdict::Verdict;

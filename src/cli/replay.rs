@@ -12,14 +12,12 @@ use serde_json::json;
 use super::out::{self, Out};
 use super::{Context, Format, USAGE};
 use redeliver_harness::explore::{Outcome, compare};
-use redeliver_harness::report;
 use redeliver_harness::report::diagram;
-use redeliver_harness::report::story;
-use redeliver_harness::run::RunResult;
-use redeliver_harness::run::swarm;
+use redeliver_harness::run::{RunResult, swarm};
 use redeliver_harness::scenario::{Capsule, Scenario};
 use redeliver_harness::verdict::{AnomalyKind, Verdict};
 use redeliver_harness::words::{short, time, wrap};
+use redeliver_harness::{report, story};
 
 /// Run one seed of a scenario again, with its trace
 #[derive(Debug, clap::Args)]

@@ -4,17 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::interrupt;
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_harness::explore::{Explanation, commit, keep};
-use redeliver_harness::report::diagram;
+use redeliver_harness::registry::Registered;
 use redeliver_harness::report::page::failure::{Failure, Small, render};
-use redeliver_harness::report::perfetto;
-use redeliver_harness::report::story;
+use redeliver_harness::report::{diagram, perfetto};
 use redeliver_harness::run::RunResult;
 use redeliver_harness::scenario::Scenario;
-use redeliver_harness::team::registry::Registered;
+use redeliver_harness::story;
 
 /// Runs to make a violated run small, and runs for each moment of its story.
 pub(super) const EFFORT: Effort = Effort {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
 use redeliver_harness::explore::{Kept, keep};
-use redeliver_harness::report::story;
+use redeliver_harness::story;
 use redeliver_harness::verdict::Verdict;
 
 /// Make a failing run small and keep it as a capsule

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use super::*;
 use redeliver_core::topology::{QueueType, Subscription, Topology};
 use redeliver_definitions::Existing;
-use redeliver_harness::run::LiveError;
-use redeliver_harness::run::RunResult;
+use redeliver_harness::run::{LiveError, RunResult};
 use redeliver_harness::verdict::{Anomaly, AnomalyKind, Verdict};
 
 /// Every seed in these scenarios is valid, except for what their names say.

@@ -11,12 +11,9 @@ use std::time::Duration;
 use redeliver::definitions::Existing;
 use redeliver::definitions::audit::needed;
 use redeliver::definitions::definitions::{Definitions, Named, Permission};
-use redeliver::harness::run::plan;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{plan, simulate};
 use redeliver::harness::scenario::Scenario;
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, Workload};
 use redeliver::harness::verdict::Verdict;
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::{Row, World};
@@ -160,7 +157,7 @@ fn what_is_missing_is_told_before_the_run() {
 #[test]
 #[should_panic(expected = "lack what its pipeline needs:\n  missing   binding shop.orders")]
 fn what_is_missing_ends_a_teams_test() {
-    redeliver::harness::team::check::Check::new(Shop(|there| there.bindings.clear())).check();
+    redeliver::harness::check::Check::new(Shop(|there| there.bindings.clear())).check();
 }
 
 #[test]

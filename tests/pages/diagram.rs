@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use redeliver::harness::report::diagram::{Diagram, Kind, build, render};
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::workloads::{Deposits, Onboarding, Orders};
 

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::Lines;
-use crate::Servers;
-use crate::errors;
+use crate::{Lines, Servers, errors};
 
 /// Nobody's password; must not be seen anywhere.
 const PASSWORD: &str = "sesame";

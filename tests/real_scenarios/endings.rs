@@ -4,11 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::Lines;
-use crate::Scenario;
-use crate::Servers;
-use crate::errors;
-use crate::redeliver;
+use crate::{Lines, Scenario, Servers, errors, redeliver};
 
 /// Goes on for longer than any test would wait.
 const LONG: &str = r#"

@@ -4,15 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use redeliver::harness::run::LiveError;
-use redeliver::harness::run::LiveOptions;
-use redeliver::harness::run::LiveReport;
-use redeliver::harness::run::run_live;
+use redeliver::harness::run::{LiveError, LiveOptions, LiveReport, run_live};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::team::postgres::Postgres;
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, Workload};
 use redeliver::harness::verdict::Verdict;
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::World;

@@ -1,9 +1,6 @@
 //! The real arm can go red: broken promises are reported as such.
 
-use crate::Lines;
-use crate::Scenario;
-use crate::Servers;
-use crate::errors;
+use crate::{Lines, Scenario, Servers, errors};
 
 /// A payment service that charges again for every repeated request, and whose answers get lost.
 const CHARGES_TWICE: &str = r#"

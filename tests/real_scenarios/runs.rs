@@ -4,10 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::Lines;
-use crate::Servers;
-use crate::errors;
 use crate::lists::{NOT_RUN, Outcome, RUN};
+use crate::{Lines, Servers, errors};
 
 /// Runs at the same time: they mostly wait.
 const JOBS: usize = 6;

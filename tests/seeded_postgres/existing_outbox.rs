@@ -3,19 +3,15 @@
 
 use std::time::Duration;
 
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::team::postgres::Postgres;
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, Workload};
 use redeliver::harness::verdict::{AnomalyKind, Verdict};
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
 use redeliver::ports::World;
-use redeliver::postgres::Sql;
-use redeliver::postgres::{OutboxMapping, PgOptions};
+use redeliver::postgres::{OutboxMapping, PgOptions, Sql};
 use redeliver_sim::fault::{Kind as Fault, Rule};
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use redeliver::harness::run::RunResult;
-use redeliver::harness::run::TraceLine;
-use redeliver::harness::run::simulate;
+use redeliver::harness::run::{RunResult, TraceLine, simulate};
 use redeliver::harness::scenario::{Database, Scenario};
 use redeliver::harness::verdict::Verdict;
 use redeliver::workloads::orders::Orders;

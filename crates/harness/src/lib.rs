@@ -3,7 +3,8 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`team`] | what a team writes: workload, database, promises, fakes, the check in `cargo test` |
+//! | [`team`] | what a team writes: workload, database, promises, fakes |
+//! | [`check`] | the same in its `cargo test` |
 //! | [`scenario`] | one question to a pipeline, as a file |
 //! | [`run`] | one run of one scenario with one seed |
 //! | [`watch`] | what is seen of it: history, trace, final reading |
@@ -14,12 +15,15 @@
 //! Stability: what the [`prelude`] names follows semantic versioning, and so do scenario files. All
 //! else may change in any minor version.
 
+pub mod check;
 pub mod checkers;
 pub mod explore;
 pub mod prelude;
+pub mod registry;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod story;
 pub mod team;
 pub mod verdict;
 pub mod watch;

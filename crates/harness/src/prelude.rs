@@ -8,7 +8,7 @@ pub use redeliver_pipeline::handler::{Consumer, Cx, Failure, Handler, Outside, O
 pub use redeliver_postgres::Sql;
 pub use redeliver_sim::fault::{Event as FaultEvent, Kind as Fault, Rule, Seam};
 
-pub use crate::team::check::Check;
+pub use crate::check::Check;
 pub use crate::team::fake::{Fake, Told};
 pub use crate::team::invariant::{Evidence, Invariant};
 pub use crate::team::postgres::Postgres;

@@ -8,7 +8,7 @@ use redeliver_sim::fault::Kind;
 use super::naive::{Naive, naive_consumer};
 use super::{Plant, event, on, scenario, shipped};
 use redeliver_core::ports::{Delivery, Env, Receiver, Settlement, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::relay::until;
 use redeliver_workloads::Orders;

@@ -8,7 +8,7 @@ use super::ports::shipped_ports;
 use super::{Need, Plant, on, scenario, shipped};
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Env, PublishOutcome, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Deposits;
 

@@ -10,7 +10,7 @@ use super::{Plant, on, scenario, shipped};
 use redeliver_core::dead_letter::Reason;
 use redeliver_core::event::Event;
 use redeliver_core::ports::{Delivery, Settlement, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -9,7 +9,7 @@ use super::ports::shipped_ports;
 use super::{Plant, fault_at, on, scenario, shipped};
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Env, PublishOutcome, Publisher, Store, Transport, World};
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

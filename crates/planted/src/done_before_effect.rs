@@ -7,7 +7,7 @@ use super::{Plant, fault_at, on, scenario, shipped};
 use redeliver_core::event::Event;
 use redeliver_core::inbox::InboxState;
 use redeliver_core::ports::{Delivery, Store, Tx, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Failure;
 use redeliver_workloads::Orders;

@@ -9,7 +9,7 @@ use redeliver_sim::fault::Kind;
 use super::naive::{Naive, naive_consumer};
 use super::{Plant, fault, on, scenario, shipped};
 use redeliver_core::ports::{Env, Receiver, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Boxed;
 use redeliver_workloads::Orders;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::{Need, Plant, Survey, fit};
 use redeliver_harness::checkers;
 use redeliver_harness::explore::{Random, Shrunk, Strategy, Target, hunt, pin, shrink};
+use redeliver_harness::registry::Registered;
 use redeliver_harness::run::RunResult;
 use redeliver_harness::scenario::Scenario;
-use redeliver_harness::team::registry::Registered;
 use redeliver_harness::verdict::Anomaly;
 
 /// Runs of the shipped pipeline from which the bound for coming to rest is taken.

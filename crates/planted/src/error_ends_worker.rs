@@ -9,7 +9,7 @@ use super::naive::{Naive, naive_consumer};
 use super::{Plant, fault, on, scenario, shipped};
 use redeliver_core::event::Event;
 use redeliver_core::ports::{Delivery, Settlement, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

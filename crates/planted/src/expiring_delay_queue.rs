@@ -7,8 +7,8 @@ use redeliver_sim::fault::Kind;
 
 use super::ports::bent_wire;
 use super::{Need, Plant, fault, on, scenario, shipped};
-use redeliver_harness::run::build::bend::Wire;
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::bend::Wire;
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_rabbitmq::amqp::{AMQPValue, QueueSpec};
 use redeliver_workloads::Orders;

@@ -7,7 +7,7 @@ use super::{Need, Plant, fault, on, scenario, shipped};
 use redeliver_core::outbox::RelayClaim;
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Env, PublishOutcome, Publisher, Store, Transport, World};
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Deposits;
 

@@ -34,7 +34,7 @@ use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use redeliver_harness::explore::Target;
 use redeliver_harness::run::RunResult;
-use redeliver_harness::run::build::{Alteration, Altered};
+use redeliver_harness::run::assembly::{Alteration, Altered};
 use redeliver_harness::scenario::{Scenario, ServiceOverride};
 use redeliver_harness::team::workload::Workload;
 use redeliver_harness::verdict::{Anomaly, AnomalyKind};
@@ -177,8 +177,9 @@ impl Plant {
     }
 }
 
-/// All planted bugs, by name.
-pub const ALL: &[Plant] = &[
+/// All planted bugs, by name. A static, since a constant would be compiled again, with all that its
+/// functions reach, wherever it is named.
+pub static ALL: &[Plant] = &[
     ack_before_commit::PLANT,
     ack_before_letter::PLANT,
     ack_before_retry::PLANT,

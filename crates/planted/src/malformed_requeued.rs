@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::naive::{Naive, ReceiverOf, naive_consumer};
 use super::{Plant, on, scenario, shipped};
 use redeliver_core::ports::{Delivery, Receiver, Settlement, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -10,7 +10,7 @@ use super::{Plant, fault, on, scenario, shipped};
 use redeliver_core::outbox::RelayClaim;
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Env, Publisher, Store, Transport, World};
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

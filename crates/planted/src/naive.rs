@@ -25,9 +25,9 @@ macro_rules! naive_consumer {
 
         async fn consumer(
             self,
-            world: ::redeliver_harness::run::build::WorldOf<Self>,
+            world: ::redeliver_harness::run::assembly::WorldOf<Self>,
             consumer: ::redeliver_pipeline::handler::Consumer<
-                ::redeliver_harness::run::build::WorldOf<Self>,
+                ::redeliver_harness::run::assembly::WorldOf<Self>,
             >,
             policy: ::redeliver_core::policy::Policy,
         ) {
@@ -41,7 +41,7 @@ macro_rules! naive_relay {
     ($round:path) => {
         async fn relay(
             self,
-            world: ::redeliver_harness::run::build::WorldOf<Self>,
+            world: ::redeliver_harness::run::assembly::WorldOf<Self>,
             policy: ::redeliver_core::policy::RelayPolicy,
         ) {
             loop {

@@ -10,7 +10,7 @@ use super::{Plant, fault, on, scenario, shipped};
 use redeliver_core::event::Event;
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Delivery, EnvExt, PublishOutcome, Scope, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -10,7 +10,7 @@ use super::ports::shipped_ports;
 use super::{Plant, fault, on, scenario, shipped};
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{PublishOutcome, Store, World};
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -10,7 +10,7 @@ use redeliver_core::event::Event;
 use redeliver_core::inbox::InboxState;
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::{Settlement, Store, Tx, World};
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::{Consumer, Failure};
 use redeliver_workloads::Deposits;

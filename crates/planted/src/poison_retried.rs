@@ -4,7 +4,7 @@ use super::naive::{Naive, naive_consumer};
 use super::{Plant, on, scenario, shipped};
 use redeliver_core::event::Event;
 use redeliver_core::ports::{Delivery, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Failure;
 use redeliver_workloads::Orders;

@@ -3,14 +3,14 @@
 /// The ports of a build: those of every altered build, made by `$ports` from the bare ones.
 macro_rules! planted_ports {
     ($ports:expr) => {
-        type Transport = ::redeliver_harness::run::build::bend::AlteredTransport;
-        type Store = ::redeliver_harness::run::build::bend::AlteredStore;
-        type Service = ::redeliver_harness::run::build::bend::AlteredService;
+        type Transport = ::redeliver_harness::run::assembly::bend::AlteredTransport;
+        type Store = ::redeliver_harness::run::assembly::bend::AlteredStore;
+        type Service = ::redeliver_harness::run::assembly::bend::AlteredService;
 
         fn ports(
             &self,
-            bare: ::redeliver_harness::run::build::SimPorts,
-        ) -> ::redeliver_harness::run::build::bend::BentPorts {
+            bare: ::redeliver_harness::run::assembly::SimPorts,
+        ) -> ::redeliver_harness::run::assembly::bend::BentPorts {
             $ports(bare)
         }
     };
@@ -21,10 +21,10 @@ macro_rules! bent_ports {
     ($bend:expr) => {
         $crate::ports::planted_ports!(|bare| {
             let bent = $bend(&bare);
-            ::redeliver_harness::run::build::bend::bend(
+            ::redeliver_harness::run::assembly::bend::bend(
                 bare,
                 bent,
-                ::redeliver_harness::run::build::bend::Straight,
+                ::redeliver_harness::run::assembly::bend::Straight,
             )
         });
     };
@@ -34,9 +34,9 @@ macro_rules! bent_ports {
 macro_rules! bent_wire {
     ($wire:expr) => {
         $crate::ports::planted_ports!(|bare| {
-            ::redeliver_harness::run::build::bend::bend(
+            ::redeliver_harness::run::assembly::bend::bend(
                 bare,
-                ::redeliver_harness::run::build::bend::Straight,
+                ::redeliver_harness::run::assembly::bend::Straight,
                 $wire,
             )
         });
@@ -46,7 +46,7 @@ macro_rules! bent_wire {
 /// The ports of a build do what those of the shipped pipeline do.
 macro_rules! shipped_ports {
     () => {
-        $crate::ports::bent_wire!(::redeliver_harness::run::build::bend::Straight);
+        $crate::ports::bent_wire!(::redeliver_harness::run::assembly::bend::Straight);
     };
 }
 

@@ -8,7 +8,7 @@ use super::naive::{Naive, naive_consumer};
 use super::{Need, Plant, on, scenario, shipped};
 use redeliver_core::event::Event;
 use redeliver_core::ports::{Delivery, Env, EnvExt, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::scenario::ServiceOverride;
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Failure;

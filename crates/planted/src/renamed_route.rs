@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::ports::bent_ports;
 use super::{Plant, on, scenario, shipped};
 use redeliver_core::event::Outgoing;
-use redeliver_harness::run::build::bend::Bend;
-use redeliver_harness::run::build::{Altered, Build, SimPorts};
+use redeliver_harness::run::assembly::bend::Bend;
+use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

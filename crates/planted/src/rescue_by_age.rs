@@ -8,8 +8,8 @@ use super::ports::bent_ports;
 use super::{Need, Plant, fault, forgetful_payments, on, scenario, shipped};
 use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::ports::Env;
-use redeliver_harness::run::build::bend::Bend;
-use redeliver_harness::run::build::{Altered, Build, SimPorts};
+use redeliver_harness::run::assembly::bend::Bend;
+use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -10,7 +10,7 @@ use super::ports::shipped_ports;
 use super::{Need, Plant, fault, on, scenario, shipped};
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::Settlement;
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Consumer;
 use redeliver_workloads::Orders;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::ports::bent_ports;
 use super::{Need, Plant, on, scenario, shipped};
-use redeliver_harness::run::build::bend::Bend;
-use redeliver_harness::run::build::{Altered, Build, SimPorts};
+use redeliver_harness::run::assembly::bend::Bend;
+use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Onboarding;
 

@@ -4,8 +4,8 @@
 use super::ports::bent_ports;
 use super::{Plant, on, scenario, shipped};
 use redeliver_core::ports::{Delivery, Settlement};
-use redeliver_harness::run::build::bend::Bend;
-use redeliver_harness::run::build::{Altered, Build, SimPorts};
+use redeliver_harness::run::assembly::bend::Bend;
+use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -7,8 +7,8 @@ use redeliver_sim::fault::{Kind, Seam};
 use super::ports::bent_ports;
 use super::{Need, Plant, fault_at, on, scenario, shipped};
 use redeliver_core::inbox::{InboxRow, InboxState};
-use redeliver_harness::run::build::bend::Bend;
-use redeliver_harness::run::build::{Altered, Build, SimPorts};
+use redeliver_harness::run::assembly::bend::Bend;
+use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

@@ -14,12 +14,12 @@ use super::{Need, no_dedup};
 use redeliver_core::event::Outgoing;
 use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::ports::{Delivery, Env, ServiceCall};
-use redeliver_harness::run::build::bend::{
+use redeliver_harness::registry::Registered;
+use redeliver_harness::run::assembly::bend::{
     AlteredService, AlteredStore, AlteredTransport, Bend, BentPorts, Straight, bend,
 };
-use redeliver_harness::run::build::{Altered, Build, SimPorts};
+use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::scenario::Scenario;
-use redeliver_harness::team::registry::Registered;
 use redeliver_harness::watch::reached::Part;
 use redeliver_pipeline::handler::Boxed;
 

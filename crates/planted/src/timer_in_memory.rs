@@ -10,7 +10,7 @@ use super::naive::{Naive, naive_consumer};
 use super::{Need, Plant, fault, fault_at, on, scenario, shipped};
 use redeliver_core::event::{Event, Outgoing};
 use redeliver_core::ports::{Delivery, Env, Publisher, Settlement, Transport, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

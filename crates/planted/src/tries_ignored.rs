@@ -5,7 +5,7 @@ use redeliver_sim::fault::Kind;
 use super::ports::shipped_ports;
 use super::{Plant, fault, on, scenario, shipped};
 use redeliver_core::policy::Policy;
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::consumer::Runner;
 use redeliver_pipeline::handler::Consumer;

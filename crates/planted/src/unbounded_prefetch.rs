@@ -8,7 +8,7 @@ use super::ports::shipped_ports;
 use super::{Plant, on, scenario, shipped};
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::{Env, Receiver, Settlement, Tx, World};
-use redeliver_harness::run::build::{Altered, Build, WorldOf};
+use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::{Consumer, Failure};
 use redeliver_workloads::Orders;

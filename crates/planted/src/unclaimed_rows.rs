@@ -7,7 +7,7 @@ use redeliver_core::event::Event;
 use redeliver_core::outbox::{ClaimedRow, OutboxRow};
 use redeliver_core::policy::RelayPolicy;
 use redeliver_core::ports::{Delivery, PublishOutcome, Store, World};
-use redeliver_harness::run::build::{Altered, Build};
+use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 

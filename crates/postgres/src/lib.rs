@@ -15,6 +15,8 @@ mod options;
 mod outbox;
 mod reading;
 mod schema;
+#[doc(hidden)]
+pub mod session;
 mod sql;
 mod tx;
 mod wake;

@@ -1,6 +1,6 @@
 //! One transaction.
 
-use redeliver_core::boxed::boxed;
+use redeliver_core::boxed::{Boxed, boxed};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -64,23 +64,25 @@ impl PgTx {
 
     /// Runs one statement. An error, or an answer that nobody waited for, poisons the
     /// transaction.
-    async fn rows(&mut self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-        if let Some(poison) = &self.poison {
-            return Err(poison.clone());
-        }
-        self.poison = Some(StoreError::Transient("a statement was given up".into()));
-        let limit = self.shared.options.answer_within;
-        match answered(limit, query.fetch_all(&mut **self.open())).await {
-            Ok(rows) => {
-                self.poison = None;
-                Ok(rows)
+    fn rows<'a>(&'a mut self, query: Query<'a>) -> Boxed<'a, Result<Vec<PgRow>, StoreError>> {
+        boxed(async move {
+            if let Some(poison) = &self.poison {
+                return Err(poison.clone());
             }
-            Err(e) => {
-                let e = error::within(&e);
-                self.poison = Some(e.clone());
-                Err(e)
+            self.poison = Some(StoreError::Transient("a statement was given up".into()));
+            let limit = self.shared.options.answer_within;
+            match answered(limit, query.fetch_all(&mut **self.open())).await {
+                Ok(rows) => {
+                    self.poison = None;
+                    Ok(rows)
+                }
+                Err(e) => {
+                    let e = error::within(&e);
+                    self.poison = Some(e.clone());
+                    Err(e)
+                }
             }
-        }
+        })
     }
 
     async fn row(&mut self, query: Query<'_>) -> Result<PgRow, StoreError> {

@@ -25,8 +25,8 @@ pub use deposits::Deposits;
 pub use onboarding::Onboarding;
 pub use orders::Orders;
 
-use redeliver_harness::team::registry;
-use redeliver_harness::team::registry::Registered;
+use redeliver_harness::registry;
+use redeliver_harness::registry::Registered;
 
 /// The built-in workloads, for a command line.
 pub fn all() -> Vec<Registered> {
@@ -46,8 +46,7 @@ mod tests {
     use super::testing::{Bench, Run, run};
     use super::{Deposits, Onboarding, Orders};
     use redeliver_core::event::Kind;
-    use redeliver_harness::team::workload::Generator;
-    use redeliver_harness::team::workload::Workload;
+    use redeliver_harness::team::workload::{Generator, Workload};
 
     /// How many queues each event type of a workload reaches.
     fn bindings<K: Workload>(workload: &K) -> BTreeMap<String, (Kind, usize)> {

@@ -11,10 +11,7 @@ use std::time::Duration;
 
 use redeliver::harness::team::fake::{Fake, Told};
 use redeliver::harness::team::postgres::Postgres;
-use redeliver::harness::team::workload::Generator;
-use redeliver::harness::team::workload::Request;
-use redeliver::harness::team::workload::ServiceModel;
-use redeliver::harness::team::workload::Workload;
+use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
 use redeliver::ports::{ServiceCall, World};

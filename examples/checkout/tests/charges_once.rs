@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use checkout::{BOOKS, Checkout, ONCE};
-use redeliver::harness::team::check::{Check, Kind, Rule};
+use redeliver::harness::check::{Check, Kind, Rule};
 
 fn check(naive: bool) -> Check<Checkout> {
     let faults = [

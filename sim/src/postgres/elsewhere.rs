@@ -4,10 +4,9 @@
 //! models, and real servers, are there on every system.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use super::About;
 use crate::process::ProcessId;

@@ -3,9 +3,6 @@
 //! It writes to memory where the machine has a file system for that, listens on a socket in its
 //! own folder only, and keeps nothing: durability is what a seeded world decides, not a disk.
 
-use std::fmt;
-use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use std::{fmt, fs, io};
 
 use super::backend::Side;
 use super::slots::Slots;

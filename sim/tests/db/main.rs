@@ -8,8 +8,9 @@ mod random;
 mod unique;
 mod visibility;
 
-use redeliver_sim::db::{Db, IndexId, Key, Row, SessionId, SqlError, Step, TableDef, TableId};
-use redeliver_sim::db::{get as value_of, row};
+use redeliver_sim::db::{
+    Db, IndexId, Key, Row, SessionId, SqlError, Step, TableDef, TableId, get as value_of, row,
+};
 
 /// One row of the table under test: a unique name where there is one, and a number. Negative
 /// numbers are outside the partial index.

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::cli::interrupt;
 use crate::cli::out::{self, Out};
-use crate::cli::{Context, Format, USAGE};
+use crate::cli::{Context, Format, USAGE, interrupt};
 use redeliver_harness::explore::{CAUSES, Unrepeatable, repeat};
+use redeliver_harness::registry::Registered;
 use redeliver_harness::scenario::{Scenario, discover};
-use redeliver_harness::team::registry::Registered;
 use redeliver_harness::verdict::Verdict;
 
 /// Run each seed twice, with everything kept, and name the first step in which the two differ

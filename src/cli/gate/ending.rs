@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use super::canary::Canaries;
 use super::{ENVIRONMENT, Format, Out, STORIES, github, junit, out};
-use redeliver_harness::report::NOT_COVERED;
-use redeliver_harness::report::Tally;
-use redeliver_harness::report::json;
-use redeliver_harness::report::reached;
-use redeliver_harness::report::table;
+use redeliver_harness::report::{NOT_COVERED, Tally, json, reached, table};
 use redeliver_harness::verdict::Verdict;
 use redeliver_harness::watch::reached::matrix;
 

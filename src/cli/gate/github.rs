@@ -12,7 +12,7 @@ use super::ending::Ending;
 use super::worst;
 use crate::cli::out;
 use redeliver_harness::report::Tally;
-use redeliver_harness::report::story;
+use redeliver_harness::story;
 use redeliver_harness::verdict::{AnomalyKind, Verdict};
 use redeliver_harness::words::{counted, grouped, time};
 

@@ -9,7 +9,7 @@ use super::ending::Ending;
 use super::worst;
 use redeliver_harness::explore::commit;
 use redeliver_harness::report::Tally;
-use redeliver_harness::report::story;
+use redeliver_harness::story;
 use redeliver_harness::verdict::Verdict;
 
 /// Writes the report.

@@ -19,18 +19,15 @@ use self::ending::Ending;
 use self::pages::Pages;
 use self::pool::{Plan, Pool, Sweep};
 use self::progress::Progress;
-use super::interrupt;
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_harness::explore::commit;
-use redeliver_harness::report::Tally;
-use redeliver_harness::report::Violation;
-use redeliver_harness::report::json;
+use redeliver_harness::registry::Registered;
 use redeliver_harness::report::part::{Opening, Part};
-use redeliver_harness::report::story;
+use redeliver_harness::report::{Tally, Violation, json};
 use redeliver_harness::run::shard::Shard;
 use redeliver_harness::scenario::{Day, Scenario, discover, parse_duration};
-use redeliver_harness::team::registry::Registered;
+use redeliver_harness::story;
 use redeliver_harness::verdict::{Anomaly, Verdict};
 
 /// Stories told at most: one for each scenario, and no more than this.

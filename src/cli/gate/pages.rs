@@ -6,10 +6,9 @@ use super::super::report::{Effort, again, page, write};
 use super::Context;
 use super::ending::Ending;
 use redeliver_harness::explore::commit;
-use redeliver_harness::report::Tally;
-use redeliver_harness::report::Violation;
+use redeliver_harness::registry::Registered;
 use redeliver_harness::report::page::gate::{Gate, render};
-use redeliver_harness::team::registry::Registered;
+use redeliver_harness::report::{Tally, Violation};
 
 /// Less than for one run alone: a red gate may have many.
 const EFFORT: Effort = Effort {

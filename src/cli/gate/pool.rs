@@ -8,11 +8,11 @@ use rayon::prelude::*;
 
 use super::progress::Progress;
 use redeliver_harness::explore::{Unrepeatable, is_same, repeat};
+use redeliver_harness::registry::Registered;
 use redeliver_harness::report::Tally;
 use redeliver_harness::run::RunResult;
 use redeliver_harness::run::shard::Shard;
 use redeliver_harness::scenario::Scenario;
-use redeliver_harness::team::registry::Registered;
 
 /// How long a batch should take: short enough that the seeds it names are few, long enough that
 /// waiting for its last run costs little.

@@ -31,10 +31,9 @@ use self::op::{Counter, Op, concrete, preparation};
 use self::program::{Kind, Step};
 use self::real::{Count, Real};
 use self::saw::{Reply, What};
-use super::driver;
 use super::node::Node;
 use super::servers::Urls;
-use super::{Arm, Divergence, Failure, Outcome};
+use super::{Arm, Divergence, Failure, Outcome, driver};
 pub use program::Program;
 pub use restarts::RestartArm;
 

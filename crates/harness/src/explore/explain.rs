@@ -8,9 +8,9 @@ use redeliver_sim::choice::{Choices, name};
 use redeliver_sim::fault::{Event, Rule};
 
 use super::{Shrunk, Simulate, Target};
-use crate::report::story;
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
+use crate::story;
 use crate::watch::trace::TraceLine;
 
 /// Moments at most at which the rest is drawn anew.

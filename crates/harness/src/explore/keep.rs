@@ -1,9 +1,9 @@
 //! A failing run, made small and put into a file.
 
 use crate::explore::{Shrunk, Simulate, Target, capsule, pin, shrink};
-use crate::report::story;
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
+use crate::story;
 use crate::words::counted;
 
 /// A run that was made small.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::part::{Opening, Part};
-use super::{Tally, Violation, story};
+use super::{Tally, Violation};
+use crate::story;
 use crate::verdict::{Anomaly, Verdict};
 use crate::watch::reached::{Cell, Reached};
 use crate::watch::trace::TraceLine;

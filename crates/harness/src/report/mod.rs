@@ -1,7 +1,7 @@
 //! What runs came to, for people and for machines. Nothing here runs anything.
 //!
-//! [`Tally`] adds runs of one scenario up; [`table`] shows tallies in 80 columns, [`story`] one
-//! violation as a story, [`json`] both as NDJSON. [`diagram`] draws a recorded run, and [`page`]
+//! [`Tally`] adds runs of one scenario up; [`table`] shows tallies in 80 columns, [`json`] as
+//! NDJSON. [`diagram`] draws a recorded run, and [`page`]
 //! puts it into a browser.
 
 use crate::watch::reached::{Cell, Reached};
@@ -12,7 +12,6 @@ pub mod json;
 pub mod page;
 pub mod part;
 pub mod perfetto;
-pub mod story;
 pub mod table;
 mod tally;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::run::any_workload::AnyWorkload;
 use crate::run::plan::Plan;
-use crate::team::workload::AnyWorkload;
-use crate::team::workload::Request;
+use crate::team::request::Request;
 use redeliver_core::ports::{Env, StoreError, World};
 use redeliver_pipeline::client::Client;
 use redeliver_pipeline::handler::{Draft, Failure};

@@ -1,8 +1,8 @@
 //! Which database a run has behind it, and whether it can have it on this machine.
 
+use crate::run::any_workload::Facts;
 use crate::scenario::{Database, Scenario};
 use crate::team::postgres::Postgres;
-use crate::team::workload::Facts;
 
 /// What the database of a run looks like, if it is to be a real one.
 pub fn wanted(workload: &dyn Facts, scenario: &Scenario) -> Option<Postgres> {

@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 
 use redeliver_core::topology::Topology;
 use redeliver_definitions::Existing;
-use redeliver_definitions::audit::compare;
-use redeliver_definitions::audit::expanded;
+use redeliver_definitions::audit::{compare, expanded};
 use redeliver_definitions::definitions::{Definitions, Exchange, Queue, is_in};
 
 /// Definitions that a run can be made with.

@@ -7,17 +7,16 @@ use redeliver_sim::reach::Called;
 use redeliver_sim::trace::Entry;
 
 use crate::checkers::{self, View};
+use crate::run::any_workload::Facts;
 use crate::run::plan::Plan;
 use crate::run::result::RunResult;
 use crate::scenario::{Scenario, unwanted_rows};
 use crate::team::invariant::Evidence;
-use crate::team::workload::Facts;
-use crate::team::workload::Request;
+use crate::team::request::Request;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
 use crate::watch::history::{History, Seen, What};
-use crate::watch::pickups;
 use crate::watch::reached::Reached;
-use crate::watch::state;
+use crate::watch::{pickups, state};
 
 /// What the world itself says about a run.
 #[derive(Debug, Default)]

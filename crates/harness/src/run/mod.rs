@@ -2,9 +2,10 @@
 //!
 //! Workload, scenario and seed make a [`plan`], and the [`swarm`] of its faults. In the seeded world
 //! ([`simulate`](mod@simulate)) and on real servers ([`live`]) the same clients, relays and workers
-//! carry it out, made as a [`build`] says; then [`judge`] makes a [`RunResult`] of what was seen.
+//! carry it out, made as an [`assembly`] says; then [`judge`] makes a [`RunResult`] of what was seen.
 
-pub mod build;
+pub mod any_workload;
+pub mod assembly;
 pub mod client;
 pub mod database;
 pub mod existing;

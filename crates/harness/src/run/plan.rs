@@ -7,11 +7,10 @@ use std::time::Duration;
 use redeliver_sim::latency::Latency;
 use redeliver_sim::service::Model;
 
+use crate::run::any_workload::Facts;
 use crate::run::sabotage::Poisoned;
 use crate::scenario::Scenario;
-use crate::team::workload::Facts;
-use crate::team::workload::Generator;
-use crate::team::workload::Request;
+use crate::team::request::{Generator, Request};
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::env::nanos;
 use redeliver_core::topology::{Subscription, Topology};

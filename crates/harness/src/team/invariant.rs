@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::team::workload::Request;
+use crate::team::request::Request;
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::History;
 use crate::watch::reading::FinalReading;

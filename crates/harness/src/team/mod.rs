@@ -1,10 +1,7 @@
-//! What a team writes: its workload with its database, its promises and fakes, and the check in its
-//! `cargo test`.
+//! What a team writes: its workload, with its database, its promises and its fakes.
 
-pub mod check;
 pub mod invariant;
 pub mod postgres;
-pub mod registry;
 pub mod request;
 pub mod workload;
 

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use redeliver_sim::postgres::{Database as Private, Server};
 pub use redeliver_sim::postgres::{PROGRAMS_VARIABLE, Unavailable};
 use redeliver_sim::{Options, World, with};
+use sqlx::ConnectOptions;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection};
 
-use redeliver_postgres::{PgOptions, PgStore, migrations};
+use redeliver_postgres::{PgOptions, PgStore, migrations, session};
 use redeliver_simulated::env::EPOCH;
 
 /// What the database of a workload looks like before its first message.
@@ -129,7 +129,7 @@ impl Postgres {
     pub async fn set_up(&self, target: &PgConnectOptions) -> Result<(), String> {
         let store = PgStore::seeded(target.clone(), self.options.clone())
             .map_err(|error| error.to_string())?;
-        let mut connection = PgConnection::connect_with(target)
+        let mut connection = session::connect(target)
             .await
             .map_err(|error| format!("no session: {error}"))?;
         for step in self.all_steps() {
@@ -138,12 +138,11 @@ impl Postgres {
                     .migrate()
                     .await
                     .map_err(|error| format!("the pipeline's tables: {error}"))?,
-                Step::Migrations(migrator) => migrator
-                    .run(&mut connection)
+                Step::Migrations(migrator) => session::migrate(&mut connection, migrator)
                     .await
                     .map_err(|error| format!("migrations: {error}"))?,
                 Step::Sql(sql) => {
-                    sqlx::Executor::execute(&mut connection, sqlx::raw_sql(*sql))
+                    session::run(&mut connection, sql)
                         .await
                         .map_err(|error| format!("set-up: {error}"))?;
                 }

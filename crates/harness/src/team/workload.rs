@@ -1,7 +1,5 @@
 //! Workloads: events and handlers under test.
 
-mod any;
-
 use std::future::Future;
 use std::time::Duration;
 
@@ -15,7 +13,6 @@ use redeliver_pipeline::handler::{Consumer, Cx, Failure};
 use redeliver_simulated::fake::{Fake, MakeFake};
 
 pub use crate::team::request::{Generator, Request};
-pub use any::{AnyWorkload, Facts};
 
 /// How an outside service of a workload behaves in the seeded world and in the harness's real
 /// runs.

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
-use super::attempt;
+use super::{Shared, attempt};
 use crate::handler::{Failure, Opaque, TxOf};
 use redeliver_core::dead_letter::{DeadLetter, MAX_ERROR_BYTES, Reason, bounded};
 use redeliver_core::event::{Event, Malformed};

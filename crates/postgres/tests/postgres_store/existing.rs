@@ -10,9 +10,8 @@ use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::committed;
 use crate::outbox::{LONG, claim, tokens};
-use crate::outgoing;
+use crate::{committed, outgoing};
 use redeliver_testing::{bounded, eventually};
 
 /// As it is found in the field: a numbered table with a message id of its own, JSON, and the time

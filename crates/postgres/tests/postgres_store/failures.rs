@@ -9,12 +9,8 @@ use sqlx::Executor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::committed;
-use crate::outgoing;
 use crate::rows::{Account, account};
-use crate::somebody_waits;
-use crate::with_options;
-use crate::with_store;
+use crate::{committed, outgoing, somebody_waits, with_options, with_store};
 use redeliver_testing::{bounded, eventually, server};
 
 /// Whether the row's lock is free at this moment.

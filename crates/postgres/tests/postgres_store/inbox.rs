@@ -13,10 +13,8 @@ use redeliver_core::ports::store::{Store, StoreError, Tx};
 use redeliver_postgres::PgStore;
 use uuid::Uuid;
 
-use crate::committed;
 use crate::outbox::{LONG, SHORT};
-use crate::somebody_waits;
-use crate::with_store;
+use crate::{committed, somebody_waits, with_store};
 use redeliver_testing::{bounded, eventually};
 
 const AT: Timestamp = Timestamp(1_764_000_000_123_456_000);

@@ -8,12 +8,8 @@ use redeliver_core::ports::Scope;
 use redeliver_core::ports::store::{Store, Tx};
 use redeliver_postgres::{PgOptions, PgStore};
 
-use crate::committed;
 use crate::outbox::{LONG, SHORT, claim, tokens};
-use crate::outgoing;
-use crate::somebody_waits;
-use crate::with_options;
-use crate::with_store;
+use crate::{committed, outgoing, somebody_waits, with_options, with_store};
 use redeliver_testing::{bounded, eventually};
 
 async fn emit_ordered(store: &PgStore, key: &str, count: usize) {

@@ -7,9 +7,7 @@ use redeliver_core::ports::Scope;
 use redeliver_core::ports::store::{Store, Tx};
 use redeliver_postgres::PgStore;
 
-use crate::committed;
-use crate::outgoing;
-use crate::with_store;
+use crate::{committed, outgoing, with_store};
 use redeliver_testing::{bounded, eventually};
 
 pub(crate) const LONG: Duration = Duration::from_secs(600);

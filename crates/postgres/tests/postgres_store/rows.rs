@@ -5,9 +5,7 @@ use redeliver_core::ports::store::{Row, Store, StoreError, Tx, Versioned};
 use redeliver_postgres::{PgOptions, PgStore};
 use sqlx::{Connection, Executor};
 
-use crate::committed;
-use crate::somebody_waits;
-use crate::with_store;
+use crate::{committed, somebody_waits, with_store};
 use redeliver_testing::{bounded, server, unique};
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

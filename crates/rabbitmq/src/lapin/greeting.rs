@@ -4,6 +4,7 @@
 //! protocol header goes out, `connection.start` comes back with product and version, and the
 //! connection is dropped.
 
+use redeliver_core::boxed::{Boxed, boxed};
 use std::net::SocketAddr;
 
 use lapin::protocol::{AMQPClass, connection::AMQPMethod, parse_class};
@@ -52,11 +53,13 @@ pub enum GreetingError {
 ///
 /// # Errors
 /// [`GreetingError`] where that is no broker of AMQP 0-9-1.
-pub async fn greeting(at: SocketAddr) -> Result<Greeting, GreetingError> {
-    let lost = |error: std::io::Error| GreetingError::Lost(error.to_string());
-    let mut stream = TcpStream::connect(at).await.map_err(lost)?;
-    stream.write_all(HEADER).await.map_err(lost)?;
-    read(&mut stream).await
+pub fn greeting(at: SocketAddr) -> Boxed<'static, Result<Greeting, GreetingError>> {
+    boxed(async move {
+        let lost = |error: std::io::Error| GreetingError::Lost(error.to_string());
+        let mut stream = TcpStream::connect(at).await.map_err(lost)?;
+        stream.write_all(HEADER).await.map_err(lost)?;
+        read(&mut stream).await
+    })
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Greeting, GreetingError> {

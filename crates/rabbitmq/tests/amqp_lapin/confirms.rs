@@ -10,10 +10,7 @@ use redeliver_rabbitmq::amqp::{
 };
 use redeliver_rabbitmq::lapin::LapinChannel;
 
-use crate::put;
-use crate::to_queue;
-use crate::with_broker;
-use crate::word;
+use crate::{put, to_queue, with_broker, word};
 use redeliver_testing::{bounded, eventually, unique};
 
 #[tokio::test]

@@ -5,10 +5,7 @@ use redeliver_rabbitmq::amqp::{
 };
 use redeliver_rabbitmq::lapin::LapinConsumer;
 
-use crate::body;
-use crate::put;
-use crate::with_broker;
-use crate::word;
+use crate::{body, put, with_broker, word};
 use redeliver_testing::{bounded, eventually};
 
 async fn next(consumer: &mut LapinConsumer) -> AmqpDelivery {

@@ -9,11 +9,7 @@ use redeliver_rabbitmq::lapin::{LapinAmqp, LapinChannel, LapinConsumer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::Broker;
-use crate::put;
-use crate::to_queue;
-use crate::with_broker;
-use crate::word;
+use crate::{Broker, put, to_queue, with_broker, word};
 use redeliver_testing::{bounded, eventually, unique};
 
 fn is_lost(error: &AmqpError) -> bool {

@@ -5,11 +5,7 @@ use redeliver_rabbitmq::amqp::{
 };
 use redeliver_rabbitmq::lapin::LapinAmqp;
 
-use crate::put;
-use crate::spec;
-use crate::to_queue;
-use crate::with_broker;
-use crate::word;
+use crate::{put, spec, to_queue, with_broker, word};
 use redeliver_testing::{bounded, server, unique};
 
 fn code<T: std::fmt::Debug>(result: Result<T, AmqpError>) -> u16 {

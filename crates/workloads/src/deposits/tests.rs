@@ -9,9 +9,7 @@ use super::rows::{CASH, Posting, Side};
 use crate::testing::{Run, assert_transitions, drop_row, row, run, tampered};
 use redeliver_core::event::Message;
 use redeliver_core::ports::Row;
-use redeliver_harness::team::workload::Generator;
-use redeliver_harness::team::workload::Request;
-use redeliver_harness::team::workload::Workload;
+use redeliver_harness::team::workload::{Generator, Request, Workload};
 use redeliver_harness::verdict::AnomalyKind::{
     self, Duplicated, EffectWithoutEvent, Invariant, Lost,
 };

@@ -16,10 +16,7 @@ use std::time::Duration;
 
 use crate::steps::transition;
 use redeliver_core::ports::World;
-use redeliver_harness::team::workload::Generator;
-use redeliver_harness::team::workload::Request;
-use redeliver_harness::team::workload::ServiceModel;
-use redeliver_harness::team::workload::Workload;
+use redeliver_harness::team::workload::{Generator, Request, ServiceModel, Workload};
 use redeliver_harness::verdict::Anomaly;
 use redeliver_harness::watch::reading::FinalReading;
 use redeliver_pipeline::handler::{Consumer, Cx, Failure};

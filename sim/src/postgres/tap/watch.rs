@@ -3,9 +3,8 @@
 //! A world looks ten thousand times a run, mostly in vain, so a look must not cost more where there
 //! are more clients: the kernel keeps the list of those who have something.
 
-use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::{fmt, io};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;

@@ -10,8 +10,8 @@ use super::sheet::{Chain, Finding, Sheet};
 use super::{BOUND, LONG, is_cut, port, within};
 use redeliver_core::secret::Secret;
 use redeliver_core::topology::QueueType;
-use redeliver_harness::report::story::quoted;
 use redeliver_harness::scenario::{profile_name, queue_type_name};
+use redeliver_harness::story::quoted;
 use redeliver_rabbitmq::amqp::{Amqp, AmqpConnection, AmqpError};
 use redeliver_rabbitmq::lapin::{GreetingError, LapinAmqp, greeting};
 

@@ -10,14 +10,11 @@ use redeliver_core::env::live::LiveEnv;
 use redeliver_core::event::Kind;
 use redeliver_core::ports::Transport;
 use redeliver_core::topology::{QueueType, Subscription, Topology};
-use redeliver_rabbitmq::Names;
-use redeliver_rabbitmq::Options;
-use redeliver_rabbitmq::RabbitMq;
 use redeliver_rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError, Confirmation, Properties, Publish,
 };
 use redeliver_rabbitmq::lapin::{LapinAmqp, LapinChannel, LapinConnection};
-use redeliver_rabbitmq::topology;
+use redeliver_rabbitmq::{Names, Options, RabbitMq, topology};
 
 /// A topology as a run declares it, as small as can be.
 pub(super) struct Patient {

@@ -10,13 +10,12 @@ use crate::cli::gate::canary::Canaries;
 use crate::cli::gate::pool::{Plan, Pool};
 use crate::cli::gate::progress::Progress;
 use crate::cli::gate::{Sweep, opening, worst};
+use redeliver_harness::registry::Registered;
 use redeliver_harness::report::Tally;
 use redeliver_harness::report::part::Part;
-use redeliver_harness::run::LiveError;
-use redeliver_harness::run::RunResult;
 use redeliver_harness::run::shard::Shard;
+use redeliver_harness::run::{LiveError, RunResult};
 use redeliver_harness::scenario::{Reach, Scenario};
-use redeliver_harness::team::registry::Registered;
 use redeliver_harness::verdict::{Anomaly, AnomalyKind};
 use redeliver_harness::watch::reached::{Cell, Part as Stage};
 

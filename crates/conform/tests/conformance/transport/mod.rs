@@ -16,12 +16,9 @@ use redeliver_core::ports::{
     Delivery, Env, PublishOutcome, Publisher, Receiver, Timestamp, Transport, TransportError,
 };
 use redeliver_core::topology::{QueueType, Subscription, Topology};
-use redeliver_rabbitmq::AmqpPublisher;
-use redeliver_rabbitmq::AmqpReceiver;
-use redeliver_rabbitmq::Options;
-use redeliver_rabbitmq::RabbitMq;
 use redeliver_rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpDelivery};
 use redeliver_rabbitmq::lapin::LapinAmqp;
+use redeliver_rabbitmq::{AmqpPublisher, AmqpReceiver, Options, RabbitMq};
 use redeliver_simulated::amqp::SimAmqp;
 use redeliver_simulated::env::SimEnv;
 use uuid::Uuid;

@@ -22,8 +22,8 @@ use redeliver_core::event::Event;
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
 
-mod build;
 mod end;
+mod fill;
 mod truth;
 
 pub(super) use end::{End, Place};

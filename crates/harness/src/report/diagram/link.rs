@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::build::Source;
+use super::draw::Source;
 use super::{Arrow, Diagram, During, Kind, Role, Span, Step, Tone};
 use crate::watch::history::{Entry, Settled, What};
 use redeliver_core::ports::PublishOutcome;

@@ -8,13 +8,13 @@
 //! what they cause can come before their answer. Which publish a delivery comes from nobody saw:
 //! deliveries are matched with publishes in their order (`link.rs`).
 
-mod build;
+mod draw;
 mod link;
 mod text;
 
 use std::sync::Arc;
 
-pub use build::build;
+pub use draw::build;
 pub use text::render;
 
 /// Who takes part, in the order of the flow.

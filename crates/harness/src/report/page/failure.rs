@@ -5,12 +5,11 @@ use maud::{Markup, html};
 use super::data::Data;
 use super::{badge, copied, shell, tables, theme_button};
 use crate::explore::{Explanation, settled};
-use crate::report::NOT_COVERED;
 use crate::report::diagram::{self, Diagram};
-use crate::report::explained;
-use crate::report::story;
+use crate::report::{NOT_COVERED, explained};
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
+use crate::story;
 use crate::verdict::{Anomaly, Verdict};
 use crate::words::{grouped, time};
 

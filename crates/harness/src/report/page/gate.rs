@@ -5,9 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::{badge, copied, shell, tables, theme_button};
-use crate::report::NOT_COVERED;
-use crate::report::Tally;
-use crate::report::reached;
+use crate::report::{NOT_COVERED, Tally, reached};
 use crate::verdict::{AnomalyKind, Verdict};
 use crate::words::{counted, grouped, ratio, time};
 

@@ -8,11 +8,11 @@ use redeliver_sim::fault::Kind;
 use tokio::sync::Mutex;
 
 use super::{Kit, LiveWorld};
+use crate::run::any_workload::AnyWorkload;
 use crate::run::client;
 use crate::run::plan::Plan;
 use crate::run::sabotage::{Alive, Kill, Observed};
 use crate::scenario::Scenario;
-use crate::team::workload::AnyWorkload;
 use crate::watch::record::Log;
 use redeliver_core::env::live::LiveEnv;
 use redeliver_core::ports::Env;

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row, ValueRef};
+use sqlx::{ConnectOptions, Row, ValueRef};
 
 use crate::run::live::LiveError;
 use crate::team::postgres::Postgres;
 use crate::watch::reading::Answer;
-use redeliver_core::ports::Store;
-use redeliver_core::ports::StoreError;
-use redeliver_postgres::{PgOptions, PgStore};
+use redeliver_core::ports::{Store, StoreError};
+use redeliver_postgres::{PgOptions, PgStore, session};
 
 /// How long a server may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,13 +64,13 @@ impl Database {
 
     /// Whether somebody is there. A pool tries again until its patience ends, and says only that.
     async fn reach(&self) -> Result<(), LiveError> {
-        let connecting = PgConnection::connect_with(&self.server);
+        let connecting = session::connect(&self.server);
         let why = match tokio::time::timeout(PATIENCE, connecting).await {
             Ok(Err(sqlx::Error::Io(why))) => why.to_string(),
             Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
             Ok(Ok(connection)) => {
                 // Whoever comes next sees what is wrong with the server.
-                let _ = connection.close().await;
+                let _ = session::close(connection).await;
                 return Ok(());
             }
             // It answers: what it refuses is told by who needs it.
@@ -146,12 +145,8 @@ impl Database {
     }
 
     async fn rows(&self, sql: &str) -> Result<Vec<String>, sqlx::Error> {
-        let mut tx = self.store.pool().begin().await?;
-        tx.execute("set transaction read only").await?;
         // A team's own query, from its own scenario.
-        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let rows = query.fetch_all(&mut *tx).await?;
-        tx.rollback().await?;
+        let rows = session::ask(self.store.pool(), sql).await?;
         rows.iter().map(text).collect()
     }
 }
@@ -197,10 +192,8 @@ impl Own {
     }
 
     async fn on_server(&self, statement: &str) -> Result<(), sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&self.server).await?;
-        connection
-            .execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())))
-            .await?;
-        connection.close().await
+        let mut connection = session::connect(&self.server).await?;
+        session::run(&mut connection, statement).await?;
+        session::close(connection).await
     }
 }

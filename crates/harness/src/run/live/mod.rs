@@ -17,11 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::checkers::View;
+use crate::run::any_workload::{AnyWorkload, Facts};
 use crate::run::judge::{self, Measured};
 use crate::run::plan::{self, Plan};
 use crate::scenario::Scenario;
-use crate::team::workload::AnyWorkload;
-use crate::team::workload::Facts;
 use crate::team::workload::Workload;
 use crate::watch::history::Recorder;
 use crate::watch::reading::FinalReading;
@@ -31,9 +30,8 @@ use redeliver_core::env::live::LiveEnv;
 use redeliver_core::policy::Contradiction;
 use redeliver_core::ports::{StoreError, Transport, TransportError};
 use redeliver_postgres::PgStore;
-use redeliver_rabbitmq::Options;
-use redeliver_rabbitmq::RabbitMq;
 use redeliver_rabbitmq::lapin::LapinAmqp;
+use redeliver_rabbitmq::{Options, RabbitMq};
 
 use chaos::{Chaos, Chaotic};
 use crew::Crew;

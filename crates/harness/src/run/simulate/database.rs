@@ -6,10 +6,10 @@ use std::sync::Arc;
 use redeliver_sim::postgres::{Database, Unavailable};
 use redeliver_sim::{Options, Outcome, World, with};
 
+use crate::run::any_workload::Facts;
 use crate::run::database::wanted;
 use crate::scenario::Scenario;
 use crate::team::postgres::{self, Postgres};
-use crate::team::workload::Facts;
 use crate::watch::reading::Answer;
 use redeliver_core::ports::store::Reading;
 use redeliver_core::ports::{Store, StoreError};

@@ -7,19 +7,18 @@ use std::sync::{Arc, Mutex};
 
 use redeliver_sim::{try_with, with};
 
-use crate::run::build::{Build, WorldOf};
+use crate::run::any_workload::AnyWorkload;
+use crate::run::assembly::{Build, WorldOf};
 use crate::run::client;
 use crate::run::plan::Plan;
 use crate::run::sabotage::{Alive, Kill, Observed, Poisoned};
 use crate::run::simulate::database::Backing;
 use crate::scenario::Scenario;
-use crate::team::workload::AnyWorkload;
 use crate::watch::history::Recorder;
 use crate::watch::record::{Log, watch};
 use redeliver_core::ports::{Ports, World};
 use redeliver_pipeline::handler::Consumer;
-use redeliver_rabbitmq::Names;
-use redeliver_rabbitmq::RabbitMq;
+use redeliver_rabbitmq::{Names, RabbitMq};
 use redeliver_simulated::amqp::SimAmqp;
 use redeliver_simulated::env::SimEnv;
 use redeliver_simulated::service::SimService;

@@ -28,13 +28,13 @@ pub use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::explore::{Outcome, compare};
 use crate::report::Tally;
-use crate::report::story;
 use crate::run::database::{NotReady, ready};
 use crate::run::existing;
 use crate::run::plan::topology;
 use crate::run::result::RunResult;
 use crate::run::simulate::simulate;
 use crate::scenario::Scenario;
+use crate::story;
 pub use crate::team::invariant::{Evidence, Invariant};
 use crate::team::workload::Workload;
 use crate::verdict::Verdict;

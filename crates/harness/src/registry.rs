@@ -1,6 +1,6 @@
 //! The workloads that a command line knows.
 
-use crate::run::build::Altered;
+use crate::run::assembly::Altered;
 use crate::run::live::{LiveError, LiveOptions, LiveReport};
 use crate::run::plan;
 use crate::run::result::RunResult;
@@ -42,8 +42,8 @@ pub struct Registered {
 #[macro_export]
 macro_rules! workloads {
     ($($workload:expr),* $(,)?) => {
-        ::std::vec![$($crate::team::registry::Registered {
-            name: $crate::team::registry::name_of(&$workload),
+        ::std::vec![$($crate::registry::Registered {
+            name: $crate::registry::name_of(&$workload),
             simulate: |scenario, seed, record| {
                 $crate::run::simulate::simulate(&$workload, scenario, seed, record)
             },
@@ -53,7 +53,7 @@ macro_rules! workloads {
             run_live: |scenario, options| {
                 $crate::run::live::run_live(&$workload, scenario, options)
             },
-            topology: |scenario| $crate::team::registry::topology_of(&$workload, scenario),
+            topology: |scenario| $crate::registry::topology_of(&$workload, scenario),
             postgres: || $crate::team::workload::Workload::postgres(&$workload),
         }),*]
     };

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::CAPSULES_VARIABLE;
 use crate::explore::{Kept, Simulate, keep as make_small};
-use crate::report::story;
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
+use crate::story;
 
 /// Runs to make a violated one smaller.
 const RUNS: u32 = 300;

@@ -5,13 +5,11 @@
 //! clients, relays, workers, set-up and judgement again for each workload. The price is one box a
 //! request.
 
-use crate::run::build::{Shipped, WorldOf};
+use crate::run::assembly::{Shipped, WorldOf};
 use crate::team::invariant::Invariant;
 use crate::team::postgres::Postgres;
-use crate::team::workload::Generator;
-use crate::team::workload::Request;
-use crate::team::workload::ServiceModel;
-use crate::team::workload::Workload;
+use crate::team::request::{Generator, Request};
+use crate::team::workload::{ServiceModel, Workload};
 use crate::verdict::Anomaly;
 use crate::watch::reading::FinalReading;
 use redeliver_core::ports::World;
