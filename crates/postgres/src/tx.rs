@@ -262,8 +262,8 @@ impl Tx for PgTx {
             // Insert or lock in one statement: the update changes nothing, but it waits for the
             // row, locks it and returns its newest version, which a SELECT could not see.
             let query = sqlx::query(self.shared.sql(concat!(
-                "insert into redeliver.inbox as i (&consumer, &idempotency_key) values ($1, $2) \
-             on conflict (&consumer, &idempotency_key) do update set token = i.token returning ",
+                "insert into redeliver.inbox as i (consumer, idempotency_key) values ($1, $2) \
+             on conflict (consumer, idempotency_key) do update set token = i.token returning ",
                 inbox_columns!()
             )))
             .bind(&consumer)
@@ -337,8 +337,8 @@ impl Tx for PgTx {
         let scope = scope.to_owned();
         boxed(async move {
             let query = sqlx::query(self.shared.sql(
-                "insert into redeliver.inbox_order as o (&consumer, &scope, next) values ($1, $2, 1) \
-             on conflict (&consumer, &scope) do update set next = o.next returning next",
+                "insert into redeliver.inbox_order as o (consumer, scope, next) values ($1, $2, 1) \
+             on conflict (consumer, scope) do update set next = o.next returning next",
             ))
             .bind(&consumer)
             .bind(&scope);
