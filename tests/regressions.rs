@@ -186,7 +186,10 @@ fn a_killer_does_not_bury_its_neighbours() {
 fn what_consumers_would_give_up_is_not_emitted() {
     let mut scenario = Scenario::new("small-payloads", "orders");
     scenario.messages = 3;
-    assert_eq!(simulate(&Orders, &scenario, 1, false).verdict, Verdict::Valid);
+    assert_eq!(
+        simulate(&Orders, &scenario, 1, false).verdict,
+        Verdict::Valid
+    );
     scenario.policy.max_payload = 8;
     let run = simulate(&Orders, &scenario, 1, false);
     let why = run.inconclusive.as_deref();

@@ -25,15 +25,24 @@ fn judged(failure: impl Into<Failure>) -> Failure {
 #[test]
 fn the_store_judges_errors_of_its_client() {
     let lost = judged(sqlx::Error::Io(broken()));
-    assert!(matches!(lost, Failure::Store(StoreError::Transient(_))), "{lost:?}");
+    assert!(
+        matches!(lost, Failure::Store(StoreError::Transient(_))),
+        "{lost:?}"
+    );
     let wrong = judged(sqlx::Error::RowNotFound);
-    assert!(matches!(wrong, Failure::Store(StoreError::Refused(_))), "{wrong:?}");
+    assert!(
+        matches!(wrong, Failure::Store(StoreError::Refused(_))),
+        "{wrong:?}"
+    );
 }
 
 #[test]
 fn it_finds_them_beneath_a_teams_own() {
     let lost = judged(NotNoted(sqlx::Error::Io(broken())));
-    assert!(matches!(lost, Failure::Store(StoreError::Transient(_))), "{lost:?}");
+    assert!(
+        matches!(lost, Failure::Store(StoreError::Transient(_))),
+        "{lost:?}"
+    );
 }
 
 #[test]
@@ -47,15 +56,36 @@ fn an_error_that_nobody_knows_is_tried_again() {
 #[test]
 fn errors_of_the_ports_are_judged_by_what_they_say() {
     let store = judged(StoreError::InDoubt("cut".into()));
-    assert!(matches!(store, Failure::Store(StoreError::InDoubt(_))), "{store:?}");
+    assert!(
+        matches!(store, Failure::Store(StoreError::InDoubt(_))),
+        "{store:?}"
+    );
     let refused = judged(ServiceError::Refused {
         service: "payments",
         reason: "stolen".to_owned(),
     });
-    assert!(matches!(refused, Failure::Poison { class: "service-refused", .. }), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Failure::Poison {
+                class: "service-refused",
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
     let doubt = judged(ServiceError::InDoubt {
         service: "payments",
         reason: "reset".to_owned(),
     });
-    assert!(matches!(doubt, Failure::Transient { class: "service-in-doubt", .. }), "{doubt:?}");
+    assert!(
+        matches!(
+            doubt,
+            Failure::Transient {
+                class: "service-in-doubt",
+                ..
+            }
+        ),
+        "{doubt:?}"
+    );
 }
