@@ -1,6 +1,5 @@
 //! What the service answers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use redeliver::pipeline::client::Client;
 use redeliver::pipeline::handler::Failure;
-use redeliver::pipeline::status::{Gauge, State as Part};
+use redeliver::pipeline::status::Gauge;
 use redeliver::ports::StoreError;
 use redeliver::postgres::PgStore;
 use serde_json::json;
@@ -20,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::orders::{self, OrderPlaced, Placed};
+use crate::probes;
 use crate::start::{Live, Service};
 use crate::stop;
 
@@ -31,7 +31,7 @@ const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct App {
     client: Client<Live>,
     pool: PgPool,
-    parts: Arc<[(Arc<str>, Gauge)]>,
+    pub(crate) parts: Arc<[(Arc<str>, Gauge)]>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -45,7 +45,7 @@ impl App {
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
 }
@@ -55,8 +55,8 @@ pub(crate) async fn serve(listener: TcpListener, app: App, stopping: watch::Rece
     let routes = Router::new()
         .route("/orders", post(place))
         .route("/orders/{id}", get(order))
-        .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
+        .route("/healthz", get(probes::alive))
+        .route("/readyz", get(probes::ready))
         .with_state(app);
     let server = axum::serve(listener, routes);
     let server = server.with_graceful_shutdown(stop::told(stopping.clone()));
@@ -117,39 +117,5 @@ async fn order(State(app): State<App>, Path(id): Path<String>) -> Response {
             tracing::warn!(%error, "an order cannot be read");
             again()
         }
-    }
-}
-
-/// Liveness: no once a part has ended that was not told to. Only a new start brings it back.
-async fn alive(State(app): State<App>) -> (StatusCode, &'static str) {
-    let ended = app
-        .parts
-        .iter()
-        .any(|(_, gauge)| gauge.state() == Part::Ended);
-    match ended && !app.is_stopping() {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "a part has ended"),
-        false => (StatusCode::OK, "alive"),
-    }
-}
-
-/// Readiness: yes while every part works, and nobody has told the process to end.
-async fn ready(State(app): State<App>) -> Response {
-    let parts: BTreeMap<&str, &str> = (app.parts.iter())
-        .map(|(name, gauge)| (&**name, word(gauge.state())))
-        .collect();
-    let stopping = app.is_stopping();
-    let works = |(_, gauge): &(_, Gauge)| gauge.state() == Part::Working;
-    let code = match !stopping && app.parts.iter().all(works) {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (code, Json(json!({"stopping": stopping, "parts": parts}))).into_response()
-}
-
-fn word(part: Part) -> &'static str {
-    match part {
-        Part::Connecting => "connecting",
-        Part::Working => "working",
-        Part::Ended => "ended",
     }
 }

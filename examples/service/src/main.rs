@@ -7,6 +7,7 @@
 mod config;
 mod http;
 mod orders;
+mod probes;
 mod start;
 mod stop;
 

@@ -27,7 +27,7 @@ impl Message for OrderPlaced {
 }
 
 impl OrderPlaced {
-    /// What is wrong with it, if anything. An event can not be refused any more: its handler would
+    /// What is wrong with it, if anything. An event cannot be refused any more: its handler would
     /// fail each time, and it would end in the dead letters.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -81,8 +81,9 @@ pub(crate) async fn place<W: World>(
 
 /// The amount of an order, and whether it is charged; none where there is no such order.
 pub(crate) async fn find(pool: &PgPool, order: &str) -> Result<Option<(i64, bool)>, sqlx::Error> {
-    const FOUND: &str = "select cents, exists (select from charges c where c.order_id = o.order_id) \
-                         from orders o where o.order_id = $1";
+    const FOUND: &str = "\
+        select cents, exists (select from charges c where c.order_id = o.order_id) \
+        from orders o where o.order_id = $1";
     sqlx::query_as(FOUND).bind(order).fetch_optional(pool).await
 }
 
