@@ -29,7 +29,7 @@ pub struct Registered {
     pub topology: fn(&Scenario) -> (Topology, Option<Existing>),
 }
 
-/// Makes the list of workloads for [`cli::main`](redeliver::cli::main).
+/// Makes the list of workloads for `redeliver::cli::main`.
 ///
 /// Each is an expression that gives a [`Workload`]; it is evaluated for every run, so it must be
 /// cheap and may not capture anything: a constant, a unit struct, a constructor.

@@ -55,7 +55,7 @@ impl<W: World> Relay<W> {
 
     /// Tells through `gauge` how it is.
     #[must_use]
-    pub fn with_gauge(mut self, gauge: Gauge) -> Self {
+    pub(crate) fn with_gauge(mut self, gauge: Gauge) -> Self {
         self.gauge = gauge;
         self
     }

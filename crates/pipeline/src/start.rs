@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::consumer::Runner;
 use crate::handler::Consumer;
 use crate::relay::Relay;
-use crate::status::{Gauge, State};
+use crate::status::{Gauge, Health};
 use redeliver_core::policy::{Check, Contradiction, Policy};
 use redeliver_core::ports::{Env, Transport, TransportError, World};
 use redeliver_core::topology::{QueueType, Topology, TopologyError};
@@ -150,7 +150,8 @@ impl<W: World> Pipeline<W> {
             env.spawn(&name, held(alive.clone(), runner.run()));
             parts.push((name, gauge));
         }
-        Running { parts, ended }
+        let health = Health::of(parts);
+        Running { health, ended }
     }
 }
 
@@ -163,28 +164,14 @@ async fn held(alive: mpsc::Sender<()>, work: impl Future<Output = ()>) {
 /// A pipeline that was started. Dropped, it goes on.
 #[derive(Debug)]
 pub struct Running {
-    parts: Vec<(Arc<str>, Gauge)>,
+    health: Health,
     ended: mpsc::Receiver<()>,
 }
 
 impl Running {
-    /// How each part is: `relay`, and the consumers by their names. A readiness probe says yes while
-    /// every part is [`State::Working`].
-    pub fn parts(&self) -> &[(Arc<str>, Gauge)] {
-        &self.parts
-    }
-
-    /// Whether every part works.
-    pub fn is_ready(&self) -> bool {
-        let works = |(_, gauge): &(_, Gauge)| gauge.state() == State::Working;
-        self.parts.iter().all(works)
-    }
-
-    /// Whether a part has ended: as it does once the process is asked to stop, or after a panic of
-    /// the pipeline's own. A liveness probe says no then, unless the process is stopping.
-    pub fn has_ended(&self) -> bool {
-        let over = |(_, gauge): &(_, Gauge)| gauge.state() == State::Ended;
-        self.parts.iter().any(over)
+    /// How its parts are, for whoever answers probes.
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Completes when every part has ended. Ask the process to stop first; consumers take the time

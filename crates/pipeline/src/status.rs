@@ -16,11 +16,10 @@ pub enum State {
 
 /// The state of one part, shared with the one who looks at it.
 #[derive(Clone, Debug, Default)]
-pub struct Gauge(Arc<AtomicU8>);
+pub(crate) struct Gauge(Arc<AtomicU8>);
 
 impl Gauge {
-    /// What the part is doing.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match self.0.load(Ordering::Relaxed) {
             0 => State::Connecting,
             1 => State::Working,
@@ -35,6 +34,38 @@ impl Gauge {
 
     fn ended(&self) {
         self.0.store(2, Ordering::Relaxed);
+    }
+}
+
+/// How the parts of a pipeline are. Clones look at the same pipeline.
+#[derive(Clone, Debug)]
+pub struct Health {
+    parts: Arc<[(Arc<str>, Gauge)]>,
+}
+
+impl Health {
+    pub(crate) fn of(parts: Vec<(Arc<str>, Gauge)>) -> Self {
+        Self {
+            parts: parts.into(),
+        }
+    }
+
+    /// Each part and what it is doing: `relay`, and the consumers by their names.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, State)> {
+        self.parts
+            .iter()
+            .map(|(name, gauge)| (&**name, gauge.state()))
+    }
+
+    /// Whether every part works: what a readiness probe asks.
+    pub fn is_ready(&self) -> bool {
+        self.parts().all(|(_, state)| state == State::Working)
+    }
+
+    /// Whether a part has ended, as it does once the process is asked to stop, or after a panic of
+    /// the pipeline's own. A liveness probe says no then, unless the process is stopping.
+    pub fn has_ended(&self) -> bool {
+        self.parts().any(|(_, state)| state == State::Ended)
     }
 }
 

@@ -2,9 +2,10 @@
 //! there to see. Stability: none is promised.
 //!
 //! Each stands in a file of its own, is made from public items only, and follows a report of a
-//! real project: a port that is bent in one place ([`bend`](mod@bend)),
-//! or a naive relay or consumer in place of the shipped one. Nothing in the pipeline knows of them. With each goes the
-//! smallest scenario that shows it, under which the shipped pipeline holds.
+//! real project: a port that is bent in one place
+//! ([`bend`](mod@redeliver_harness::run::assembly::bend)), or a naive relay or consumer in place of
+//! the shipped one. Nothing in the pipeline knows of them. With each goes the smallest scenario that
+//! shows it, under which the shipped pipeline holds.
 //!
 //! # What cannot be planted yet
 //!

@@ -97,6 +97,15 @@ pub(crate) fn within(error: &Error) -> StoreError {
     }
 }
 
+/// An error that a handler met in statements of its own, on a connection of its transaction or of
+/// the store's pool.
+pub(crate) fn of_a_handler(error: &Error) -> StoreError {
+    match error {
+        Error::PoolTimedOut | Error::PoolClosed => StoreError::Unreachable(error.to_string()),
+        _ => within(error),
+    }
+}
+
 /// An error of a statement that is a transaction of its own, or of COMMIT: where the session was
 /// lost, it may have happened. A server that shuts down answers a COMMIT with 57P01 even if it
 /// has carried it out.

@@ -346,7 +346,7 @@ impl Store for PgStore {
     }
 
     fn judge(error: &(dyn Error + 'static)) -> Option<StoreError> {
-        error.downcast_ref().map(error::within)
+        error.downcast_ref().map(error::of_a_handler)
     }
 
     fn read_all(&self) -> impl Future<Output = Result<Reading, StoreError>> + Send {

@@ -36,6 +36,16 @@ fn the_store_judges_errors_of_its_client() {
     );
 }
 
+/// A database that cannot be reached is no failure of the message: it is parked, uncounted.
+#[test]
+fn a_pool_without_a_connection_is_no_failure_of_the_message() {
+    let none = judged(sqlx::Error::PoolTimedOut);
+    assert!(
+        matches!(none, Failure::Store(StoreError::Unreachable(_))),
+        "{none:?}"
+    );
+}
+
 #[test]
 fn it_finds_them_beneath_a_teams_own() {
     let lost = judged(NotNoted(sqlx::Error::Io(broken())));

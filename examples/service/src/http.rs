@@ -1,6 +1,5 @@
 //! What the service answers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -10,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use redeliver::pipeline::client::Client;
 use redeliver::pipeline::handler::Failure;
-use redeliver::pipeline::status::Gauge;
+use redeliver::pipeline::status::Health;
 use redeliver::ports::StoreError;
 use redeliver::postgres::PgStore;
 use serde_json::json;
@@ -31,7 +30,7 @@ const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct App {
     client: Client<Live>,
     pool: PgPool,
-    pub(crate) parts: Arc<[(Arc<str>, Gauge)]>,
+    pub(crate) health: Health,
     stopping: watch::Receiver<bool>,
 }
 
@@ -40,7 +39,7 @@ impl App {
         Self {
             client: service.client.clone(),
             pool: service.store.pool().clone(),
-            parts: service.running.parts().into(),
+            health: service.running.health(),
             stopping,
         }
     }

@@ -6,18 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use redeliver::pipeline::status::{Gauge, State as Part};
+use redeliver::pipeline::status::State as Part;
 use serde_json::json;
 
 use crate::http::App;
 
 /// Liveness: no once a part has ended that was not told to. Only a new start brings it back.
 pub(crate) async fn alive(State(app): State<App>) -> (StatusCode, &'static str) {
-    let ended = app
-        .parts
-        .iter()
-        .any(|(_, gauge)| gauge.state() == Part::Ended);
-    match ended && !app.is_stopping() {
+    match app.health.has_ended() && !app.is_stopping() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "a part has ended"),
         false => (StatusCode::OK, "alive"),
     }
@@ -25,12 +21,10 @@ pub(crate) async fn alive(State(app): State<App>) -> (StatusCode, &'static str) 
 
 /// Readiness: yes while every part works, and nobody has told the process to end.
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    let parts: BTreeMap<&str, &str> = (app.parts.iter())
-        .map(|(name, gauge)| (&**name, word(gauge.state())))
-        .collect();
+    let parts = app.health.parts().map(|(name, state)| (name, word(state)));
+    let parts: BTreeMap<&str, &str> = parts.collect();
     let stopping = app.is_stopping();
-    let works = |(_, gauge): &(_, Gauge)| gauge.state() == Part::Working;
-    let code = match !stopping && app.parts.iter().all(works) {
+    let code = match !stopping && app.health.is_ready() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };

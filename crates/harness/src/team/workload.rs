@@ -81,7 +81,7 @@ pub trait Workload: Clone + Send + Sync + 'static {
     }
 
     /// What its database looks like, where its handlers bring SQL of their own
-    /// ([`Cx::sql`](redeliver_pipeline::handler::Cx::sql)). Its runs in the seeded world then have a
+    /// ([`Sql`](redeliver_postgres::Sql)). Its runs in the seeded world then have a
     /// real, private PostgreSQL behind them; without, a model of one, which is faster by far.
     fn postgres(&self) -> Option<Postgres> {
         None
