@@ -1,5 +1,6 @@
-//! For those who work on Redeliver: are the models right? Random programs run on the real servers, and then on the models: the
-//! question is whether the model can explain what the real server's clients saw.
+//! For those who work on Redeliver: are the models right? Random programs run on the real servers,
+//! and then on the models: the question is whether the model can explain what the real server's
+//! clients saw.
 //!
 //! Each arm ([`amqp`], [`sql`], [`store`]) knows one kind of program. [`driver`] makes programs
 //! from a seed, runs them in lanes, and shrinks the first that diverges to a minimal one, which
