@@ -9,12 +9,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
-use redeliver::harness::verdict::{Anomaly, AnomalyKind};
-use redeliver::harness::watch::reading::FinalReading;
-use redeliver::pipeline::event::{Kind, Message};
-use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
-use redeliver::ports::{Row, World};
+use redeliver::harness::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The same workload with the bug that lost an order.
@@ -125,8 +120,6 @@ fn main() -> ExitCode {
 
 #[test]
 fn every_paid_order_is_shipped() {
-    use redeliver::harness::check::{Check, Kind as Fault, Rule};
-
     let percent = 10_000; // parts of a million
     let slow = Rule::new(Fault::SlowService, 5 * percent).lasting(Duration::from_secs(30));
     let more = [Fault::LostAck, Fault::Crash].map(|kind| Rule::new(kind, percent));

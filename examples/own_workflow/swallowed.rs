@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
-use redeliver::harness::verdict::Anomaly;
-use redeliver::harness::watch::reading::FinalReading;
-use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
-use redeliver::ports::World;
+use redeliver::harness::prelude::*;
 
 use super::{OrderPaid, Shipment};
 
@@ -72,8 +68,9 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
-    use redeliver::harness::check::{CAPSULES_VARIABLE, Check, Kind as Fault, Rule, SEED_VARIABLE};
+    use redeliver::harness::check::{CAPSULES_VARIABLE, SEED_VARIABLE};
     use redeliver::harness::explore::{Target, pin, shrink};
+    use redeliver::harness::prelude::*;
     use redeliver::harness::run::simulate;
     use redeliver::harness::scenario::Scenario;
     use redeliver::harness::story;

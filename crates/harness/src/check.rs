@@ -5,7 +5,7 @@
 //! fn checkout_survives_lost_confirms() {
 //!     Check::new(Checkout)
 //!         .seeds(500)
-//!         .fault(Rule::new(Kind::LostConfirm, 50_000))
+//!         .fault(Rule::new(Fault::LostConfirm, 50_000))
 //!         .check();
 //! }
 //! ```

@@ -2,7 +2,7 @@
 
 pub use redeliver_core::event::{Kind, Message};
 pub use redeliver_core::policy::Policy;
-pub use redeliver_core::ports::{Row, World};
+pub use redeliver_core::ports::{Row, ServiceCall, World};
 pub use redeliver_definitions::Existing;
 pub use redeliver_pipeline::handler::{Consumer, Cx, Failure, Handler, Outside, OutsideHandler};
 pub use redeliver_postgres::Sql;

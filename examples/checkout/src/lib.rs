@@ -9,14 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redeliver::harness::team::fake::{Fake, Told};
-use redeliver::harness::team::postgres::Postgres;
-use redeliver::harness::team::workload::{Generator, Request, ServiceModel, Workload};
-use redeliver::pipeline::event::{Kind, Message};
-use redeliver::pipeline::handler::{Consumer, Cx, Failure, Outside, OutsideHandler};
-use redeliver::ports::{ServiceCall, World};
-use redeliver::definitions::Existing;
-use redeliver::postgres::Sql;
+use redeliver::harness::prelude::*;
 use serde::{Deserialize, Serialize};
 use sqlx::migrate::Migrator;
 

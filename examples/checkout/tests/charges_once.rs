@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use checkout::{BOOKS, Checkout, ONCE};
-use redeliver::harness::check::{Check, Kind, Rule};
+use redeliver::harness::prelude::{Check, Fault, Rule};
 
 fn check(naive: bool) -> Check<Checkout> {
     let faults = [
-        Kind::Crash,
-        Kind::Abort,
-        Kind::LostAck,
-        Kind::CommitInDoubt,
-        Kind::ServiceInDoubt,
+        Fault::Crash,
+        Fault::Abort,
+        Fault::LostAck,
+        Fault::CommitInDoubt,
+        Fault::ServiceInDoubt,
     ];
     Check::new(Checkout { naive })
         .messages(10, Duration::from_secs(2))
