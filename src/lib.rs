@@ -65,7 +65,7 @@
 //! }
 //! ```
 //!
-//! With a `harness::workload::Workload` around them they run in `cargo test` over many seeds, and
+//! With a `harness::prelude::Workload` around them they run in `cargo test` over many seeds, and
 //! `cli::main` gives them the whole command line: see `examples/own_workflow`.
 //!
 //! # Front doors
@@ -76,15 +76,14 @@
 //! | its tests | feature `harness` | [`harness`], with its `prelude`, and [`definitions`] |
 //! | a binary with the whole command line | feature `cli` (default) | [`cli::main`] and [`workloads!`](macro@workloads) |
 //!
-//! Each module is a crate of its own, named alike (`redeliver-pipeline`); the first sentence of each
-//! says whom it is for, and which of its items are stable. A service compiles no simulator, command
+//! Each module is a crate of its own, named alike (`redeliver-pipeline`). Its first lines say whom it
+//! is for, and which of its items are stable. A service compiles no simulator, command
 //! line, regular expressions or planted bug. The seeded world, `redeliver-sim`, knows nothing of the
 //! pipeline.
 
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use redeliver_core as core;
 pub use redeliver_core::{env, ports, secret, service};
 #[cfg(feature = "harness")]
 pub use redeliver_definitions as definitions;

@@ -1,5 +1,5 @@
-//! For teams whose exchanges, queues and rights exist already: what stands on their RabbitMQ, held
-//! against what the pipeline needs.
+//! For teams whose exchanges, queues and rights exist already: compares what stands on their RabbitMQ
+//! with what the pipeline needs.
 //!
 //! [`definitions`] reads what RabbitMQ exports and merges its policies as the broker does,
 //! [`Existing`] says which of it is for what, and [`audit`] names what is missing or wrong, with the

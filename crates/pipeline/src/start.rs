@@ -169,7 +169,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// How its parts are, for whoever answers probes.
+    /// How its parts are, for probes.
     pub fn health(&self) -> Health {
         self.health.clone()
     }

@@ -338,7 +338,7 @@ pub fn to_publish(from: Publish) -> broker::Publish {
     }
 }
 
-/// The properties of a message that was handed on as a value, for whoever reads them.
+/// The properties of a message that was handed on as a value, for those who read them.
 fn written<M: Unwritten>(known: &broker::Meaning) -> broker::Properties {
     let message: &M = known.downcast_ref().expect("the type it was published as");
     to_broker(message.properties())
