@@ -251,11 +251,7 @@ impl Store for PgStore {
         claim: &RelayClaim,
     ) -> impl Future<Output = Result<Vec<ClaimedRow>, StoreError>> + Send {
         let claim = claim.to_owned();
-        boxed(async move {
-            let claim = &claim;
-
-            outbox::claim(self, claim).await
-        })
+        boxed(async move { outbox::claim(self, &claim).await })
     }
 
     fn outbox_mark(
@@ -305,7 +301,6 @@ impl Store for PgStore {
         boxed(async move {
             let consumer = &*consumer;
             let idempotency_key = &*idempotency_key;
-
             let query = sqlx::query(self.shared.sql(
                 "update redeliver.inbox \
              set lease_until = clock_timestamp() + $4 * interval '1 microsecond', \

@@ -279,7 +279,6 @@ impl Tx for PgTx {
         let row = row.to_owned();
         boxed(async move {
             let row = &row;
-
             let (mut lease, mut by, mut result, mut story, mut published) = Default::default();
             let state = match &row.state {
                 InboxState::Open => "open",
@@ -357,7 +356,6 @@ impl Tx for PgTx {
         boxed(async move {
             let consumer = &*consumer;
             let scope = &*scope;
-
             let query = sqlx::query(self.shared.sql(
                 "update redeliver.inbox_order set next = $3 \
              where consumer = $1 and scope = $2 returning next",
@@ -376,7 +374,6 @@ impl Tx for PgTx {
         let workflow = workflow.to_owned();
         boxed(async move {
             let workflow = &*workflow;
-
             let query = sqlx::query(self.shared.sql(
                 "insert into redeliver.workflow as w (workflow) values ($1) \
              on conflict (workflow) do update set sequence = w.sequence \
@@ -394,7 +391,6 @@ impl Tx for PgTx {
         let entry = entry.to_owned();
         boxed(async move {
             let entry = &entry;
-
             let query = sqlx::query(self.shared.sql(
                 "with head as ( \
                 update redeliver.workflow set state = $4, sequence = $2, hash = $8 \

@@ -1,8 +1,6 @@
 //! The handlers of a consumer, found by the type of an event.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{Cx, Failure, Handler, Outside, OutsideHandler};
@@ -10,8 +8,7 @@ use redeliver_core::event::{Event, Kind, Malformed, Message};
 use redeliver_core::ports::World;
 use redeliver_core::topology::Subscription;
 
-/// A boxed future, as the registry keeps them.
-pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub use redeliver_core::boxed::Boxed;
 
 /// A decoded event and what an outside call gave for it, without their types.
 pub type Opaque = Box<dyn std::any::Any + Send + Sync>;

@@ -207,7 +207,6 @@ impl AmqpChannel for LapinChannel {
         let name = name.to_owned();
         boxed(async move {
             let name = &*name;
-
             let spec = QueueSpec {
                 name: name.into(),
                 arguments: FieldTable::default(),

@@ -74,7 +74,6 @@ impl Amqp for LapinAmqp {
         let name = name.to_owned();
         boxed(async move {
             let name = &*name;
-
             let options = ConnectionProperties::default().with_connection_name(name.into());
             let connection = Connection::connect_uri((*self.uri).clone(), options).await;
             connection
