@@ -203,6 +203,7 @@ fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) ->
     };
     for (label, value) in [
         ("messages", short(run.messages)),
+        ("ended", run.ends.describe()),
         ("deliveries", short(run.deliveries)),
         ("events", short(run.events)),
         ("virtual time", time(run.virtual_ns)),
@@ -244,6 +245,7 @@ fn tell_machines(
         "trace_hash": format!("{:016x}", run.hash),
         "messages": run.messages,
         "deliveries": run.deliveries,
+        "ended": report::json::Ended::of(&run.ends),
         "events": run.events,
         "virtual_ns": run.virtual_ns,
     });

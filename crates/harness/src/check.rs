@@ -213,6 +213,7 @@ impl<L: Workload> Check<L> {
         if let (Verdict::Inconclusive, Some(why)) = tally.verdict() {
             panic!("inconclusive: {why}");
         }
+        println!("{} seeds are valid: {}", tally.seeds, tally.ends.describe());
     }
 
     fn refuse_contradictions(&self) {

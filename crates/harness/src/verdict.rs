@@ -85,13 +85,15 @@ pub enum AnomalyKind {
     Leaked,
     /// Dead letters without their message, with a wrong story, or that should not be there.
     Misfiled,
+    /// Dead letters for which nothing accounts: no fault, no planned poison, no expectation.
+    UnexplainedLetter,
     /// An invariant of the workload itself does not hold.
     Invariant,
 }
 
 impl AnomalyKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Lost,
         Self::Duplicated,
         Self::EffectWithoutEvent,
@@ -100,6 +102,7 @@ impl AnomalyKind {
         Self::OverRetried,
         Self::Leaked,
         Self::Misfiled,
+        Self::UnexplainedLetter,
         Self::Invariant,
     ];
 
@@ -114,6 +117,7 @@ impl AnomalyKind {
             Self::OverRetried => "over_retried",
             Self::Leaked => "leaked",
             Self::Misfiled => "misfiled",
+            Self::UnexplainedLetter => "unexplained_letter",
             Self::Invariant => "invariant",
         }
     }

@@ -304,6 +304,30 @@ pub fn story_of(delivery: &AmqpDelivery) -> Option<DeadLetter> {
     })
 }
 
+/// How the broker itself gave a message up: the newest entry of its `x-death`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// `rejected`, `expired`, `maxlen` or `delivery_limit`, as the broker writes it.
+    pub reason: Arc<str>,
+    /// The queue in which it died.
+    pub queue: Arc<str>,
+}
+
+/// Reads how the broker gave a message up last; none where it never did.
+pub fn death_of(delivery: &AmqpDelivery) -> Option<Death> {
+    let headers = &delivery.properties.headers;
+    let AMQPValue::FieldArray(deaths) = headers.inner().get("x-death")? else {
+        return None;
+    };
+    let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else {
+        return None;
+    };
+    Some(Death {
+        reason: Arc::from(get_text(last, "reason")?),
+        queue: Arc::from(get_text(last, "queue")?),
+    })
+}
+
 fn get_text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
     match headers.inner().get(name)? {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),

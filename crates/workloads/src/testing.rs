@@ -83,7 +83,7 @@ pub(super) fn run<K: Workload>(workload: &K, run: Run) -> (Vec<Request>, FinalRe
                 letters.push(Letter {
                     consumer: consumers[consumer].name().clone(),
                     event: Some(event.clone()),
-                    story: None,
+                    ..Letter::default()
                 });
             }
         }

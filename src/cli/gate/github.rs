@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::ending::Ending;
 use super::worst;
 use crate::cli::out;
-use redeliver_harness::report::Tally;
+use redeliver_harness::report::{Tally, ends};
 use redeliver_harness::story;
 use redeliver_harness::verdict::{AnomalyKind, Verdict};
 use redeliver_harness::words::{counted, grouped, time};
@@ -152,10 +152,11 @@ fn summary(tallies: &[Tally], stories: &[Option<String>], verdict: Verdict) -> S
     let virtual_ns: u128 = tallies.iter().map(|tally| tally.virtual_ns).sum();
     let _ = writeln!(
         text,
-        "{} of {}, {} of virtual time.\n",
+        "{} of {}, {} of virtual time; of all messages {}.\n",
         counted(seeds, "run"),
         counted(tallies.len() as u64, "scenario"),
-        time(u64::try_from(virtual_ns).unwrap_or(u64::MAX))
+        time(u64::try_from(virtual_ns).unwrap_or(u64::MAX)),
+        ends(tallies).describe()
     );
     text.push_str("| scenario | verdict | seeds | violated | anomalies |\n");
     text.push_str("| --- | --- | ---: | ---: | --- |\n");

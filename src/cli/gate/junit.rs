@@ -107,6 +107,14 @@ fn properties(tally: &Tally, program: &str) -> Vec<(String, String)> {
         ("messages".to_owned(), tally.messages.to_string()),
         ("violated_seeds".to_owned(), tally.violated.to_string()),
     ];
+    let ends = &tally.ends;
+    all.push(("done".to_owned(), ends.done.to_string()));
+    all.push(("dead_lettered".to_owned(), ends.dead_lettered().to_string()));
+    for (reason, count) in &ends.dead {
+        all.push((format!("dead_lettered.{reason}"), count.to_string()));
+    }
+    all.push(("unfinished".to_owned(), ends.unfinished.to_string()));
+    all.push(("retried".to_owned(), ends.retried.to_string()));
     for (fault, count) in tally.faults_in_order() {
         all.push((format!("fault.{fault}"), count.to_string()));
     }

@@ -84,11 +84,10 @@ pub fn all() -> &'static [&'static dyn Checker] {
     ]
 }
 
-/// Everything that any checker has to say.
-pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
-    let index = Index::new(view);
+/// Everything that any checker has to say. `index` was built from `view`.
+pub fn check_all(view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
     all()
         .iter()
-        .flat_map(|checker| checker.check(view, &index))
+        .flat_map(|checker| checker.check(view, index))
         .collect()
 }

@@ -438,6 +438,7 @@ impl Kit {
             consumer: Arc::from(hand.consumer),
             event: Some(hand.event.clone()),
             story: Some(story),
+            death: None,
         });
     }
 

@@ -12,6 +12,7 @@ use super::part::{Opening, Part};
 use super::{Tally, Violation};
 use crate::story;
 use crate::verdict::{Anomaly, Verdict};
+use crate::watch::ends::Ends;
 use crate::watch::reached::{Cell, Reached};
 use crate::watch::trace::TraceLine;
 
@@ -34,6 +35,8 @@ struct ScenarioLine<'a> {
     reached: BTreeMap<String, u64>,
     never_reached: Vec<String>,
     second_pickups: Counts,
+    #[serde(flatten)]
+    ended: Ended,
     allowed: Vec<&'static str>,
     known: Option<String>,
     anomalies: u64,
@@ -42,6 +45,29 @@ struct ScenarioLine<'a> {
     virtual_seconds: f64,
     wall_seconds: f64,
     virtual_to_real: f64,
+}
+
+/// How the work of all consumers ended.
+#[derive(Debug, Serialize)]
+pub struct Ended {
+    done: u64,
+    dead_lettered: u64,
+    dead_lettered_by: Counts,
+    unfinished: u64,
+    retried: u64,
+}
+
+impl Ended {
+    /// These.
+    pub fn of(ends: &Ends) -> Self {
+        Self {
+            done: ends.done,
+            dead_lettered: ends.dead_lettered(),
+            dead_lettered_by: counts(&ends.dead),
+            unfinished: ends.unfinished,
+            retried: ends.retried,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -88,6 +114,8 @@ struct SummaryLine<'a> {
     messages: u64,
     deliveries: u64,
     events: u64,
+    #[serde(flatten)]
+    ended: Ended,
     anomalies: u64,
     virtual_seconds: f64,
     wall_seconds: f64,
@@ -151,6 +179,7 @@ pub fn scenario(tally: &Tally) -> String {
         reached: reached_counts(&tally.reached),
         never_reached: names(&tally.reached.missed_by(&tally.scenario.rules)),
         second_pickups: counts(&tally.mechanisms),
+        ended: Ended::of(&tally.ends),
         allowed: tally
             .scenario
             .allow
@@ -252,6 +281,7 @@ pub fn summary(
         messages: sum(|tally| tally.messages),
         deliveries: sum(|tally| tally.deliveries),
         events: sum(|tally| tally.events),
+        ended: Ended::of(&super::ends(tallies)),
         anomalies: sum(|tally| tally.anomalies),
         virtual_seconds: seconds(tallies.iter().map(|tally| tally.virtual_ns).sum()),
         wall_seconds: seconds(wall.as_nanos()),

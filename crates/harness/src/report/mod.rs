@@ -4,6 +4,7 @@
 //! NDJSON. [`diagram`] draws a recorded run, and [`page`]
 //! puts it into a browser.
 
+use crate::watch::ends::Ends;
 use crate::watch::reached::{Cell, Reached};
 
 pub mod diagram;
@@ -29,6 +30,15 @@ pub fn reached(tallies: &[Tally]) -> (Reached, Vec<Cell>) {
         .flat_map(|tally| tally.scenario.rules.clone());
     let missed = reached.missed_by(&rules.collect::<Vec<_>>());
     (reached, missed)
+}
+
+/// How the work of all scenarios ended.
+pub fn ends(tallies: &[Tally]) -> Ends {
+    let mut ends = Ends::default();
+    for tally in tallies {
+        ends.merge(&tally.ends);
+    }
+    ends
 }
 
 /// What no gate covers, said at its end.

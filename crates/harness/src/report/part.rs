@@ -14,6 +14,7 @@ use super::{Said, Tally, Violation};
 use crate::run::shard::Shard;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::verdict::{Anomaly, AnomalyKind};
+use crate::watch::ends::Ends;
 use crate::watch::reached::{Cell, Part as Stage, Reached};
 
 /// The first line of a shard's output.
@@ -70,6 +71,10 @@ struct Sums {
     wall_ns: u64,
     faults: Vec<(String, u64)>,
     second_pickups: Vec<(String, u64)>,
+    done: u64,
+    dead_lettered: Vec<(String, u64)>,
+    unfinished: u64,
+    retried: u64,
     calls: Vec<(String, String, u64)>,
     reached: BTreeMap<String, u64>,
     kinds: Vec<AnomalyKind>,
@@ -170,6 +175,10 @@ impl Sums {
             wall_ns: u64::try_from(tally.wall.as_nanos()).unwrap_or(u64::MAX),
             faults: counts(&tally.faults),
             second_pickups: counts(&tally.mechanisms),
+            done: tally.ends.done,
+            dead_lettered: counts(&tally.ends.dead),
+            unfinished: tally.ends.unfinished,
+            retried: tally.ends.retried,
             calls: calls.collect(),
             reached: struck.map(|(cell, n)| (cell.to_string(), n)).collect(),
             kinds: tally.kinds.clone(),
@@ -196,6 +205,12 @@ impl Sums {
         tally.wall = Duration::from_nanos(self.wall_ns);
         tally.faults = counts(&self.faults);
         tally.mechanisms = counts(&self.second_pickups);
+        tally.ends = Ends {
+            done: self.done,
+            dead: counts(&self.dead_lettered),
+            unfinished: self.unfinished,
+            retried: self.retried,
+        };
         tally.reached = self.reached()?;
         tally.kinds.clone_from(&self.kinds);
         tally.anomalies = self.anomalies;

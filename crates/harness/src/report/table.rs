@@ -66,6 +66,9 @@ pub fn render(tallies: &[Tally], verdict: Verdict, wall: Duration, colour: bool)
         verdict: Cell::Verdict(verdict),
     };
     sum.write(&mut text, colour);
+    if tallies.len() > 1 {
+        note(&mut text, "ended:", words(super::ends(tallies).describe()));
+    }
     coverage(tallies, &mut text);
     text
 }
@@ -84,12 +87,7 @@ fn coverage(tallies: &[Tally], text: &mut String) {
     );
     if !missed.is_empty() {
         let names: Vec<_> = missed.iter().map(ToString::to_string).collect();
-        let words = names.join(", ");
-        note(
-            text,
-            "never:",
-            words.split(' ').map(str::to_owned).collect(),
-        );
+        note(text, "never:", words(names.join(", ")));
     }
 }
 
@@ -117,6 +115,7 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
             })
             .collect()
     };
+    note(text, "ended:", words(tally.ends.describe()));
     note(text, "faults:", counts(&tally.faults_in_order()));
     let mechanisms: Vec<_> = tally
         .mechanisms
@@ -125,7 +124,6 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
         .filter(|m| m.1 > 0)
         .collect();
     note(text, "second pick-ups:", counts(&mechanisms));
-    let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let allow: Vec<_> = tally
         .scenario
         .allow
@@ -145,6 +143,10 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
         note(text, "as expected:", words(kinds.join(", ")));
     }
     note(text, "because:", words(why.unwrap_or_default()));
+}
+
+fn words(text: String) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 fn note(text: &mut String, label: &str, words: Vec<String>) {

@@ -7,6 +7,7 @@ use redeliver_sim::fault::Kind;
 use crate::run::result::RunResult;
 use crate::scenario::{Day, Known, Reach, Scenario};
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::watch::ends::Ends;
 use crate::watch::reached::Reached;
 
 /// Violated seeds that are kept with what was wrong; the rest is counted.
@@ -51,6 +52,8 @@ pub struct Tally {
     pub reached: Reached,
     /// What caused second pick-ups.
     pub mechanisms: Vec<(&'static str, u64)>,
+    /// How the work of their consumers ended.
+    pub ends: Ends,
     /// Anomalies in all runs.
     pub anomalies: u64,
     /// Runs with anomalies.
@@ -88,6 +91,7 @@ impl Tally {
             faults: Vec::new(),
             reached: Reached::default(),
             mechanisms: Vec::new(),
+            ends: Ends::default(),
             anomalies: 0,
             violated: 0,
             violations: Vec::new(),
@@ -134,6 +138,7 @@ impl Tally {
         merge(&mut self.faults, &run.faults);
         self.reached.merge(&run.reached);
         merge(&mut self.mechanisms, &run.mechanisms);
+        self.ends.merge(&run.ends);
         match run.verdict {
             Verdict::Valid => {}
             Verdict::Inconclusive => {
@@ -161,6 +166,7 @@ impl Tally {
         merge(&mut self.faults, &other.faults);
         self.reached.merge(&other.reached);
         merge(&mut self.mechanisms, &other.mechanisms);
+        self.ends.merge(&other.ends);
         self.anomalies += other.anomalies;
         self.violated += other.violated;
         for kind in other.kinds {

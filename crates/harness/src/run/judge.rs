@@ -6,7 +6,7 @@ use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 use redeliver_sim::trace::Entry;
 
-use crate::checkers::{self, View};
+use crate::checkers::{self, Index, View};
 use crate::run::any_workload::Facts;
 use crate::run::plan::Plan;
 use crate::run::result::RunResult;
@@ -14,6 +14,7 @@ use crate::scenario::{Scenario, unwanted_rows};
 use crate::team::invariant::Evidence;
 use crate::team::request::Request;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::watch::ends::Ends;
 use crate::watch::history::{History, Seen, What};
 use crate::watch::reached::Reached;
 use crate::watch::{pickups, state};
@@ -67,7 +68,9 @@ pub fn result(
     view: &View<'_>,
     measured: Measured,
 ) -> RunResult {
-    let mut anomalies = checkers::check_all(view);
+    let index = Index::new(view);
+    let mut anomalies = checkers::check_all(view, &index);
+    let (ends, unplanned, idle) = index.ends(view);
     let accepted = accepted(plan, view);
     if view.settled {
         anomalies.extend(workload.check(&accepted, view.reading));
@@ -109,16 +112,13 @@ pub fn result(
         Some(why) => Some(format!("the run cannot be repeated: {why}")),
         None if view.stopped => Some("it was stopped before it came to rest".to_owned()),
         None if messages == 0 => Some("no message was accepted".to_owned()),
+        // A run that was made small is there for one message, whatever becomes of it.
+        None if scenario.only.is_empty() => completed_nothing(&idle, &ends),
         None => None,
     };
-    let verdict = match (anomalies.is_empty(), &inconclusive) {
-        (false, _) => Verdict::Violated,
-        (true, Some(_)) => Verdict::Inconclusive,
-        (true, None) => Verdict::Valid,
-    };
-    RunResult {
+    let mut result = RunResult {
         seed: measured.seed,
-        verdict,
+        verdict: Verdict::default(),
         anomalies,
         inconclusive,
         messages,
@@ -141,7 +141,28 @@ pub fn result(
             false => History::default(),
         },
         trace: measured.trace,
-    }
+        ends,
+        unplanned: match scenario.expect.dead_letters {
+            // The scenario says how many there may be, and was judged by that.
+            Some(_) => Vec::new(),
+            None => unplanned,
+        },
+    };
+    result.judge();
+    result
+}
+
+/// A consumer that was given work and completed none of it was not tested.
+fn completed_nothing(idle: &[&str], ends: &Ends) -> Option<String> {
+    let (first, rest) = idle.split_first()?;
+    let others = match rest.len() {
+        0 => String::new(),
+        more => format!(", nor did {more} more"),
+    };
+    let of_all = ends.describe();
+    Some(format!(
+        "consumer {first} completed nothing of what it was sent{others}; of all messages {of_all}"
+    ))
 }
 
 /// The requests whose commit was seen, or whose event stands in the outbox.

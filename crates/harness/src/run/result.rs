@@ -6,6 +6,7 @@ use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 
 use crate::verdict::{Anomaly, Verdict};
+use crate::watch::ends::{Ends, Unplanned};
 use crate::watch::history::History;
 use crate::watch::reached::Reached;
 use crate::watch::trace::TraceLine;
@@ -50,4 +51,20 @@ pub struct RunResult {
     pub history: History,
     /// The trace; empty unless recorded.
     pub trace: Vec<TraceLine>,
+    /// How the work of its consumers ended.
+    pub ends: Ends,
+    /// Works in the dead letters that neither planned poison nor the scenario's expectations
+    /// account for.
+    pub unplanned: Vec<Unplanned>,
+}
+
+impl RunResult {
+    /// Sets the verdict by anomalies and doubts.
+    pub fn judge(&mut self) {
+        self.verdict = match (self.anomalies.is_empty(), &self.inconclusive) {
+            (false, _) => Verdict::Violated,
+            (true, Some(_)) => Verdict::Inconclusive,
+            (true, None) => Verdict::Valid,
+        };
+    }
 }

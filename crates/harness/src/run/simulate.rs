@@ -18,7 +18,7 @@ use crate::run::assembly::{Altered, Build, Shipped, WorldOf};
 use crate::run::judge::{self, Measured};
 use crate::run::plan::Plan;
 use crate::run::result::RunResult;
-use crate::run::{existing, stranger, swarm};
+use crate::run::{existing, letters, stranger, swarm};
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
 use crate::watch::history::Recorder;
@@ -93,6 +93,22 @@ fn altered(
 
 /// As [`simulate`], with processes made in another way.
 pub fn simulate_built<B: Build>(
+    build: &B,
+    workload: Arc<dyn AnyWorkload<WorldOf<B>>>,
+    scenario: &Scenario,
+    seed: u64,
+    record: bool,
+) -> RunResult {
+    let once = |scenario: &Scenario, record: bool| {
+        simulate_once(build, workload.clone(), scenario, seed, record)
+    };
+    let mut run = once(scenario, record);
+    letters::account(&mut run, scenario, once);
+    run
+}
+
+/// One run, before its dead letters are accounted for.
+fn simulate_once<B: Build>(
     build: &B,
     workload: Arc<dyn AnyWorkload<WorldOf<B>>>,
     scenario: &Scenario,

@@ -182,6 +182,18 @@ impl Scenario {
         }
     }
 
+    /// The same without any fault. Planted poison stays: it is no fault.
+    #[must_use]
+    pub fn without_faults(&self) -> Self {
+        Self {
+            rules: Vec::new(),
+            events: Vec::new(),
+            swarm: false,
+            reseed: None,
+            ..self.clone()
+        }
+    }
+
     /// When faults end that do not say so: with the last request, the last timed fault and the
     /// last bound of a fault by chance.
     #[must_use]

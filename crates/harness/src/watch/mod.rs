@@ -1,6 +1,7 @@
 //! What is seen of a run: the history of its clients, the trace of its world, and a final reading
 //! of tables, queues and ledgers.
 
+pub mod ends;
 pub mod history;
 pub mod pickups;
 pub mod reached;

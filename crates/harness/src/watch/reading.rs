@@ -21,7 +21,7 @@ pub struct Queued {
 }
 
 /// A dead letter found at the end.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Letter {
     /// The dead-letter queue's consumer.
     pub consumer: Arc<str>,
@@ -29,6 +29,25 @@ pub struct Letter {
     pub event: Option<Arc<Event>>,
     /// Its story; none where it came here without one (through the broker's own dead lettering).
     pub story: Option<DeadLetter>,
+    /// How the broker gave it up, where it did: its reason and the queue, without the namespace.
+    pub death: Option<(Arc<str>, Arc<str>)>,
+}
+
+impl Letter {
+    /// Why it was given up: the word of its story, or that of the broker.
+    pub fn reason(&self) -> &'static str {
+        match (&self.story, &self.death) {
+            (Some(story), _) => story.reason.as_str(),
+            (None, Some((reason, _))) => match &**reason {
+                "expired" => "broker: expired",
+                "maxlen" => "broker: maxlen",
+                "delivery_limit" => "broker: delivery-limit",
+                "rejected" => "broker: rejected",
+                _ => "broker",
+            },
+            (None, None) => "unknown",
+        }
+    }
 }
 
 impl FinalReading {

@@ -196,7 +196,7 @@ fn a_credit(reading: &FinalReading) -> Letter {
     Letter {
         consumer: "ledger".into(),
         event: Some(credits.next_back().unwrap().clone()),
-        story: None,
+        ..Letter::default()
     }
 }
 

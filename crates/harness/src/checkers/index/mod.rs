@@ -23,6 +23,7 @@ use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
 
 mod end;
+mod ends;
 mod fill;
 mod truth;
 

@@ -143,7 +143,7 @@ fn without_an_inbox_a_letter_stands_for_itself() {
     kit.reading.letters.push(Letter {
         consumer: Arc::from(CHARGE),
         event: Some(event),
-        story: None,
+        ..Letter::default()
     });
     kit.silent();
 }
@@ -178,8 +178,7 @@ fn malformed_messages_are_accounted_for() {
     );
     let letter = Letter {
         consumer: Arc::from(CHARGE),
-        event: None,
-        story: None,
+        ..Letter::default()
     };
     kit.reading.letters = vec![letter; 3];
     kit.silent();
@@ -194,7 +193,7 @@ fn a_letter_of_an_event_that_never_committed_is_misfiled() {
     kit.reading.letters.push(Letter {
         consumer: Arc::from(CHARGE),
         event: Some(event),
-        story: None,
+        ..Letter::default()
     });
     kit.red("misfiled", Misfiled, "its event never committed");
 }

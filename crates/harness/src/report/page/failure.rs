@@ -266,6 +266,7 @@ fn numbers(failure: &Failure<'_>) -> Markup {
                     tr { td { "workload" } td { (scenario.workload) } }
                     tr { td { "verdict" } td { (run.verdict) } }
                     tr { td { "messages" } td .n { (grouped(run.messages)) } }
+                    tr { td { "ended" } td { (run.ends.describe()) } }
                     tr { td { "deliveries" } td .n { (grouped(run.deliveries)) } }
                     tr { td { "virtual time" } td .n { (time(run.virtual_ns)) } }
                     tr { td { "trace" } td { code { (format!("{:016x}", run.hash)) } } }

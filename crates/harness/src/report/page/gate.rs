@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::{badge, copied, shell, tables, theme_button};
-use crate::report::{NOT_COVERED, Tally, reached};
+use crate::report::{NOT_COVERED, Tally, ends, reached};
 use crate::verdict::{AnomalyKind, Verdict};
 use crate::words::{counted, grouped, ratio, time};
 
@@ -57,6 +57,7 @@ pub fn render(gate: &Gate<'_>) -> String {
             span .inconclusive { (count(Verdict::Inconclusive)) " inconclusive" } ", "
             span .valid { (count(Verdict::Valid)) " valid" } ". " (gate.canaries) "."
         }
+        p { "Of all messages: " (ends(gate.tallies).describe()) "." }
         (broken(gate))
         (scenarios(gate))
         h2 { "What faults have reached" }
@@ -151,6 +152,7 @@ fn row(tally: &Tally, page: Option<&str>) -> Markup {
                 @if let Some(page) = page { a href=(href(page)) { (name) } } @else { (name) }
                 @if !tally.scenario.question.is_empty() { div .dim { (tally.scenario.question) } }
                 @if let Some(why) = why { div .inconclusive { (why) } }
+                div .dim { (tally.ends.describe()) }
                 @if let Some(known) = tally.known() { div .dim { "known: " (known) } }
                 @if !tally.scenario.allow.is_empty() {
                     div .dim { "allowed: " @for check in &tally.scenario.allow { (check.as_str()) " " } }

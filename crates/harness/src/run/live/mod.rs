@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::checkers::View;
 use crate::run::any_workload::{AnyWorkload, Facts};
 use crate::run::judge::{self, Measured};
+use crate::run::letters;
 use crate::run::plan::{self, Plan};
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
@@ -321,6 +322,7 @@ fn report(
     result.trace = kit.chaos.told();
     result.trace.extend(trace::lines(&history));
     result.trace.sort_by_key(|line| line.at);
+    letters::account_for_real(&mut result);
     LiveReport {
         name: options.name.clone(),
         result,

@@ -15,7 +15,7 @@ use redeliver_core::inbox::InboxState;
 use redeliver_core::ports::store::Reading;
 use redeliver_core::ports::{Store, TransportError};
 use redeliver_rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError};
-use redeliver_rabbitmq::envelope::{decode, story_of};
+use redeliver_rabbitmq::envelope::{death_of, decode, story_of};
 use redeliver_rabbitmq::topology;
 
 /// So long a server may be silent at a stretch before a run is given up: judged without it, all
@@ -191,11 +191,12 @@ async fn queues(kit: &Kit, plan: &Plan) -> Result<(Vec<Queued>, Vec<Letter>), Am
             let event = event(&delivery);
             match bare.strip_suffix(".dead") {
                 Some(consumer) => {
-                    let (consumer, story) = (Arc::from(consumer), story_of(&delivery));
+                    let death = death_of(&delivery);
                     letters.push(Letter {
-                        consumer,
+                        consumer: Arc::from(consumer),
                         event,
-                        story,
+                        story: story_of(&delivery),
+                        death: death.map(|death| (death.reason, names.bare(&death.queue))),
                     });
                 }
                 None => queued.push(Queued {

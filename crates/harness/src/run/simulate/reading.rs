@@ -14,7 +14,7 @@ use redeliver_core::ports::StoreError;
 use redeliver_core::ports::env::nanos;
 use redeliver_rabbitmq::Names;
 use redeliver_rabbitmq::amqp::AmqpDelivery;
-use redeliver_rabbitmq::envelope::{decode, story_of};
+use redeliver_rabbitmq::envelope::{death_of, decode, story_of};
 use redeliver_simulated::amqp::from_broker;
 
 /// How often to look, in virtual time.
@@ -137,6 +137,7 @@ fn letters(w: &World, names: &Names, plan: &Plan) -> Vec<Letter> {
                 consumer: subscription.consumer.clone(),
                 event: event(&delivery),
                 story: story_of(&delivery),
+                death: death_of(&delivery).map(|death| (death.reason, names.bare(&death.queue))),
             });
         }
     }

@@ -1,0 +1,92 @@
+//! How all works ended, in numbers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{End, Index, Work};
+use crate::checkers::View;
+use crate::watch::ends::{Ends, Unplanned};
+use crate::watch::history::{Settled, What};
+use redeliver_core::dead_letter::DeadLetter;
+use redeliver_core::inbox::InboxState;
+
+impl<'a> Index<'a> {
+    /// How works ended, those that are in the dead letters without a plan of the scenario, and the
+    /// consumers that were given work other than planned poison and completed none.
+    pub fn ends(&self, view: &View<'a>) -> (Ends, Vec<Unplanned>, Vec<&'a str>) {
+        let poison: BTreeSet<&str> = view.poison.iter().map(|key| &**key).collect();
+        let mut ends = Ends::default();
+        let mut unplanned = Vec::new();
+        let mut wanted = vec![false; self.consumers.len()];
+        let mut completed = vec![false; self.consumers.len()];
+        for work in self.works.iter().filter(|work| work.expected) {
+            let planned = poison.contains(self.key_of(work));
+            wanted[work.consumer] |= !planned;
+            ends.retried += self.retries(work);
+            match self.end(work) {
+                End::Done => {
+                    ends.done += 1;
+                    completed[work.consumer] = true;
+                }
+                End::Dead | End::Unfiled => {
+                    let reason = reason(work);
+                    ends.add_dead(reason);
+                    if !planned {
+                        unplanned.push(self.unplanned(work, reason));
+                    }
+                }
+                End::Perhaps | End::None => ends.unfinished += 1,
+            }
+        }
+        let letters = view.reading.letters.iter();
+        for letter in letters.filter(|letter| letter.event.is_none()) {
+            ends.add_dead(letter.reason());
+        }
+        let idle = (0..self.consumers.len()).filter(|at| wanted[*at] && !completed[*at]);
+        let idle = idle.map(|at| self.consumers[at]).collect();
+        (ends, unplanned, idle)
+    }
+
+    fn retries(&self, work: &Work<'a>) -> u64 {
+        let settled = work.settled.iter().map(|at| &self.entry(*at).what);
+        let retries = settled.filter(|what| {
+            let What::Settled { how, .. } = what else {
+                return false;
+            };
+            matches!(how, Settled::Retry { .. })
+        });
+        retries.count() as u64
+    }
+
+    fn unplanned(&self, work: &Work<'a>, reason: &'static str) -> Unplanned {
+        let about = self.about(work);
+        let ended = work.runs.iter().rev().find_map(|run| {
+            let run = &self.runs[*run];
+            run.end.map(|end| (run.started_at, end.at))
+        });
+        Unplanned {
+            consumer: Arc::from(about.consumer),
+            key: Arc::from(about.message),
+            id: about.id,
+            reason,
+            told: story(work).map(|story| (story.attempts, story.error.clone())),
+            last_run: ended,
+        }
+    }
+}
+
+/// The story of a work that was given up, from its row or from its letter.
+fn story<'a>(work: &Work<'a>) -> Option<&'a DeadLetter> {
+    match work.inbox.map(|row| &row.state) {
+        Some(InboxState::Dead { story, .. }) => Some(story),
+        _ => work.letters.iter().find_map(|letter| letter.story.as_ref()),
+    }
+}
+
+fn reason(work: &Work<'_>) -> &'static str {
+    match (story(work), work.letters.first()) {
+        (Some(story), _) => story.reason.as_str(),
+        (None, Some(letter)) => letter.reason(),
+        (None, None) => "unknown",
+    }
+}
