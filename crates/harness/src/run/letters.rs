@@ -160,10 +160,13 @@ fn tell(accused: &BTreeMap<&str, Accused<'_>>) -> Vec<Anomaly> {
             1 => "and 1 more are".to_owned(),
             more => format!("and {} more are", grouped(more as u64)),
         };
-        let told = first.told.as_ref().map_or(String::new(), |(attempts, error)| {
-            let plural = if *attempts == 1 { "" } else { "s" };
-            format!(" after {attempts} attempt{plural} ({error})")
-        });
+        let told = first
+            .told
+            .as_ref()
+            .map_or(String::new(), |(attempts, error)| {
+                let plural = if *attempts == 1 { "" } else { "s" };
+                format!(" after {attempts} attempt{plural} ({error})")
+            });
         Some(Anomaly {
             kind: AnomalyKind::UnexplainedLetter,
             checker: CHECKER,
