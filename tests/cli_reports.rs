@@ -7,7 +7,7 @@ use redeliver::harness::report::{Tally, json, table};
 use redeliver::harness::run::{RunResult, TraceLine};
 use redeliver::harness::scenario::{Day, Known, Reach, Scenario};
 use redeliver::harness::story;
-use redeliver::harness::verdict::{Anomaly, AnomalyKind, Verdict};
+use redeliver::harness::verdict::{Anomaly, AnomalyKind, Judgement, Verdict};
 use redeliver_sim::fault::Kind;
 
 fn run(seed: u64, verdict: Verdict) -> RunResult {
@@ -104,7 +104,12 @@ fn tallies() -> Vec<Tally> {
 #[test]
 fn the_table_fits_eighty_columns() {
     let wall = Duration::from_secs(7);
-    let text = table::render(&tallies(), Verdict::Violated, wall, false);
+    let text = table::render(
+        &tallies(),
+        &Judgement::plain(Verdict::Violated),
+        wall,
+        false,
+    );
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line}");
         assert_eq!(line.trim_end(), line);
@@ -115,8 +120,13 @@ fn the_table_fits_eighty_columns() {
 #[test]
 fn colours_change_nothing_else() {
     let wall = Duration::from_secs(7);
-    let plain = table::render(&tallies(), Verdict::Violated, wall, false);
-    let mut coloured = table::render(&tallies(), Verdict::Violated, wall, true);
+    let plain = table::render(
+        &tallies(),
+        &Judgement::plain(Verdict::Violated),
+        wall,
+        false,
+    );
+    let mut coloured = table::render(&tallies(), &Judgement::plain(Verdict::Violated), wall, true);
     for code in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[0m"] {
         assert!(coloured.contains(code));
         coloured = coloured.replace(code, "");
@@ -126,7 +136,7 @@ fn colours_change_nothing_else() {
 
 #[test]
 fn the_verdict_is_that_of_all_runs_and_of_what_is_expected() {
-    let verdicts: Vec<_> = tallies().iter().map(|tally| tally.verdict().0).collect();
+    let verdicts: Vec<_> = tallies().iter().map(|tally| tally.verdict()).collect();
     use Verdict::{Inconclusive, Valid, Violated};
     assert_eq!(
         verdicts,
@@ -153,7 +163,13 @@ fn json_lines_have_the_promised_shape() {
     let lines = [
         json::scenario(violated),
         json::violation(violated, violation, &violation.anomalies[0], "redeliver"),
-        json::summary(&tallies, Verdict::Violated, wall, false, None),
+        json::summary(
+            &tallies,
+            &Judgement::plain(Verdict::Violated),
+            wall,
+            false,
+            None,
+        ),
     ];
     for line in &lines {
         assert!(!line.contains('\n'));
@@ -178,7 +194,7 @@ fn a_known_failure_is_excused_until_its_day() {
         tally.add(run(1, Verdict::Valid));
         tally.add(run(2, Verdict::Violated));
         tally.excuse(day(today));
-        (tally.verdict().0, tally.known().unwrap_or_default())
+        (tally.verdict(), tally.known().unwrap_or_default())
     };
     let (verdict, said) = judge(AnomalyKind::Lost, "2026-12-31");
     assert_eq!(verdict, Verdict::Valid);

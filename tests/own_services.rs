@@ -131,6 +131,8 @@ fn run(workload: Shop, invariants: Vec<Invariant>, seed: u64) -> RunResult {
     let kinds = [Fault::Crash, Fault::ServiceInDoubt, Fault::ServiceFails];
     scenario.rules = kinds.map(|kind| Rule::new(kind, 100_000)).to_vec();
     scenario.expect.invariants = invariants;
+    // The third order's card is refused.
+    scenario.expect.dead_letters = Some((1, 1));
     simulate(&workload, &scenario, seed, true)
 }
 

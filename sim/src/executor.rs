@@ -312,7 +312,7 @@ fn turn(foreign: &Foreign) -> Turn {
             for id in wakes.drain(..) {
                 w.make_ready(id);
             }
-            if w.main_done || w.steps >= w.step_limit {
+            if w.main_done || w.is_cut_short() {
                 return Err(Turn::Over);
             }
             match w.pick() {

@@ -12,6 +12,7 @@ use std::collections::BinaryHeap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use crate::amqp::Net;
@@ -69,6 +70,8 @@ pub struct Options {
     pub tokio: bool,
     /// Polls and events after which the run is stopped as a livelock.
     pub step_limit: u64,
+    /// Ends the run, as soon as it is set, without a result: nothing in the run can see it.
+    pub halt: Option<&'static AtomicBool>,
     /// Faults that strike at seams.
     pub rules: Vec<Rule>,
     /// How long after a crash a process starts again, in nanoseconds.
@@ -85,6 +88,7 @@ impl Default for Options {
             record: false,
             tokio: false,
             step_limit: 50_000_000,
+            halt: None,
             rules: Vec::new(),
             restart_after: 1_000_000_000,
             profile: Profile::Rabbit3_10,
@@ -123,6 +127,8 @@ pub struct Outcome {
     pub stuck: bool,
     /// The main task did not end within the limit of steps.
     pub livelock: bool,
+    /// It was ended from outside.
+    pub halted: bool,
 }
 
 /// What the current task works on.
@@ -138,6 +144,8 @@ pub struct World {
     pub(crate) now: u64,
     pub(crate) steps: u64,
     pub(crate) step_limit: u64,
+    halt: Option<&'static AtomicBool>,
+    pub(crate) halted: bool,
     pub(crate) main_done: bool,
     pub(crate) stuck: bool,
     pub(crate) timers: Timers,
@@ -195,6 +203,8 @@ impl World {
             now: 0,
             steps: 0,
             step_limit: options.step_limit,
+            halt: options.halt,
+            halted: false,
             main_done: false,
             stuck: false,
             timers: Timers::default(),
@@ -321,7 +331,17 @@ impl World {
             unrepeatable: w.unrepeatable.take(),
             stuck: w.stuck,
             livelock: w.steps >= w.step_limit,
+            halted: w.halted,
         }
+    }
+
+    /// Whether the run is over before its time: too many steps, or ended from outside.
+    pub(crate) fn is_cut_short(&mut self) -> bool {
+        // Looked at now and then: an atomic at each step would be felt.
+        if self.steps & 0x3ff == 0 && self.halt.is_some_and(|halt| halt.load(Ordering::Relaxed)) {
+            self.halted = true;
+        }
+        self.halted || self.steps >= self.step_limit
     }
 
     /// Virtual time since the start, in nanoseconds.

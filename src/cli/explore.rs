@@ -15,7 +15,7 @@ use redeliver_harness::explore::{
     Extent, Kept, Portfolio, Priority, Random, Strategy, Systematic, Target, Trial, keep,
 };
 use redeliver_harness::registry::Registered;
-use redeliver_harness::run::RunResult;
+use redeliver_harness::run::{RunResult, halt};
 use redeliver_harness::scenario::{Scenario, parse_duration};
 use redeliver_harness::story;
 use redeliver_harness::verdict::{Anomaly, Verdict};
@@ -149,6 +149,7 @@ pub(super) fn explore(args: &Args, context: &Context) -> u8 {
     };
     let stop = Arc::new(AtomicBool::new(false));
     interrupt::on_first(&stop, || {
+        halt::request();
         out::complain("stopping; again to stop at once");
     });
     let began = Instant::now();
@@ -196,7 +197,8 @@ fn search(
         }
         let run = |trial: &Trial| (workload.simulate)(&trial.scenario, trial.seed, trial.recorded);
         let runs: Vec<RunResult> = trials.par_iter().map(run).collect();
-        for (trial, run) in trials.iter().zip(&runs) {
+        let whole = |(_, run): &(&Trial, &RunResult)| !run.halted;
+        for (trial, run) in trials.iter().zip(&runs).filter(whole) {
             portfolio.learn(trial, run);
             search.note(portfolio.maker(trial), trial, run);
         }
@@ -257,9 +259,12 @@ impl Told<'_> {
     fn tell(&self, portfolio: &Portfolio, search: &Search) -> u8 {
         let mut out = Out::default();
         let code = search.verdict().exit_code();
+        // What was found before a signal is told, and not made small first.
+        halt::clear();
+        let shrink_runs = if search.interrupted { 0 } else { SHRINK_RUNS };
         for found in &search.found {
             // What was found outranks that it could not be kept.
-            if let Err(why) = self.violation(found, &mut out) {
+            if let Err(why) = self.violation(found, shrink_runs, &mut out) {
                 out::complain(&why);
             }
         }
@@ -270,11 +275,11 @@ impl Told<'_> {
         code
     }
 
-    fn violation(&self, found: &Found, out: &mut Out) -> Result<(), String> {
+    fn violation(&self, found: &Found, runs: u32, out: &mut Out) -> Result<(), String> {
         let trial = &found.trial;
         let run = (self.workload.simulate)(&trial.scenario, trial.seed, true);
         let seed = trial.seed;
-        let Some(kept) = keep(&self.workload.simulate, &trial.scenario, run, SHRINK_RUNS) else {
+        let Some(kept) = keep(&self.workload.simulate, &trial.scenario, run, runs) else {
             return Err(format!("seed {seed}: violated, and valid when run again"));
         };
         let written = self.args.capsules.as_ref();

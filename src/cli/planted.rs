@@ -17,6 +17,7 @@ use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_core::ports::env::nanos;
 use redeliver_harness::explore::{Extent, Shrunk, Target, hunt, pin, shrink};
+use redeliver_harness::run::halt;
 use redeliver_harness::verdict::Verdict;
 use redeliver_harness::words::time;
 use redeliver_planted::{self as planted, Plant};
@@ -132,6 +133,7 @@ impl Watch {
     fn over(all: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         interrupt::on_first(&stop, || {
+            halt::request();
             out::complain("stopping; again to stop at once");
         });
         Self {
@@ -148,6 +150,10 @@ impl Watch {
             return None;
         }
         let found = look();
+        if self.stop.load(Ordering::Relaxed) {
+            // Runs were halted: nothing was looked for to the end.
+            return None;
+        }
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         if done < self.all
             && std::io::stderr().is_terminal()

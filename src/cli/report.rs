@@ -200,6 +200,8 @@ pub(super) fn page(
     render(&Failure {
         scenario,
         run,
+        judgement: &run.judgement(),
+        real: None,
         again,
         small,
         beside,

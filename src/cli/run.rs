@@ -12,10 +12,10 @@ use redeliver_core::topology::QueueType;
 use redeliver_harness::explore::commit;
 use redeliver_harness::report::page::failure::{self, Failure};
 use redeliver_harness::report::{Tally, json, table};
-use redeliver_harness::run::{LiveError, LiveOptions, LiveReport, RunResult, TraceLine, live_name};
+use redeliver_harness::run::{LiveError, LiveOptions, LiveReport, TraceLine, live_name};
 use redeliver_harness::scenario::Scenario;
 use redeliver_harness::story;
-use redeliver_harness::verdict::Verdict;
+use redeliver_harness::verdict::{Judgement, Verdict};
 use redeliver_harness::words::wrap;
 
 /// Run a scenario on real servers, judged by the same checkers
@@ -121,29 +121,39 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
     let mut run = report.result.clone();
     let command = command(args, context);
     let told = story::render(scenario, &run, &command);
+    tally.add(report.result.clone());
+    // One run is all there is of this scenario: every output says what is said of the scenario.
+    let judgement = tally.judgement();
     let shown = args.report.as_ref().map(|path| {
-        let text = page(scenario, &run, &command);
+        let text = failure::render(&Failure {
+            scenario,
+            run: &run,
+            judgement: &judgement,
+            real: Some(&report.not_given),
+            again: &command,
+            small: None,
+            beside: None,
+            commit: &commit(),
+        });
         write(path, &text)
     });
     let trace = std::mem::take(&mut run.trace);
-    tally.add(run);
-    let verdict = tally.verdict().0;
     if args.format == Format::Json {
         let trace = if args.trace { &trace[..] } else { &[] };
-        tell_machines(&tally, &report, trace, &command, &mut out);
+        tell_machines((&tally, &judgement), &report, trace, &command, &mut out);
     } else {
         if args.trace {
             let lines = trace.iter().map(|line| format!("{line}\n"));
             out.text(&lines.collect::<String>());
         }
-        tell_people(&tally, &report, &told, &mut out);
+        tell_people((&tally, &judgement), &report, &told, &mut out);
     }
     match report.left_behind.or(shown.and_then(Result::err)) {
-        None => verdict.exit_code(),
+        None => judgement.exit_code(),
         Some(why) => {
             out::complain(&why);
-            if verdict == Verdict::Violated {
-                verdict.exit_code()
+            if judgement.verdict == Verdict::Violated {
+                judgement.exit_code()
             } else {
                 ENVIRONMENT
             }
@@ -151,21 +161,13 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
     }
 }
 
-/// A real run as a page: it cannot be replayed, so it is neither made small nor explained.
-fn page(scenario: &Scenario, run: &RunResult, command: &str) -> String {
-    failure::render(&Failure {
-        scenario,
-        run,
-        again: command,
-        small: None,
-        beside: None,
-        commit: &commit(),
-    })
-}
-
-fn tell_people(tally: &Tally, report: &LiveReport, told: &str, out: &mut Out) {
-    let verdict = tally.verdict().0;
-    if verdict == Verdict::Violated {
+fn tell_people(
+    (tally, judgement): (&Tally, &Judgement),
+    report: &LiveReport,
+    told: &str,
+    out: &mut Out,
+) {
+    if judgement.verdict == Verdict::Violated {
         out.text(told);
         out.line("  This sends the same requests and gives the same faults, not the same course:");
         out.line("  real servers are not seeded.\n");
@@ -173,7 +175,7 @@ fn tell_people(tally: &Tally, report: &LiveReport, told: &str, out: &mut Out) {
     let colour = out::is_coloured(&std::io::stdout());
     out.text(&table::render(
         std::slice::from_ref(tally),
-        verdict,
+        &Judgement::plain(judgement.verdict),
         report.wall,
         colour,
     ));
@@ -190,7 +192,7 @@ fn tell_people(tally: &Tally, report: &LiveReport, told: &str, out: &mut Out) {
 }
 
 fn tell_machines(
-    tally: &Tally,
+    (tally, judgement): (&Tally, &Judgement),
     report: &LiveReport,
     trace: &[TraceLine],
     command: &str,
@@ -210,10 +212,9 @@ fn tell_machines(
     });
     out.line(&real.to_string());
     let tallies = std::slice::from_ref(tally);
-    let verdict = tally.verdict().0;
     out.line(&json::summary(
         tallies,
-        verdict,
+        judgement,
         report.wall,
         report.stopped,
         None,

@@ -51,6 +51,8 @@ impl Caught {
         render(&Failure {
             scenario: &self.scenario,
             run: &self.run,
+            judgement: &self.run.judgement(),
+            real: None,
             again: "redeliver replay no-dedup.toml --seed 1",
             small: Some(Small {
                 run: &self.small.run,

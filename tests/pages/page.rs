@@ -192,6 +192,8 @@ fn a_big_run_is_drawn_in_pieces() {
     let page = render(&Failure {
         scenario: &scenario,
         run: &run,
+        judgement: &run.judgement(),
+        real: None,
         again: "",
         small: None,
         beside: None,

@@ -210,7 +210,7 @@ impl<L: Workload> Check<L> {
             }
             next = end;
         }
-        if let (Verdict::Inconclusive, Some(why)) = tally.verdict() {
+        if let Some(why) = tally.judgement().why() {
             panic!("inconclusive: {why}");
         }
         println!("{} seeds are valid: {}", tally.seeds, tally.ends.describe());

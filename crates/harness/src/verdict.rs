@@ -53,6 +53,53 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// What is said of a run, of a scenario or of a whole gate, and why. Table, JSON, JUnit, page,
+/// annotation and exit code are all made from this one value, so that none is greener than
+/// another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why nothing more can be said, as clauses; none where that is not so.
+    pub because: Vec<String>,
+}
+
+impl Judgement {
+    /// What was said, with no reason to doubt it.
+    pub fn plain(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            because: Vec::new(),
+        }
+    }
+
+    /// Inconclusive, for this reason.
+    pub fn doubt(why: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Inconclusive,
+            because: vec![why.into()],
+        }
+    }
+
+    /// Adds a reason to doubt: what was valid is inconclusive.
+    #[must_use]
+    pub fn and_doubt(mut self, why: impl Into<String>) -> Self {
+        self.verdict = self.verdict.and(Verdict::Inconclusive);
+        self.because.push(why.into());
+        self
+    }
+
+    /// The reasons as one text; none where there is none.
+    pub fn why(&self) -> Option<String> {
+        (!self.because.is_empty()).then(|| self.because.join("; "))
+    }
+
+    /// The exit code of a command that came to this.
+    pub fn exit_code(&self) -> u8 {
+        self.verdict.exit_code()
+    }
+}
+
 /// The ways in which a workflow goes wrong.
 #[derive(
     Clone,

@@ -11,6 +11,7 @@ use crate::cli::out::{self, Out};
 use crate::cli::{Context, Format, USAGE, interrupt};
 use redeliver_harness::explore::{CAUSES, Unrepeatable, repeat};
 use redeliver_harness::registry::Registered;
+use redeliver_harness::run::halt;
 use redeliver_harness::scenario::{Scenario, discover};
 use redeliver_harness::verdict::Verdict;
 
@@ -53,6 +54,7 @@ pub(super) fn determinism(args: &Determinism, context: &Context) -> u8 {
     };
     let stop = Arc::new(AtomicBool::new(false));
     interrupt::on_first(&stop, || {
+        halt::request();
         out::complain("stopping; again to stop at once");
     });
     let (mut out, mut verdict) = (Out::default(), Verdict::Valid);
@@ -93,8 +95,13 @@ fn examine(
 ) -> (u64, Option<Unrepeatable>) {
     let first = args.seed.or(scenario.seed).unwrap_or(1);
     let one = |i: u64| {
-        let go = !stop.load(Ordering::Relaxed);
-        go.then(|| repeat(&workload.simulate, scenario, first.wrapping_add(i)))
+        let stopped = || stop.load(Ordering::Relaxed);
+        if stopped() {
+            return None;
+        }
+        let found = repeat(&workload.simulate, scenario, first.wrapping_add(i));
+        // A run that was halted differs from one that was not.
+        (!stopped()).then_some(found)
     };
     let examined: Vec<_> = (0..args.seeds).into_par_iter().map(one).collect();
     let seeds = examined.iter().flatten().count() as u64;

@@ -4,6 +4,8 @@
 //! few pipelines with a bug in them; where one stays silent, nothing that the gate says can be
 //! relied on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use redeliver_harness::explore::{Random, hunt};
 use redeliver_planted::{self as planted, Plant};
 
@@ -14,21 +16,40 @@ const NAMES: [&str; 3] = ["dual-write", "no-dedup", "stranded-claim"];
 const SEEDS: u64 = 20;
 
 /// What became of the canaries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Canaries {
     /// How many there are.
     pub(super) all: usize,
     /// Those that were not caught.
     pub(super) silent: Vec<&'static str>,
+    /// They were not run: the gate was stopped before.
+    pub(super) stopped: bool,
 }
 
 impl Canaries {
-    /// Runs them.
-    pub(super) fn sing() -> Self {
+    /// Runs them, unless the gate was stopped; a signal ends them.
+    pub(super) fn sing(stop: &AtomicBool) -> Self {
         let known = |name: &&str| planted::ALL.iter().find(|plant| plant.name == *name);
         let plants: Vec<Plant> = NAMES.iter().filter_map(known).copied().collect();
         assert_eq!(plants.len(), NAMES.len(), "canaries are planted bugs");
-        Self::of(&plants)
+        let sung = match stop.load(Ordering::Relaxed) {
+            true => Self::default(),
+            false => Self::of(&plants),
+        };
+        match stop.load(Ordering::Relaxed) {
+            // Of those that were halted nothing is known.
+            true => Self {
+                all: plants.len(),
+                silent: Vec::new(),
+                stopped: true,
+            },
+            false => sung,
+        }
+    }
+
+    /// Whether all of them were caught.
+    pub(super) fn is_awake(&self) -> bool {
+        self.silent.is_empty() && !self.stopped
     }
 
     fn of(plants: &[Plant]) -> Self {
@@ -42,13 +63,15 @@ impl Canaries {
         Self {
             all: plants.len(),
             silent: silent.map(|plant| plant.name).collect(),
+            stopped: false,
         }
     }
 
     /// For people.
     pub(super) fn describe(&self) -> String {
-        let Self { all, silent } = self;
+        let Self { all, silent, .. } = self;
         match silent.len() {
+            _ if self.stopped => format!("canaries: {all} planted bugs, not run"),
             0 => format!("canaries: {all} of {all} planted bugs caught"),
             dead => format!(
                 "canaries: {dead} of {all} planted bugs NOT caught ({}): the checkers are not awake",
@@ -64,7 +87,10 @@ mod tests {
 
     #[test]
     fn canaries_sing() {
-        assert_eq!(Canaries::sing().silent, Vec::<&str>::new());
+        assert_eq!(
+            Canaries::sing(&AtomicBool::new(false)).silent,
+            Vec::<&str>::new()
+        );
     }
 
     #[test]

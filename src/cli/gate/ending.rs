@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::canary::Canaries;
 use super::{ENVIRONMENT, Format, Out, STORIES, github, junit, out};
 use redeliver_harness::report::{NOT_COVERED, Tally, json, reached, table};
-use redeliver_harness::verdict::Verdict;
+use redeliver_harness::verdict::{Judgement, Verdict};
 use redeliver_harness::watch::reached::matrix;
 
 /// What a gate came to.
@@ -17,7 +17,7 @@ pub(super) struct Ending<'a> {
     /// The story of each that is violated.
     pub(super) stories: &'a [Option<String>],
     /// Over all.
-    pub(super) verdict: Verdict,
+    pub(super) judgement: &'a Judgement,
     pub(super) canaries: &'a Canaries,
     pub(super) wall: Duration,
     pub(super) interrupted: bool,
@@ -30,7 +30,7 @@ impl Ending<'_> {
     pub(super) fn tell(&self, format: Format, with_reached: bool, out: &mut Out) {
         let Self {
             tallies,
-            verdict,
+            judgement,
             canaries,
             wall,
             ..
@@ -40,7 +40,7 @@ impl Ending<'_> {
                 planted: canaries.all,
                 silent: &canaries.silent,
             };
-            let summary = json::summary(tallies, verdict, wall, self.interrupted, Some(sung));
+            let summary = json::summary(tallies, judgement, wall, self.interrupted, Some(sung));
             out.line(&summary);
             return;
         }
@@ -54,7 +54,7 @@ impl Ending<'_> {
             more => out.line(&format!("({more} more scenarios are violated)\n")),
         }
         let colour = out::is_coloured(&std::io::stdout());
-        out.text(&table::render(tallies, verdict, wall, colour));
+        out.text(&table::render(tallies, judgement, wall, colour));
         if with_reached {
             out.text(&format!("\n{}\n", matrix(&reached(tallies).0)));
         }
@@ -74,18 +74,18 @@ impl Ending<'_> {
         let all = [written, pages, told].into_iter().flatten();
         if let Some(why) = all.filter_map(Result::err).next() {
             out::complain(&why);
-            if self.verdict != Verdict::Violated {
+            if self.judgement.verdict != Verdict::Violated {
                 return ENVIRONMENT;
             }
         }
         if !self.tallies.is_empty() && self.tallies.iter().all(Tally::is_empty_part) {
             // More shards than seeds are no failure of this one.
             out::complain("no seeds in this shard: nothing was measured; `redeliver merge` judges");
-            return match self.interrupted || !self.canaries.silent.is_empty() {
-                true => self.verdict.exit_code(),
+            return match self.interrupted || !self.canaries.is_awake() {
+                true => self.judgement.verdict.exit_code(),
                 false => 0,
             };
         }
-        self.verdict.exit_code()
+        self.judgement.verdict.exit_code()
     }
 }

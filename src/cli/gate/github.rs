@@ -13,7 +13,7 @@ use super::worst;
 use crate::cli::out;
 use redeliver_harness::report::{Tally, ends};
 use redeliver_harness::story;
-use redeliver_harness::verdict::{AnomalyKind, Verdict};
+use redeliver_harness::verdict::{AnomalyKind, Judgement, Verdict};
 use redeliver_harness::words::{counted, grouped, time};
 
 /// Where the runner reads the summary of a step.
@@ -30,22 +30,11 @@ pub(super) fn tell(ending: &Ending<'_>) -> Result<(), String> {
     let Ending {
         tallies,
         stories,
-        verdict,
-        canaries,
+        judgement,
         program,
         ..
     } = *ending;
-    if !canaries.silent.is_empty() {
-        let nowhere = Path::new("");
-        let text = canaries.describe();
-        out::complain(&command(
-            "error",
-            nowhere,
-            "the checkers are not awake",
-            &text,
-        ));
-    }
-    for line in annotations(tallies, program) {
+    for line in annotations(tallies, judgement, program) {
         out::complain(&line);
     }
     let Some(path) = std::env::var_os(SUMMARY).filter(|path| !path.is_empty()) else {
@@ -56,14 +45,16 @@ pub(super) fn tell(ending: &Ending<'_>) -> Result<(), String> {
         .append(true)
         .create(true)
         .open(path);
-    file.and_then(|mut file| file.write_all(summary(tallies, stories, verdict).as_bytes()))
+    file.and_then(|mut file| file.write_all(summary(tallies, stories, judgement).as_bytes()))
         .map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// One error for each class of anomaly that was not expected, and one warning for each scenario of
+/// One error for each reason to doubt the whole and for each class of anomaly that was not expected,
+/// and one warning for each scenario of
 /// which nothing can be said.
-fn annotations(tallies: &[Tally], program: &str) -> Vec<String> {
-    let mut lines = Vec::new();
+pub(super) fn annotations(tallies: &[Tally], whole: &Judgement, program: &str) -> Vec<String> {
+    let of_all = |why: &String| command("error", Path::new(""), "the gate is not conclusive", why);
+    let mut lines: Vec<_> = whole.because.iter().map(of_all).collect();
     for kind in AnomalyKind::ALL {
         let meant = |tally: &&Tally| {
             let expects = tally.scenario.expect.verdict == Verdict::Violated;
@@ -80,11 +71,10 @@ fn annotations(tallies: &[Tally], program: &str) -> Vec<String> {
         lines.extend(error(first, kind, &red[1..], program));
     }
     for tally in tallies {
-        if let (Verdict::Inconclusive, why) = tally.verdict()
-            && !tally.is_empty_part()
-        {
+        let judgement = tally.judgement();
+        if judgement.verdict == Verdict::Inconclusive && !tally.is_empty_part() {
             let title = format!("{}: inconclusive", tally.scenario.name);
-            let why = why.unwrap_or_default();
+            let why = judgement.why().unwrap_or_default();
             lines.push(command("warning", &tally.scenario.path, &title, &why));
         }
     }
@@ -146,8 +136,11 @@ fn in_repository(path: &Path) -> PathBuf {
 }
 
 /// The summary as Markdown: what is not valid first.
-fn summary(tallies: &[Tally], stories: &[Option<String>], verdict: Verdict) -> String {
-    let mut text = format!("### Redeliver: {verdict}\n\n");
+pub(super) fn summary(tallies: &[Tally], stories: &[Option<String>], whole: &Judgement) -> String {
+    let mut text = format!("### Redeliver: {}\n\n", whole.verdict);
+    for why in &whole.because {
+        let _ = writeln!(text, "{why}\n");
+    }
     let seeds: u64 = tallies.iter().map(|tally| tally.seeds).sum();
     let virtual_ns: u128 = tallies.iter().map(|tally| tally.virtual_ns).sum();
     let _ = writeln!(
@@ -162,14 +155,15 @@ fn summary(tallies: &[Tally], stories: &[Option<String>], verdict: Verdict) -> S
     text.push_str("| --- | --- | ---: | ---: | --- |\n");
     let mut all: Vec<_> = tallies
         .iter()
-        .map(|tally| (tally.verdict(), tally))
+        .map(|tally| (tally.judgement(), tally))
         .collect();
-    all.sort_by_key(|((verdict, _), _)| std::cmp::Reverse(*verdict));
-    for ((verdict, why), tally) in all {
+    all.sort_by_key(|(judgement, _)| std::cmp::Reverse(judgement.verdict));
+    for (judgement, tally) in all {
         let found = worst(tally).map(|worst| worst.anomalies.iter().map(|a| a.kind.as_str()));
         let mut found: Vec<_> = found.into_iter().flatten().collect();
         found.dedup();
-        let what = why.unwrap_or_else(|| found.join(", ")).replace('|', "\\|");
+        let what = judgement.why().unwrap_or_else(|| found.join(", "));
+        let (verdict, what) = (judgement.verdict, what.replace('|', "\\|"));
         let _ = writeln!(
             text,
             "| {} | {verdict} | {} | {} | {what} |",
@@ -242,8 +236,13 @@ mod tests {
         let mut tallies = vec![red("one"), red("two")];
         tallies.push(Tally::new(&Scenario::new("empty", "orders"), 1));
         assert_eq!(
-            annotations(&tallies, "redeliver"),
+            annotations(
+                &tallies,
+                &Judgement::doubt("the canaries died"),
+                "redeliver"
+            ),
             [
+                "::error file=,title=the gate is not conclusive::the canaries died",
                 "::error file=scenarios/one%2C 100 %25.toml,title=one%3A lost::It ends. But it is \
                  100 %25 lost%0Afor good. 2 of 20 seeds are violated.%0Aredeliver replay \
                  'scenarios/one, 100 %25.toml' --seed 1 --expect lost:0000000000000007%0AAlso in: \
@@ -256,7 +255,11 @@ mod tests {
     #[test]
     fn the_summary_tells_the_worst_first() {
         let tallies = [Tally::new(&Scenario::new("empty", "orders"), 1), red("one")];
-        let text = summary(&tallies, &[None, Some("story\n".into())], Verdict::Violated);
+        let text = summary(
+            &tallies,
+            &[None, Some("story\n".into())],
+            &Judgement::plain(Verdict::Violated),
+        );
         insta::assert_snapshot!(text);
     }
 }

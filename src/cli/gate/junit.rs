@@ -10,24 +10,26 @@ use super::worst;
 use redeliver_harness::explore::commit;
 use redeliver_harness::report::Tally;
 use redeliver_harness::story;
-use redeliver_harness::verdict::Verdict;
+use redeliver_harness::verdict::{Judgement, Verdict};
 
 /// Writes the report.
 pub(super) fn write(path: &Path, ending: &Ending<'_>) -> Result<(), String> {
     let Ending {
         tallies,
         stories,
+        judgement,
         wall,
         program,
         ..
     } = *ending;
-    let text = render(tallies, stories, wall, program)?;
+    let text = render(tallies, stories, judgement, wall, program)?;
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn render(
+pub(super) fn render(
     tallies: &[Tally],
     told: &[Option<String>],
+    whole: &Judgement,
     wall: Duration,
     program: &str,
 ) -> Result<String, String> {
@@ -55,6 +57,15 @@ fn render(
         }
         suite.add_test_case(case);
     }
+    if let Some(why) = whole.why() {
+        // What no scenario is to blame for: readers of JUnit see cases only.
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_type("inconclusive");
+        status.set_message(why);
+        let mut case = TestCase::new("the whole gate", status);
+        case.set_classname("redeliver");
+        suite.add_test_case(case);
+    }
     let mut report = Report::new("redeliver gate");
     report.set_time(wall);
     report.add_test_suite(suite);
@@ -62,8 +73,9 @@ fn render(
 }
 
 fn case(tally: &Tally, story: Option<&str>, program: &str) -> TestCase {
-    let (verdict, why) = tally.verdict();
-    let status = match verdict {
+    let judgement = tally.judgement();
+    let why = judgement.why();
+    let status = match judgement.verdict {
         Verdict::Valid => TestCaseStatus::success(),
         Verdict::Violated => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
@@ -101,7 +113,7 @@ fn case(tally: &Tally, story: Option<&str>, program: &str) -> TestCase {
 fn properties(tally: &Tally, program: &str) -> Vec<(String, String)> {
     let mut all = vec![
         ("workload".to_owned(), tally.scenario.workload.clone()),
-        ("verdict".to_owned(), tally.verdict().0.to_string()),
+        ("verdict".to_owned(), tally.verdict().to_string()),
         ("seeds".to_owned(), tally.seeds.to_string()),
         ("first_seed".to_owned(), tally.first_seed.to_string()),
         ("messages".to_owned(), tally.messages.to_string()),
@@ -144,7 +156,14 @@ mod tests {
             Tally::new(&scenario, 1)
         };
         let tallies = [of("a/calm.toml"), of("b/calm.toml")];
-        let xml = render(&tallies, &[None, None], Duration::ZERO, "redeliver").expect("a report");
+        let xml = render(
+            &tallies,
+            &[None, None],
+            &Judgement::default(),
+            Duration::ZERO,
+            "redeliver",
+        )
+        .expect("a report");
         for path in ["a/calm.toml", "b/calm.toml"] {
             assert!(
                 xml.contains(&format!(r#"classname="redeliver.{path}""#)),
@@ -156,7 +175,14 @@ mod tests {
     #[test]
     fn an_inconclusive_scenario_is_an_error() {
         let tally = Tally::new(&Scenario::new("calm-day", "orders"), 1);
-        let xml = render(&[tally], &[None], Duration::ZERO, "redeliver").expect("a report");
+        let xml = render(
+            &[tally],
+            &[None],
+            &Judgement::default(),
+            Duration::ZERO,
+            "redeliver",
+        )
+        .expect("a report");
         assert!(
             xml.contains(r#"<testcase name="calm-day" classname="redeliver""#),
             "{xml}"

@@ -25,10 +25,11 @@ use redeliver_harness::explore::commit;
 use redeliver_harness::registry::Registered;
 use redeliver_harness::report::part::{Opening, Part};
 use redeliver_harness::report::{Tally, Violation, json};
+use redeliver_harness::run::halt;
 use redeliver_harness::run::shard::Shard;
 use redeliver_harness::scenario::{Day, Scenario, discover, parse_duration};
 use redeliver_harness::story;
-use redeliver_harness::verdict::{Anomaly, Verdict};
+use redeliver_harness::verdict::{Anomaly, Judgement, Verdict};
 
 /// Stories told at most: one for each scenario, and no more than this.
 const STORIES: usize = 5;
@@ -126,13 +127,13 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
         tally.excuse(args.today.unwrap_or_else(today));
         let told = tell(&tally, workload, &pool, context);
         if let Some(folder) = args.capsules.as_ref().filter(|_| told.is_some())
-            && let Err(why) = keep(&tally, workload, folder)
+            && let Err(why) = keep(&tally, workload, folder, &stop)
         {
             out::complain(&why);
         }
         let page = pages.as_mut().and_then(|pages| {
             let worst = worst(&tally).filter(|_| told.is_some());
-            pages.add(&tally, worst, workload, context)
+            pages.add(&tally, worst, workload, (context, &stop))
         });
         if args.format == Format::Json {
             tell_machines(&tally, context, &mut out);
@@ -149,9 +150,10 @@ pub(super) fn gate(args: &Args, context: &Context) -> u8 {
     }
     progress.finish();
     let interrupted = stop.load(Ordering::Relaxed);
-    let canaries = Canaries::sing();
+    let canaries = Canaries::sing(&stop);
+    let judgement = judge(&tallies, &interruption(interrupted), &canaries);
     let ending = Ending {
-        verdict: verdict(&tallies, interrupted, &canaries),
+        judgement: &judgement,
         tallies: &tallies,
         stories: &stories,
         canaries: &canaries,
@@ -254,16 +256,32 @@ fn plan(args: &Args, scenario: &Scenario, started: Instant, left: usize) -> Plan
     }
 }
 
-/// The verdict over all: violated outranks inconclusive, and an interrupted gate without a
-/// violation is inconclusive, as is one whose checkers are not awake. A shard says nothing of
-/// scenarios that it has no seeds of.
-fn verdict(tallies: &[Tally], interrupted: bool, canaries: &Canaries) -> Verdict {
-    let run = || tallies.iter().filter(|tally| !tally.is_empty_part());
-    let least = match interrupted || run().next().is_none() || !canaries.silent.is_empty() {
-        true => Verdict::Inconclusive,
-        false => Verdict::Valid,
-    };
-    run().fold(least, |worst, tally| worst.and(tally.verdict().0))
+/// What is said of all: violated outranks inconclusive, and a gate that is not whole (it was
+/// interrupted, or shards are missing) is inconclusive without a violation, as is one whose checkers
+/// are not awake. A shard says nothing of scenarios that it has no seeds of.
+fn judge(tallies: &[Tally], gaps: &[String], canaries: &Canaries) -> Judgement {
+    let mut run = tallies
+        .iter()
+        .filter(|tally| !tally.is_empty_part())
+        .peekable();
+    let mut whole = Judgement::plain(Verdict::Valid);
+    if run.peek().is_none() {
+        whole = whole.and_doubt("nothing was run");
+    }
+    if !canaries.is_awake() {
+        whole = whole.and_doubt(canaries.describe());
+    }
+    for gap in gaps {
+        whole = whole.and_doubt(gap);
+    }
+    whole.verdict = run.fold(whole.verdict, |worst, tally| worst.and(tally.verdict()));
+    whole
+}
+
+/// Why a gate is not whole, where it was ended early.
+fn interruption(interrupted: bool) -> Vec<String> {
+    let why = interrupted.then(|| "it was stopped before all was run".to_owned());
+    why.into_iter().collect()
 }
 
 /// The first seed that is violated as it was not expected, or else the first.
@@ -276,7 +294,7 @@ fn worst(tally: &Tally) -> Option<&Violation> {
 
 /// The story of a scenario's first violated seed, run again with recording.
 fn tell(tally: &Tally, workload: &Registered, pool: &Pool, context: &Context) -> Option<String> {
-    if tally.verdict().0 != Verdict::Violated {
+    if tally.verdict() != Verdict::Violated {
         return None;
     }
     let worst = worst(tally)?;
@@ -306,15 +324,35 @@ fn with_others(mut story: String, tally: &Tally) -> String {
     story
 }
 
+/// Runs that may be spent on making a failure small: none once the gate was stopped.
+fn shrink_runs(stop: &AtomicBool) -> u32 {
+    match stop.load(Ordering::Relaxed) {
+        true => 0,
+        false => SHRINK_RUNS,
+    }
+}
+
 /// The violated run of a story as a capsule in this folder.
-fn keep(tally: &Tally, workload: &Registered, folder: &Path) -> Result<(), String> {
+fn keep(
+    tally: &Tally,
+    workload: &Registered,
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<(), String> {
     let Some(worst) = worst(tally) else {
         return Ok(());
     };
-    let run = (workload.simulate)(&tally.scenario, worst.seed, true);
-    let Some(kept) =
-        redeliver_harness::explore::keep(&workload.simulate, &tally.scenario, run, SHRINK_RUNS)
-    else {
+    let simulate = &workload.simulate;
+    let kept = |runs| {
+        let run = simulate(&tally.scenario, worst.seed, true);
+        redeliver_harness::explore::keep(simulate, &tally.scenario, run, runs)
+    };
+    let mut found = kept(shrink_runs(stop));
+    if found.is_none() && halt::is_requested() {
+        halt::clear();
+        found = kept(shrink_runs(stop));
+    }
+    let Some(kept) = found else {
         return Ok(());
     };
     let name = format!("{}-{}", tally.scenario.name, worst.seed);
@@ -342,6 +380,7 @@ fn tell_machines(tally: &Tally, context: &Context, out: &mut Out) {
 fn on_interrupt(stop: &Arc<AtomicBool>, progress: &Progress) {
     let in_flight = progress.in_flight();
     let stopping = move || {
+        halt::request();
         out::complain(&format!(
             "stopping; in flight: {}; again to stop at once",
             in_flight.describe()
@@ -349,6 +388,9 @@ fn on_interrupt(stop: &Arc<AtomicBool>, progress: &Progress) {
     };
     interrupt::on_first(stop, stopping);
 }
+
+#[cfg(test)]
+mod verdict_tests;
 
 #[cfg(test)]
 mod tests {
@@ -359,16 +401,16 @@ mod tests {
         let awake = Canaries {
             all: 0,
             silent: Vec::new(),
+            stopped: false,
         };
-        assert_eq!(verdict(&[], false, &awake), Verdict::Inconclusive);
+        let judged = |tallies: &[Tally]| judge(tallies, &[], &awake).verdict;
+        assert_eq!(judged(&[]), Verdict::Inconclusive);
         let mut tally = Tally::new(&Scenario::new("empty", "none"), 1);
-        let alone = std::slice::from_ref(&tally);
-        assert_eq!(verdict(alone, false, &awake), Verdict::Inconclusive);
+        assert_eq!(judged(std::slice::from_ref(&tally)), Verdict::Inconclusive);
         tally.is_part = true;
-        let alone = std::slice::from_ref(&tally);
-        assert_eq!(verdict(alone, false, &awake), Verdict::Inconclusive);
+        assert_eq!(judged(std::slice::from_ref(&tally)), Verdict::Inconclusive);
         assert_eq!(
-            tally.verdict().1.as_deref(),
+            tally.judgement().why().as_deref(),
             Some("no seeds of this scenario in this shard")
         );
     }

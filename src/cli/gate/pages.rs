@@ -1,6 +1,7 @@
 //! The gate as pages for a browser: one for all of it, and one for each violated scenario.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::report::{Effort, again, page, write};
 use super::Context;
@@ -9,12 +10,16 @@ use redeliver_harness::explore::commit;
 use redeliver_harness::registry::Registered;
 use redeliver_harness::report::page::gate::{Gate, render};
 use redeliver_harness::report::{Tally, Violation};
+use redeliver_harness::run::halt;
 
 /// Less than for one run alone: a red gate may have many.
 const EFFORT: Effort = Effort {
     runs: 1_000,
     draws: 10,
 };
+
+/// Once the gate was stopped.
+const NO_EFFORT: Effort = Effort { runs: 0, draws: 0 };
 
 /// Pages as they are written.
 #[derive(Debug)]
@@ -42,12 +47,22 @@ impl Pages {
         tally: &Tally,
         worst: Option<&Violation>,
         workload: &Registered,
-        context: &Context,
+        (context, stop): (&Context, &AtomicBool),
     ) -> Option<PathBuf> {
         let file = worst.map(|worst| {
-            let run = (workload.simulate)(&tally.scenario, worst.seed, true);
-            let again = again(&context.program, &tally.scenario, &run);
-            let text = page(&tally.scenario, workload, &run, &again, None, EFFORT);
+            let of = |effort| {
+                let run = (workload.simulate)(&tally.scenario, worst.seed, true);
+                let again = again(&context.program, &tally.scenario, &run);
+                page(&tally.scenario, workload, &run, &again, None, effort)
+            };
+            let stopped = || stop.load(Ordering::Relaxed);
+            let mut text = (!stopped()).then(|| of(EFFORT));
+            if stopped() {
+                // What runs that were halted say is worth nothing.
+                halt::clear();
+                text = None;
+            }
+            let text = text.unwrap_or_else(|| of(NO_EFFORT));
             let name = self.free(&format!("{}-{}", tally.scenario.name, worst.seed));
             self.write(&name, &text);
             name
@@ -91,7 +106,7 @@ impl Pages {
     pub(super) fn finish(mut self, ending: &Ending<'_>) -> Result<(), String> {
         let text = render(&Gate {
             tallies: ending.tallies,
-            verdict: ending.verdict,
+            judgement: ending.judgement,
             stories: ending.stories,
             pages: &self.files,
             canaries: &ending.canaries.describe(),

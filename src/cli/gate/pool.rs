@@ -10,8 +10,8 @@ use super::progress::Progress;
 use redeliver_harness::explore::{Unrepeatable, is_same, repeat};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::report::Tally;
-use redeliver_harness::run::RunResult;
 use redeliver_harness::run::shard::Shard;
+use redeliver_harness::run::{RunResult, halt};
 use redeliver_harness::scenario::Scenario;
 
 /// How long a batch should take: short enough that the seeds it names are few, long enough that
@@ -132,6 +132,9 @@ impl Pool {
             let seed = sweep.seed(done + i);
             let _running = progress.running(rayon::current_thread_index().unwrap_or(0), seed);
             let run = (workload.simulate)(scenario, seed, false);
+            if run.halted {
+                return None;
+            }
             let sampled = is_sampled(sweep.shard.index(done + i));
             let again = sampled.then(|| self.again(scenario, workload, &run));
             Some((run, again))
@@ -148,7 +151,8 @@ impl Pool {
         run: &RunResult,
     ) -> Option<Unrepeatable> {
         let (simulate, seed) = (&workload.simulate, run.seed);
-        if is_same(run, &simulate(scenario, seed, false)) {
+        let second = simulate(scenario, seed, false);
+        if second.halted || is_same(run, &second) {
             return None;
         }
         let found = repeat(simulate, scenario, seed);
@@ -161,15 +165,23 @@ impl Pool {
         }))
     }
 
-    /// Runs one seed with its trace.
+    /// Runs one seed with its trace. A signal does not keep what was found from being told.
     pub(super) fn record(
         &self,
         scenario: &Scenario,
         workload: &Registered,
         seed: u64,
     ) -> RunResult {
-        self.threads
-            .install(|| (workload.simulate)(scenario, seed, true))
+        let one = || {
+            self.threads
+                .install(|| (workload.simulate)(scenario, seed, true))
+        };
+        let run = one();
+        if !run.halted {
+            return run;
+        }
+        halt::clear();
+        one()
     }
 }
 

@@ -69,7 +69,7 @@ fn results_do_not_depend_on_the_number_of_jobs() {
 fn a_stopped_scenario_says_so() {
     let tally = tally(2, true);
     assert!(tally.interrupted);
-    assert_eq!(tally.verdict().0, Verdict::Inconclusive);
+    assert_eq!(tally.verdict(), Verdict::Inconclusive);
 }
 
 #[test]

@@ -84,8 +84,13 @@ pub fn all() -> &'static [&'static dyn Checker] {
     ]
 }
 
-/// Everything that any checker has to say. `index` was built from `view`.
-pub fn check_all(view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
+/// Everything that any checker has to say.
+pub fn check_all(view: &View<'_>) -> Vec<Anomaly> {
+    check(view, &Index::new(view))
+}
+
+/// The same, by an index that was built from this view.
+pub fn check(view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
     all()
         .iter()
         .flat_map(|checker| checker.check(view, index))

@@ -131,6 +131,10 @@ impl Shrinker<'_> {
         self.left -= 1;
         let seed = self.run.seed;
         let run = (self.simulate)(&smaller, seed, true);
+        if run.halted {
+            // It is as small as it got.
+            self.left = 0;
+        }
         if !self.target.is_shown_by(&run) {
             return false;
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::part::{Opening, Part};
 use super::{Tally, Violation};
 use crate::story;
-use crate::verdict::{Anomaly, Verdict};
+use crate::verdict::{Anomaly, Judgement, Verdict};
 use crate::watch::ends::Ends;
 use crate::watch::reached::{Cell, Reached};
 use crate::watch::trace::TraceLine;
@@ -109,6 +109,7 @@ pub struct Canaries<'a> {
 struct SummaryLine<'a> {
     r#type: &'static str,
     verdict: Verdict,
+    because: Vec<&'a str>,
     scenarios: u64,
     seeds: u64,
     messages: u64,
@@ -156,7 +157,7 @@ fn names(cells: &[Cell]) -> Vec<String> {
 
 /// The line of a scenario.
 pub fn scenario(tally: &Tally) -> String {
-    let (verdict, because) = tally.verdict();
+    let judgement = tally.judgement();
     let (virtual_seconds, wall) = (seconds(tally.virtual_ns), tally.wall.as_secs_f64());
     let ratio = if wall > 0.0 {
         (virtual_seconds / wall).round()
@@ -168,8 +169,8 @@ pub fn scenario(tally: &Tally) -> String {
         scenario: &tally.scenario.name,
         path: tally.scenario.path.display().to_string(),
         question: &tally.scenario.question,
-        verdict,
-        because,
+        verdict: judgement.verdict,
+        because: judgement.why(),
         first_seed: tally.first_seed,
         seeds: tally.seeds,
         messages: tally.messages,
@@ -266,7 +267,7 @@ pub fn trace(of: &TraceLine) -> String {
 /// The last line; a run on real servers has no canaries.
 pub fn summary(
     tallies: &[Tally],
-    verdict: Verdict,
+    whole: &Judgement,
     wall: Duration,
     interrupted: bool,
     canaries: Option<Canaries<'_>>,
@@ -275,7 +276,8 @@ pub fn summary(
     let (reached, missed) = super::reached(tallies);
     line(&SummaryLine {
         r#type: "summary",
-        verdict,
+        verdict: whole.verdict,
+        because: whole.because.iter().map(String::as_str).collect(),
         scenarios: tallies.len() as u64,
         seeds: sum(|tally| tally.seeds),
         messages: sum(|tally| tally.messages),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Tally;
-use crate::verdict::Verdict;
+use crate::verdict::{Judgement, Verdict};
 use crate::words::{ratio, short, time, wrap};
 
 const WIDTH: usize = 80;
@@ -25,7 +25,7 @@ enum Cell {
 }
 
 /// Shows the tallies, with a sum below them. `wall` is the time of all of them together.
-pub fn render(tallies: &[Tally], verdict: Verdict, wall: Duration, colour: bool) -> String {
+pub fn render(tallies: &[Tally], whole: &Judgement, wall: Duration, colour: bool) -> String {
     let mut text = String::new();
     let head = ["seeds", "messages", "virtual", "virtual:real", "anomalies"];
     let head = Row {
@@ -36,7 +36,7 @@ pub fn render(tallies: &[Tally], verdict: Verdict, wall: Duration, colour: bool)
     head.write(&mut text, colour);
     rule(&mut text);
     for tally in tallies {
-        let (verdict, why) = tally.verdict();
+        let judgement = tally.judgement();
         let row = Row {
             name: &tally.scenario.name,
             cells: [
@@ -46,10 +46,10 @@ pub fn render(tallies: &[Tally], verdict: Verdict, wall: Duration, colour: bool)
                 ratio(clamp(tally.virtual_ns), tally.wall),
                 short(tally.anomalies),
             ],
-            verdict: Cell::Verdict(verdict),
+            verdict: Cell::Verdict(judgement.verdict),
         };
         row.write(&mut text, colour);
-        notes(tally, why, &mut text);
+        notes(tally, &judgement, &mut text);
     }
     rule(&mut text);
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
@@ -63,9 +63,14 @@ pub fn render(tallies: &[Tally], verdict: Verdict, wall: Duration, colour: bool)
             ratio(virtual_ns, wall),
             short(sum(|tally| tally.anomalies)),
         ],
-        verdict: Cell::Verdict(verdict),
+        verdict: Cell::Verdict(whole.verdict),
     };
     sum.write(&mut text, colour);
+    note(
+        &mut text,
+        "because:",
+        words(whole.why().unwrap_or_default()),
+    );
     if tallies.len() > 1 {
         note(&mut text, "ended:", words(super::ends(tallies).describe()));
     }
@@ -101,7 +106,7 @@ fn rule(text: &mut String) {
 }
 
 /// What stands below a row.
-fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
+fn notes(tally: &Tally, judgement: &Judgement, text: &mut String) {
     let counts = |counts: &[(&'static str, u64)]| -> Vec<String> {
         let last = counts.len().saturating_sub(1);
         let comma = |i| if i == last { "" } else { "," };
@@ -115,7 +120,9 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
             })
             .collect()
     };
-    note(text, "ended:", words(tally.ends.describe()));
+    if tally.seeds > 0 {
+        note(text, "ended:", words(tally.ends.describe()));
+    }
     note(text, "faults:", counts(&tally.faults_in_order()));
     let mechanisms: Vec<_> = tally
         .mechanisms
@@ -132,7 +139,7 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
         .collect();
     note(text, "allowed:", words(allow.join(", ")));
     note(text, "known:", words(tally.known().unwrap_or_default()));
-    if tally.verdict().0 == Verdict::Valid && tally.violated > 0 {
+    if judgement.verdict == Verdict::Valid && tally.violated > 0 {
         let kinds: Vec<_> = tally
             .scenario
             .expect
@@ -142,7 +149,7 @@ fn notes(tally: &Tally, why: Option<String>, text: &mut String) {
             .collect();
         note(text, "as expected:", words(kinds.join(", ")));
     }
-    note(text, "because:", words(why.unwrap_or_default()));
+    note(text, "because:", words(judgement.why().unwrap_or_default()));
 }
 
 fn words(text: String) -> Vec<String> {

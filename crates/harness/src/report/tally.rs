@@ -6,9 +6,10 @@ use redeliver_sim::fault::Kind;
 
 use crate::run::result::RunResult;
 use crate::scenario::{Day, Known, Reach, Scenario};
-use crate::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::verdict::{Anomaly, AnomalyKind, Judgement, Verdict};
 use crate::watch::ends::Ends;
 use crate::watch::reached::Reached;
+use crate::words::counted;
 
 /// Violated seeds that are kept with what was wrong; the rest is counted.
 const KEPT: usize = 100;
@@ -231,18 +232,22 @@ impl Tally {
         self.scenario.expect.anomalies.contains(&kind)
     }
 
-    /// The verdict over all runs, with what the scenario expects of them, and why where it is
-    /// inconclusive.
-    pub fn verdict(&self) -> (Verdict, Option<String>) {
+    /// The verdict over all runs; see [`Tally::judgement`].
+    pub fn verdict(&self) -> Verdict {
+        self.judgement().verdict
+    }
+
+    /// What is said of all runs together, with what the scenario expects of them.
+    pub fn judgement(&self) -> Judgement {
         let expect = &self.scenario.expect;
         let expects = expect.verdict == Verdict::Violated;
         let meant = |kind| (expects && self.is_expected(kind)) || self.is_known(kind);
         if self.violated > 0 && !(self.kinds.iter().all(|kind| meant(*kind))) {
-            return (Verdict::Violated, None);
+            return Judgement::plain(Verdict::Violated);
         }
         match self.doubt() {
-            Some(why) => (Verdict::Inconclusive, Some(why)),
-            None => (Verdict::Valid, None),
+            Some(why) => Judgement::doubt(why),
+            None => Judgement::plain(Verdict::Valid),
         }
     }
 
@@ -250,11 +255,11 @@ impl Tally {
         if self.is_empty_part() {
             return Some("no seeds of this scenario in this shard".to_owned());
         }
+        if self.interrupted {
+            return Some(format!("stopped after {}", counted(self.seeds, "seed")));
+        }
         if self.seeds == 0 {
             return Some("nothing was run".to_owned());
-        }
-        if self.interrupted {
-            return Some(format!("stopped after {} seeds", self.seeds));
         }
         if let Some((_, why)) = &self.unrepeatable {
             return Some(why.clone());

@@ -18,6 +18,7 @@ use crate::watch::ends::Ends;
 use crate::watch::history::{History, Seen, What};
 use crate::watch::reached::Reached;
 use crate::watch::{pickups, state};
+use crate::words::{counted, grouped};
 
 /// What the world itself says about a run.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub struct Measured {
     pub unrepeatable: Option<String>,
     /// Whether it was stopped as a livelock.
     pub livelock: bool,
+    /// Whether it was ended from outside, by [`halt`](super::halt).
+    pub halted: bool,
 }
 
 /// The result of a run that could not begin.
@@ -60,6 +63,38 @@ pub fn not_run(seed: u64, why: &dyn std::fmt::Display) -> RunResult {
     }
 }
 
+/// Polls that each message and each delivery may cost, each second of a run, and each run: five
+/// times and more what the built-in workloads take, so that only a loop without a wait exceeds it.
+const STEPS_PER_MESSAGE: u64 = 3_000;
+const STEPS_PER_SECOND: u64 = 200;
+const STEPS_OF_ALL: u64 = 50_000;
+
+/// A pipeline that works and works though it has nothing to do.
+fn busy_loop(measured: &Measured, messages: u64, deliveries: u64) -> Option<Anomaly> {
+    let seconds = measured.virtual_ns / 1_000_000_000;
+    let bound =
+        STEPS_OF_ALL + STEPS_PER_MESSAGE * (messages + deliveries) + STEPS_PER_SECOND * seconds;
+    let steps = measured.steps;
+    (steps > bound && !measured.livelock).then(|| Anomaly {
+        kind: AnomalyKind::Stuck,
+        promise: "What a pipeline does is bounded by its messages and by time.",
+        ..fault_of_our_own(
+            "busy-loop",
+            &format!(
+                "{} of tasks for {}, {} and {seconds} s; at most {} are expected: something runs \
+                 in a circle without a wait",
+                counted(steps, "poll"),
+                counted(messages, "message"),
+                match deliveries {
+                    1 => "1 delivery".to_owned(),
+                    more => format!("{} deliveries", grouped(more)),
+                },
+                grouped(bound)
+            ),
+        )
+    })
+}
+
 /// Judges a run.
 pub fn result(
     workload: &dyn Facts,
@@ -69,7 +104,7 @@ pub fn result(
     measured: Measured,
 ) -> RunResult {
     let index = Index::new(view);
-    let mut anomalies = checkers::check_all(view, &index);
+    let mut anomalies = checkers::check(view, &index);
     let (ends, unplanned, idle) = index.ends(view);
     let accepted = accepted(plan, view);
     if view.settled {
@@ -108,7 +143,13 @@ pub fn result(
         .filter(|e| matches!(e.what, What::Delivered { .. }))
         .count();
     let messages = view.reading.store.outbox.len() as u64;
+    anomalies.extend(busy_loop(&measured, messages, deliveries as u64));
+    let halted = measured.halted;
+    if halted {
+        anomalies.clear();
+    }
     let inconclusive = match measured.unrepeatable {
+        _ if halted => Some("it was stopped from outside".to_owned()),
         Some(why) => Some(format!("the run cannot be repeated: {why}")),
         None if view.stopped => Some("it was stopped before it came to rest".to_owned()),
         None if messages == 0 => Some("no message was accepted".to_owned()),
@@ -142,7 +183,9 @@ pub fn result(
         },
         trace: measured.trace,
         ends,
+        halted,
         unplanned: match scenario.expect.dead_letters {
+            _ if halted => Vec::new(),
             // The scenario says how many there may be, and was judged by that.
             Some(_) => Vec::new(),
             None => unplanned,

@@ -9,6 +9,7 @@ pub mod assembly;
 pub mod client;
 pub mod database;
 pub mod existing;
+pub mod halt;
 pub mod judge;
 pub mod letters;
 pub mod live;

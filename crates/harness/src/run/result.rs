@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 
-use crate::verdict::{Anomaly, Verdict};
+use crate::verdict::{Anomaly, Judgement, Verdict};
 use crate::watch::ends::{Ends, Unplanned};
 use crate::watch::history::History;
 use crate::watch::reached::Reached;
@@ -56,9 +56,22 @@ pub struct RunResult {
     /// Works in the dead letters that neither planned poison nor the scenario's expectations
     /// account for.
     pub unplanned: Vec<Unplanned>,
+    /// It was ended from outside, and is worth nothing.
+    pub halted: bool,
 }
 
 impl RunResult {
+    /// What is said of this run alone.
+    pub fn judgement(&self) -> Judgement {
+        match self.verdict {
+            Verdict::Inconclusive => {
+                let why = self.inconclusive.as_deref();
+                Judgement::doubt(why.unwrap_or("nothing was measured"))
+            }
+            verdict => Judgement::plain(verdict),
+        }
+    }
+
     /// Sets the verdict by anomalies and doubts.
     pub fn judge(&mut self) {
         self.verdict = match (self.anomalies.is_empty(), &self.inconclusive) {

@@ -18,7 +18,7 @@ use crate::run::assembly::{Altered, Build, Shipped, WorldOf};
 use crate::run::judge::{self, Measured};
 use crate::run::plan::Plan;
 use crate::run::result::RunResult;
-use crate::run::{existing, letters, stranger, swarm};
+use crate::run::{existing, halt, letters, stranger, swarm};
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
 use crate::watch::history::Recorder;
@@ -44,9 +44,18 @@ pub type SimWorld = WorldOf<Shipped>;
 /// The namespace of simulated queues: one world, one pipeline.
 pub(super) const NAMESPACE: &str = "rd";
 
-/// Polls and events after which a run counts as a livelock: far above what the largest built-in
-/// scenario takes, and reached in seconds.
-const STEP_LIMIT: u64 = 40_000_000;
+/// Polls after which a run is stopped as a livelock: so many for each consumer of each request,
+/// between these bounds. The largest built-in scenario takes a hundredth; the lower bound is
+/// reached in seconds, so that a run that goes in circles holds nobody up.
+const STEPS_PER_WORK: u64 = 20_000;
+/// See [`STEPS_PER_WORK`].
+const STEP_LIMITS: (u64, u64) = (5_000_000, 40_000_000);
+
+fn step_limit(plan: &Plan) -> u64 {
+    let works = plan.requests.len() * plan.topology.subscriptions.len();
+    let (least, most) = STEP_LIMITS;
+    (works as u64 * STEPS_PER_WORK).clamp(least, most)
+}
 
 /// Runs a scenario in the seeded world. The same workload, scenario, seed and build give the same
 /// result, to the last bit of its hash.
@@ -116,17 +125,18 @@ fn simulate_once<B: Build>(
     record: bool,
 ) -> RunResult {
     let swarm = swarm::draw(scenario, seed);
+    let plan = Rc::new(Plan::new(&*workload, scenario, seed));
     let options = Options {
         seed,
         reseed: scenario.reseed,
         record,
         tokio: workload.tokio(),
-        step_limit: STEP_LIMIT,
+        step_limit: step_limit(&plan),
+        halt: Some(halt::flag()),
         rules: swarm.rules.clone(),
         restart_after: nanos(scenario.restart_after),
         profile: scenario.broker,
     };
-    let plan = Rc::new(Plan::new(&*workload, scenario, seed));
     let recorder = Recorder::default();
     recorder.expect(plan.requests.len());
     let taken = workload.topology().map(|existing| {
@@ -190,6 +200,7 @@ fn simulate_once<B: Build>(
         panics: outcome.panics,
         unrepeatable: outcome.unrepeatable,
         livelock: outcome.livelock,
+        halted: outcome.halted,
     };
     judge::result(&*workload, scenario, &plan, &view, measured)
 }

@@ -9,7 +9,7 @@ use self::read::{Output, discover};
 use self::whole::Whole;
 use super::ending::Ending;
 use super::pages::Pages;
-use super::{Context, ENVIRONMENT, Format, Out, USAGE, out, today, verdict};
+use super::{Context, ENVIRONMENT, Format, Out, USAGE, judge, out, today};
 use redeliver_harness::report::json;
 use redeliver_harness::scenario::Day;
 use redeliver_harness::verdict::Verdict;
@@ -65,16 +65,16 @@ pub(in crate::cli) fn merge(args: &Args, context: &Context) -> u8 {
     whole.tallies.iter_mut().for_each(|tally| tally.excuse(day));
     for (tally, story) in whole.tallies.iter().zip(&mut whole.stories) {
         // What is excused by now is not told.
-        story.take_if(|_| tally.verdict().0 != Verdict::Violated);
+        story.take_if(|_| tally.verdict() != Verdict::Violated);
     }
-    let is_whole = whole.gaps.is_empty();
+    let judgement = judge(&whole.tallies, &whole.gaps, &whole.canaries);
     let ending = Ending {
         tallies: &whole.tallies,
         stories: &whole.stories,
-        verdict: verdict(&whole.tallies, !is_whole, &whole.canaries),
+        judgement: &judgement,
         canaries: &whole.canaries,
         wall: whole.wall,
-        interrupted: !is_whole,
+        interrupted: !whole.gaps.is_empty(),
         program: &context.program,
     };
     let mut out = Out::default();

@@ -16,7 +16,7 @@ use redeliver_harness::report::part::Part;
 use redeliver_harness::run::shard::Shard;
 use redeliver_harness::run::{LiveError, RunResult};
 use redeliver_harness::scenario::{Reach, Scenario};
-use redeliver_harness::verdict::{Anomaly, AnomalyKind};
+use redeliver_harness::verdict::{Anomaly, AnomalyKind, Judgement};
 use redeliver_harness::watch::reached::{Cell, Part as Stage};
 
 /// What a cell is called and how often it is struck depends on the seed alone.
@@ -97,6 +97,7 @@ fn awake() -> Canaries {
     Canaries {
         all: 3,
         silent: Vec::new(),
+        stopped: false,
     }
 }
 
@@ -115,7 +116,7 @@ fn written(shard: Shard, first: u64, seeds: u64) -> String {
         json::scenario(&tally),
         json::summary(
             &[tally],
-            Verdict::Valid,
+            &Judgement::plain(Verdict::Valid),
             Default::default(),
             false,
             Some(sung),
@@ -140,8 +141,8 @@ fn merged(texts: &[String]) -> Whole {
 /// The verdict of shards that are not the whole, and the only reason.
 fn gap(texts: &[String]) -> String {
     let whole = merged(texts);
-    let verdict = verdict(&whole.tallies, !whole.gaps.is_empty(), &whole.canaries);
-    assert_ne!(verdict, Verdict::Valid);
+    let judgement = judge(&whole.tallies, &whole.gaps, &whole.canaries);
+    assert_ne!(judgement.verdict, Verdict::Valid);
     assert_eq!(whole.gaps.len(), 1, "{:?}", whole.gaps);
     whole.gaps.into_iter().next().expect("one")
 }
@@ -164,7 +165,7 @@ proptest! {
         prop_assert_eq!(tally.faults_in_order(), alone.faults_in_order());
         tally.faults.clone_from(&alone.faults);
         prop_assert_eq!(&tally, &alone);
-        prop_assert_eq!(tally.verdict(), alone.verdict());
+        prop_assert_eq!(tally.judgement(), alone.judgement());
         prop_assert_eq!(json::scenario(&tally), json::scenario(&alone));
         let told = worst(&alone).map(|worst| worst.seed);
         let story = whole.stories.remove(0).map(|story| story.lines().next().map(str::to_owned));
@@ -176,11 +177,11 @@ proptest! {
 fn a_rare_place_is_missed_by_the_whole_and_not_by_a_shard() {
     let (one, other) = (Shard::new(1, 2), Shard::new(2, 2));
     let tallies = [one, other].map(|shard| run(shard.expect("a shard"), 0, 12));
-    let verdicts = tallies.each_ref().map(|tally| tally.verdict().0);
+    let verdicts = tallies.each_ref().map(|tally| tally.verdict());
     // Seed 7 strikes it, seed 5 is inconclusive and the other shard's.
     assert_eq!(verdicts, [Verdict::Valid, Verdict::Inconclusive]);
     let whole = merged(&shards(2, 20, 12));
-    let because = whole.tallies[0].verdict().1;
+    let because = whole.tallies[0].judgement().why();
     assert_eq!(because.as_deref(), Some("never struck: pause@worker/ack"));
 }
 
@@ -188,7 +189,7 @@ fn a_rare_place_is_missed_by_the_whole_and_not_by_a_shard() {
 fn more_shards_than_seeds_are_still_the_whole() {
     let whole = merged(&shards(5, 66, 3));
     assert_eq!(whole.gaps, Vec::<String>::new());
-    assert_eq!(verdict(&whole.tallies, false, &awake()), Verdict::Valid);
+    assert_eq!(judge(&whole.tallies, &[], &awake()).verdict, Verdict::Valid);
 }
 
 #[test]
@@ -263,7 +264,7 @@ fn a_canary_that_was_silent_anywhere_is_silent() {
     let whole = merged(&all);
     assert_eq!(whole.canaries.silent, ["no-dedup"]);
     assert_ne!(
-        verdict(&whole.tallies, false, &whole.canaries),
+        judge(&whole.tallies, &[], &whole.canaries).verdict,
         Verdict::Valid
     );
 }

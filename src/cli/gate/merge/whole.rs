@@ -252,6 +252,7 @@ fn canaries(outputs: &[Output]) -> Canaries {
     let mut canaries = Canaries {
         all: 0,
         silent: Vec::new(),
+        stopped: false,
     };
     for closing in outputs.iter().filter_map(|output| output.closing.as_ref()) {
         canaries.all = canaries.all.max(closing.canaries.planted);

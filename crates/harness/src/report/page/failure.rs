@@ -10,7 +10,7 @@ use crate::report::{NOT_COVERED, explained};
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
 use crate::story;
-use crate::verdict::{Anomaly, Verdict};
+use crate::verdict::{Anomaly, Judgement, Verdict};
 use crate::words::{grouped, time};
 
 /// What is known of a run.
@@ -20,6 +20,10 @@ pub struct Failure<'a> {
     pub scenario: &'a Scenario,
     /// The recorded run.
     pub run: &'a RunResult,
+    /// What is said of it. Of a run on real servers that is what the scenario expects, too.
+    pub judgement: &'a Judgement,
+    /// Of a run on real servers: faults of the scenario that they were not given.
+    pub real: Option<&'a [String]>,
     /// The line that has it again; empty where nothing can be replayed.
     pub again: &'a str,
     /// The run made small, where it is violated and was made so.
@@ -60,24 +64,28 @@ pub fn render(failure: &Failure<'_>) -> String {
         .map(|part| Data::of(&part.diagram, part.focus))
         .collect();
     let data = serde_json::to_string(&data).expect("numbers and texts are JSON");
-    let what = anomaly.map_or(run.verdict.as_str(), |anomaly| anomaly.kind.as_str());
+    let verdict = failure.judgement.verdict;
+    let what = match (anomaly, verdict) {
+        (Some(anomaly), Verdict::Violated) => anomaly.kind.as_str(),
+        _ => verdict.as_str(),
+    };
     let title = format!("{}, seed {}: {what}", scenario.name, run.seed);
     let body = html! {
         header {
             div {
-                h1 { (scenario.name) ", seed " (run.seed) " " (badge(run.verdict)) }
+                h1 { (scenario.name) ", seed " (run.seed) " " (badge(failure.judgement.verdict)) }
                 @if !scenario.question.is_empty() { p .dim { (scenario.question) } }
             }
             (theme_button())
         }
-        (verdict(run, anomaly))
+        (callout(failure, anomaly))
         @if let (Some(small), Some(anomaly)) = (&failure.small, anomaly) { (why(small, anomaly)) }
         (diagrams(&parts))
         @if let Some(small) = &failure.small { (moments(small.why)) }
         (again(failure))
         (numbers(failure))
         (told(failure))
-        p .dim { (NOT_COVERED) }
+        @if failure.real.is_none() { p .dim { (NOT_COVERED) } }
     };
     shell(&title, &body, Some(&data))
 }
@@ -106,10 +114,14 @@ fn parts<'a>(failure: &Failure<'a>) -> Vec<Part<'a>> {
     parts
 }
 
-fn verdict(run: &RunResult, anomaly: Option<&Anomaly>) -> Markup {
+fn callout(failure: &Failure<'_>, anomaly: Option<&Anomaly>) -> Markup {
+    let Failure { judgement, run, .. } = failure;
     html! {
-        div class={ "callout " (run.verdict.as_str()) } {
+        div class={ "callout " (judgement.verdict.as_str()) } {
             @if let Some(anomaly) = anomaly {
+                @if judgement.verdict != Verdict::Violated {
+                    p { "The scenario expects this:" }
+                }
                 p { strong { (anomaly.kind.as_str().to_uppercase()) } " " (anomaly.seen) "." }
                 p { span .dim { "Promised: " } (anomaly.promise) }
                 @if !anomaly.message.is_empty() {
@@ -121,11 +133,13 @@ fn verdict(run: &RunResult, anomaly: Option<&Anomaly>) -> Markup {
                 @if let Some(more @ 1..) = run.anomalies.len().checked_sub(1) {
                     p .dim { (more) " more promises are broken in this run." }
                 }
-            } @else if let Some(why) = &run.inconclusive {
+            }
+            @if let Some(why) = judgement.why() {
                 p { "Nothing can be said: " (why) "." }
-            } @else {
+            } @else if anomaly.is_none() {
                 p { "No promise was broken in this run." }
             }
+            p { span .dim { "Of its messages: " } (run.ends.describe()) }
         }
     }
 }
@@ -239,6 +253,12 @@ fn again(failure: &Failure<'_>) -> Markup {
     html! {
         h2 { "Have it again" }
         @if !failure.again.is_empty() { (copied("replay", failure.again)) }
+        @if failure.real.is_some() {
+            p .dim {
+                "This sends the same requests and gives the same faults, not the same course: real \
+                 servers are not seeded."
+            }
+        }
         p {
             "Seed " code #seed { (failure.run.seed) } " "
             button .screen type="button" data-copy="seed" { "copy" }
@@ -264,12 +284,16 @@ fn numbers(failure: &Failure<'_>) -> Markup {
             table {
                 tbody {
                     tr { td { "workload" } td { (scenario.workload) } }
-                    tr { td { "verdict" } td { (run.verdict) } }
+                    tr { td { "verdict" } td { (failure.judgement.verdict) } }
                     tr { td { "messages" } td .n { (grouped(run.messages)) } }
                     tr { td { "ended" } td { (run.ends.describe()) } }
                     tr { td { "deliveries" } td .n { (grouped(run.deliveries)) } }
-                    tr { td { "virtual time" } td .n { (time(run.virtual_ns)) } }
-                    tr { td { "trace" } td { code { (format!("{:016x}", run.hash)) } } }
+                    @if failure.real.is_some() {
+                        tr { td { "time on real servers" } td .n { (time(run.virtual_ns)) } }
+                    } @else {
+                        tr { td { "virtual time" } td .n { (time(run.virtual_ns)) } }
+                        tr { td { "trace" } td { code { (format!("{:016x}", run.hash)) } } }
+                    }
                     @if !failure.commit.is_empty() { tr { td { "commit" } td { code { (failure.commit) } } } }
                     @if !scenario.allow.is_empty() {
                         tr {
@@ -285,9 +309,16 @@ fn numbers(failure: &Failure<'_>) -> Markup {
             }
         }
         h2 { "Its faults" }
-        (tables::faults(scenario, run.seed))
-        h2 { "What they reached" }
-        (tables::reached(&run.reached, &run.reached.missed_by(&scenario.rules)))
+        @if let Some(not_given) = failure.real {
+            @if !not_given.is_empty() {
+                p { "Real servers were not given: " (not_given.join(", ")) "." }
+            }
+            (tables::given(scenario, &run.faults))
+        } @else {
+            (tables::faults(scenario, run.seed))
+            h2 { "What they reached" }
+            (tables::reached(&run.reached, &run.reached.missed_by(&scenario.rules)))
+        }
     }
 }
 
@@ -295,7 +326,7 @@ fn numbers(failure: &Failure<'_>) -> Markup {
 fn told(failure: &Failure<'_>) -> Markup {
     let Failure { scenario, run, .. } = failure;
     html! {
-        @if run.verdict == Verdict::Violated {
+        @if !run.anomalies.is_empty() {
             details {
                 summary { "The story as text" }
                 pre { (story::render(scenario, run, failure.again)) }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{badge, copied, shell, tables, theme_button};
 use crate::report::{NOT_COVERED, Tally, ends, reached};
-use crate::verdict::{AnomalyKind, Verdict};
+use crate::verdict::{AnomalyKind, Judgement, Verdict};
 use crate::words::{counted, grouped, ratio, time};
 
 /// What a gate came to.
@@ -15,7 +15,7 @@ pub struct Gate<'a> {
     /// One for each scenario.
     pub tallies: &'a [Tally],
     /// Over all.
-    pub verdict: Verdict,
+    pub judgement: &'a Judgement,
     /// The story of each scenario that is violated.
     pub stories: &'a [Option<String>],
     /// The file beside this page that shows the violated run of each scenario.
@@ -33,7 +33,7 @@ pub struct Gate<'a> {
 /// The page.
 pub fn render(gate: &Gate<'_>) -> String {
     let count = |verdict: Verdict| {
-        let of = gate.tallies.iter().map(|tally| tally.verdict().0);
+        let of = gate.tallies.iter().map(Tally::verdict);
         of.filter(|of| *of == verdict).count()
     };
     let seeds: u64 = gate.tallies.iter().map(|tally| tally.seeds).sum();
@@ -42,7 +42,8 @@ pub fn render(gate: &Gate<'_>) -> String {
     let body = html! {
         header {
             div {
-                h1 { "Gate " (badge(gate.verdict)) }
+                h1 { "Gate " (badge(gate.judgement.verdict)) }
+                @for why in &gate.judgement.because { p .inconclusive { (why) } }
                 p .dim {
                     (counted(seeds, "run")) " of " (counted(gate.tallies.len() as u64, "scenario")) " with "
                     (grouped(messages)) " messages, " (time(nanos(gate.wall)))
@@ -69,7 +70,7 @@ pub fn render(gate: &Gate<'_>) -> String {
         (tables::reached(&struck, &never))
         p .dim { (NOT_COVERED) }
     };
-    shell(&format!("gate: {}", gate.verdict), &body, None)
+    shell(&format!("gate: {}", gate.judgement.verdict), &body, None)
 }
 
 /// A file beside this page, as a link names it.
@@ -102,7 +103,7 @@ fn broken(gate: &Gate<'_>) -> Markup {
         .collect();
     let all = gate.tallies.iter().zip(gate.stories).zip(gate.pages);
     html! {
-        @if gate.verdict == Verdict::Violated || kinds.iter().any(|(_, count)| *count > 0) {
+        @if gate.judgement.verdict == Verdict::Violated || kinds.iter().any(|(_, count)| *count > 0) {
             h2 { "Broken promises" }
             (tables::counts(["anomaly", "in the kept runs"], &kinds))
         }
@@ -142,7 +143,7 @@ fn scenarios(gate: &Gate<'_>) -> Markup {
 }
 
 fn row(tally: &Tally, page: Option<&str>) -> Markup {
-    let (verdict, why) = tally.verdict();
+    let judgement = tally.judgement();
     let virtual_ns = u64::try_from(tally.virtual_ns).unwrap_or(u64::MAX);
     let faults: u64 = tally.faults.iter().map(|(_, count)| count).sum();
     let name = &tally.scenario.name;
@@ -151,14 +152,14 @@ fn row(tally: &Tally, page: Option<&str>) -> Markup {
             td {
                 @if let Some(page) = page { a href=(href(page)) { (name) } } @else { (name) }
                 @if !tally.scenario.question.is_empty() { div .dim { (tally.scenario.question) } }
-                @if let Some(why) = why { div .inconclusive { (why) } }
+                @if let Some(why) = judgement.why() { div .inconclusive { (why) } }
                 div .dim { (tally.ends.describe()) }
                 @if let Some(known) = tally.known() { div .dim { "known: " (known) } }
                 @if !tally.scenario.allow.is_empty() {
                     div .dim { "allowed: " @for check in &tally.scenario.allow { (check.as_str()) " " } }
                 }
             }
-            td { (badge(verdict)) }
+            td { (badge(judgement.verdict)) }
             td .n { (grouped(tally.seeds)) }
             td .n { (tally.first_seed) }
             td .n { (grouped(tally.messages)) }

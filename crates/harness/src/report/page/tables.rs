@@ -134,6 +134,42 @@ pub(super) fn faults(scenario: &Scenario, seed: u64) -> Markup {
     }
 }
 
+/// The faults that a scenario wants of real servers, and how often each kind of them struck.
+pub(super) fn given(scenario: &Scenario, struck: &[(&'static str, u64)]) -> Markup {
+    let rules = scenario.rules.iter().map(|rule| rule.kind);
+    let all = rules.chain(scenario.events.iter().map(|event| event.kind));
+    let mut kinds: Vec<Kind> = Vec::new();
+    for kind in all {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let times = |kind: &Kind| {
+        let found = struck.iter().find(|(name, _)| *name == kind.as_str());
+        found.map_or(0, |(_, count)| *count)
+    };
+    html! {
+        @if kinds.is_empty() {
+            p .dim { "None." }
+        } @else {
+            table {
+                thead { tr { th { "fault of the scenario" } th .n { "struck" } } }
+                tbody {
+                    @for kind in &kinds {
+                        tr {
+                            td { (kind.as_str()) }
+                            @match times(kind) {
+                                0 => td .n .never { "never" },
+                                count => td .n { (grouped(count)) },
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn rule_row(rule: &Rule) -> Markup {
     let side = match rule.after {
         Some(true) => "after ",
