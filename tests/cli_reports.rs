@@ -19,6 +19,7 @@ fn run(seed: u64, verdict: Verdict) -> RunResult {
         consumer: Arc::from("charge-card"),
         promise: "Every committed event takes effect once, or is dead-lettered.",
         seen: "it took no effect, is in no queue and in no dead-letter queue".to_owned(),
+        also: Vec::new(),
     };
     RunResult {
         seed,
@@ -44,6 +45,7 @@ fn trace() -> Vec<TraceLine> {
         what,
         subject: Arc::from(subject),
         detail: detail.to_owned(),
+        lasts: 0,
     };
     let key = "order.placed:order-7";
     vec![

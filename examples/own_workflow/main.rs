@@ -109,6 +109,7 @@ impl Workload for Checkout {
             consumer: "ship".into(),
             promise: "A paid order is shipped, or stands in the dead letters.",
             seen: format!("{} is paid, and nobody ships it", request.draft.key),
+            also: Vec::new(),
         };
         missing.map(lost).collect()
     }

@@ -140,9 +140,13 @@ impl std::fmt::Debug for Net {
 }
 
 impl Net {
-    pub(crate) fn new(profile: Profile) -> Self {
+    pub(crate) fn new(profile: Profile, watched: bool) -> Self {
+        let mut broker = Broker::new(profile);
+        if watched {
+            broker.watch();
+        }
         Self {
-            broker: Broker::new(profile),
+            broker,
             outputs: Vec::new(),
             connections: Vec::new(),
             down_until: 0,
@@ -183,6 +187,23 @@ impl Net {
             _ => 0,
         };
         (subject, attempt)
+    }
+
+    /// The subject of a message as text; empty where it names none.
+    pub fn subject_text(&self, properties: &Properties) -> Arc<str> {
+        let written = properties.written();
+        match written.header(&self.subject_headers.0) {
+            Some(AMQPValue::LongString(text)) => {
+                Arc::from(String::from_utf8_lossy(text.as_bytes()))
+            }
+            _ => Arc::from(""),
+        }
+    }
+
+    /// Whose channel it is.
+    pub(crate) fn process_of(&self, chan: ChanId) -> Option<ProcessId> {
+        let connection = self.connections.get(chan.conn.0 as usize)?;
+        Some(connection.process)
     }
 
     fn connection(&mut self, conn: ConnId) -> &mut ClientConnection {

@@ -18,6 +18,8 @@ pub struct Entry {
     pub subject: Arc<str>,
     /// The rest, for people.
     pub detail: String,
+    /// Of a fault: how long it lasts, in nanoseconds; 0 where it is over at once.
+    pub lasts: u64,
 }
 
 impl fmt::Display for Entry {
@@ -63,6 +65,14 @@ impl Trace {
         self.hash = sip13((self.hash, what), &[at, words[0], words[1], words[2]]);
         if let Some(entries) = &mut self.entries {
             entries.push(entry());
+        }
+    }
+
+    /// Adds a line for people that is no part of the hash and is not counted: what the broker did
+    /// follows from what its clients did.
+    pub fn remark(&mut self, entry: Entry) {
+        if let Some(entries) = &mut self.entries {
+            entries.push(entry);
         }
     }
 

@@ -211,7 +211,7 @@ impl World {
             foreign: Arc::default(),
             doomed: Vec::new(),
             processes: Vec::new(),
-            net: Net::new(options.profile),
+            net: Net::new(options.profile, options.record),
             sql: Sql::default(),
             services: Services::default(),
             restart_after: options.restart_after,

@@ -169,9 +169,9 @@ fn show(args: &Args, scenario: &Scenario, run: &RunResult, context: &Context) ->
     let mut text = String::new();
     if args.diagram {
         let drawn = diagram::build(run);
-        let message = story::chosen(&run.anomalies).map_or("", |anomaly| &anomaly.message);
-        let message = if args.trace { "" } else { message };
-        return diagram::render(&drawn, message, args.trace);
+        let messages = story::chosen(&run.anomalies).filter(|_| !args.trace);
+        let messages = messages.map(|anomaly| anomaly.messages());
+        return diagram::render(&drawn, &messages.unwrap_or_default(), args.trace);
     }
     if args.trace {
         for line in &run.trace {

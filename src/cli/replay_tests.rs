@@ -12,6 +12,7 @@ fn run(verdict: Verdict, hash: u64) -> RunResult {
         consumer: Arc::from(""),
         promise: "Every committed event takes effect.",
         seen: "it took none".to_owned(),
+        also: Vec::new(),
     };
     RunResult {
         seed: 1,

@@ -17,6 +17,7 @@ fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
         consumer: Arc::from(""),
         promise: "Every committed event takes effect.",
         seen: "it took none".to_owned(),
+        also: Vec::new(),
     };
     let verdict = match scenario.name.as_str() {
         "violated" if seed == 17 => Verdict::Violated,

@@ -87,14 +87,15 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
         item("also", &format!("{more} more"));
     }
     text.push('\n');
-    part_of(&run.trace, &anomaly.message, &mut text);
+    part_of(&run.trace, &anomaly.messages(), &mut text);
     let _ = writeln!(text, "\n  {replay}");
     text
 }
 
-/// The lines of one message with the faults among them.
-pub fn lines_of<'a>(trace: &'a [TraceLine], message: &str) -> Vec<&'a TraceLine> {
-    let own = |line: &&TraceLine| !message.is_empty() && is_about(line, message);
+/// The lines of some messages with the faults among them, and with those that struck a queue or a
+/// server before and lasted into their time.
+pub fn lines_of<'a>(trace: &'a [TraceLine], messages: &[&str]) -> Vec<&'a TraceLine> {
+    let own = |line: &&TraceLine| messages.iter().any(|message| is_about(line, message));
     let first = trace.iter().find(own).map_or(0, |line| line.at);
     let last = trace
         .iter()
@@ -103,17 +104,29 @@ pub fn lines_of<'a>(trace: &'a [TraceLine], message: &str) -> Vec<&'a TraceLine>
         .map_or(u64::MAX, |line| line.at);
     // What happened to everybody, and to the processes that had this message.
     let actors: BTreeSet<&str> = trace.iter().filter(own).map(|line| &*line.actor).collect();
-    let concerned = |actor: &str| actor == "world" || message.is_empty() || actors.contains(actor);
+    let concerned = |actor: &str| actor == "world" || messages.is_empty() || actors.contains(actor);
     let among = |line: &TraceLine| {
-        (first..=last).contains(&line.at) && is_common(line) && concerned(&line.actor)
+        let meanwhile = (first..=last).contains(&line.at);
+        (meanwhile || lasts_into(line, first)) && is_common(line) && concerned(&line.actor)
     };
     let told = trace.iter().filter(|line| own(line) || among(line));
     told.collect()
 }
 
+/// Whether a fault of the whole world began before that time, and is not over by then.
+fn lasts_into(line: &TraceLine, time: u64) -> bool {
+    is_fault(line) && *line.actor == *"world" && line.at < time && line.at + line.lasts > time
+}
+
+/// Whether a line says no more than a line of a client beside it: the broker's side of what went as
+/// it should.
+pub fn is_routine(line: &TraceLine) -> bool {
+    *line.actor == *"broker" && matches!(line.what, "hands-out" | "acked")
+}
+
 /// The same as text; `!` marks faults.
-fn part_of(trace: &[TraceLine], message: &str, text: &mut String) {
-    let told = lines_of(trace, message);
+fn part_of(trace: &[TraceLine], messages: &[&str], text: &mut String) {
+    let told = lines_of(trace, messages);
     let gap = told.len().saturating_sub(LINES);
     for (i, line) in told.iter().enumerate() {
         if gap > 0 && (LINES / 2..LINES / 2 + gap).contains(&i) {

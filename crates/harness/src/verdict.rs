@@ -198,4 +198,31 @@ pub struct Anomaly {
     pub promise: &'static str,
     /// What was seen instead, as a sentence.
     pub seen: String,
+    /// Keys of other messages that belong to its story.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Arc<str>>,
+}
+
+impl Anomaly {
+    /// A promise of a workload's own that was broken: the promise, and what was seen instead, each
+    /// as a sentence. Keys of messages, business keys and workflows in it pull their events into the
+    /// story.
+    pub fn broken(checker: &'static str, promise: &'static str, seen: impl Into<String>) -> Self {
+        Self {
+            kind: AnomalyKind::Invariant,
+            checker,
+            message: Arc::from(""),
+            message_id: None,
+            consumer: Arc::from(""),
+            promise,
+            seen: seen.into(),
+            also: Vec::new(),
+        }
+    }
+
+    /// All messages of its story, the one that it is about first.
+    pub fn messages(&self) -> Vec<&str> {
+        let first = std::iter::once(&self.message).filter(|key| !key.is_empty());
+        first.chain(&self.also).map(|key| &**key).collect()
+    }
 }

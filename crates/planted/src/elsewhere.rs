@@ -237,6 +237,7 @@ mod tests {
             consumer: "ship".into(),
             promise: "Nothing is lost.",
             seen: "it is".to_owned(),
+            also: Vec::new(),
         });
         run
     }

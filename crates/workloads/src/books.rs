@@ -116,6 +116,7 @@ impl<'a> Books<'a> {
             consumer: Arc::from(consumer),
             promise,
             seen,
+            also: Vec::new(),
         });
     }
 

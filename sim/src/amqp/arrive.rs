@@ -22,6 +22,7 @@ impl World {
     }
 
     pub(super) fn forward_outputs(&mut self) {
+        self.trace_broker();
         let mut outputs = std::mem::take(&mut self.net.outputs);
         self.net.broker.take_outputs(&mut outputs);
         for output in outputs.drain(..) {

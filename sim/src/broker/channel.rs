@@ -10,6 +10,8 @@ use super::{
 /// A delivery that waits for its ack.
 #[derive(Clone, Debug)]
 pub(super) struct Unacked {
+    pub(super) chan: ChanId,
+    pub(super) tag: u64,
     pub(super) queue: QueueIx,
     /// `None` for `basic.get`.
     pub(super) consumer: Option<ConsumerIx>,

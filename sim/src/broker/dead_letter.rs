@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Bent, Broker, Content, LossReason,
+    Act, Bent, Broker, Content, LossReason,
     death::{Death, DeathReason, Deaths},
     publish::{Offer, copies, drop_header},
     queue::{Awaiting, Feeder, Message, NEVER, QueueIx},
@@ -49,16 +49,18 @@ impl Broker {
         };
         let (key, at_least_once) = (queue.args.dead_letter_key.clone(), queue.args.at_least_once);
         let copy = self.dead_copy(&place, exchange, key, message, reason);
-        let rejected = reason == DeathReason::Rejected;
         if at_least_once {
             let mut awaiting = Awaiting {
                 message: copy,
-                rejected,
+                rejected: reason == DeathReason::Rejected,
                 accepted: Vec::new(),
             };
             if self.try_awaiting(ix, &mut awaiting) {
+                let to = self.names_of(&awaiting.accepted);
+                self.note(ix, &awaiting.message, || Act::DeadLettered { reason, to });
                 return;
             }
+            self.note(ix, &awaiting.message, || Act::Waits { reason });
             let due = self.now.saturating_add(self.limits.dead_letter_retry_ns);
             if let Some(queue) = self.queue_mut(ix) {
                 queue.awaiting.push_back(awaiting);
@@ -66,7 +68,7 @@ impl Broker {
             }
             self.arm_queue(ix);
         } else {
-            self.publish_dead_letter(ix, &place, copy, rejected);
+            self.publish_dead_letter(ix, &place, copy, reason);
         }
     }
 
@@ -157,33 +159,36 @@ impl Broker {
         from: QueueIx,
         place: &Arc<str>,
         copy: Message,
-        rejected: bool,
+        reason: DeathReason,
     ) {
         if self.drop_dead_letters > 0 {
             self.drop_dead_letters -= 1;
             self.lose_copy(LossReason::FaultDeadLetterLost, place, &copy);
             return;
         }
+        let rejected = reason == DeathReason::Rejected;
         let (targets, cycles, exists) = self.dead_letter_targets(&copy, rejected);
-        let mut placed = 0;
+        let mut placed = Vec::new();
         let mut losses: Vec<LossReason> = vec![LossReason::Cycle; cycles];
         for ix in targets {
             match self.offer(ix, copy.clone(), Feeder::Queue(from)) {
-                Offer::Taken | Offer::RefusedToDeadLetter => placed += 1,
+                Offer::Taken | Offer::RefusedToDeadLetter => placed.push(ix),
                 Offer::Refused => losses.push(LossReason::DeadLetterRefused),
             }
         }
-        if placed == 0 && losses.is_empty() {
+        if placed.is_empty() && losses.is_empty() {
             losses.push(if exists {
                 LossReason::DeadLetterUnroutable
             } else {
                 LossReason::DeadLetterExchangeMissing
             });
         }
-        if placed > 0 {
-            self.ledger.stats.dead_lettered += 1;
-        } else {
+        if placed.is_empty() {
             self.ledger.stats.copies_lost += 1;
+        } else {
+            self.ledger.stats.dead_lettered += 1;
+            let to = self.names_of(&placed);
+            self.note(from, &copy, || Act::DeadLettered { reason, to });
         }
         for reason in losses {
             self.ledger.lose(self.now, reason, place, &copy.content);
@@ -214,7 +219,16 @@ impl Broker {
         };
         queue.retry_at = NEVER;
         let mut awaiting = std::mem::take(&mut queue.awaiting);
-        awaiting.retain_mut(|one| !self.try_awaiting(ix, one));
+        awaiting.retain_mut(|one| {
+            let done = self.try_awaiting(ix, one);
+            if done {
+                let to = self.names_of(&one.accepted);
+                let death = one.message.deaths.as_ref().and_then(|deaths| deaths.last());
+                let reason = death.unwrap_or(DeathReason::Rejected);
+                self.note(ix, &one.message, || Act::DeadLettered { reason, to });
+            }
+            !done
+        });
         let due = self
             .now
             .saturating_add(self.limits.dead_letter_retry_ns.max(1));

@@ -167,6 +167,11 @@ impl Deaths {
         self.list.insert(0, entry);
     }
 
+    /// Why it died last.
+    pub(super) fn last(&self) -> Option<DeathReason> {
+        self.list.first().map(|death| death.reason)
+    }
+
     /// Whether a message that reached `queue` again has been carried round by the broker alone.
     /// Such a message is dropped in silence; one rejection on the way breaks the cycle (seen on
     /// 3.10.8).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol_types::AMQPValue;
 
 use super::{
-    Bent, Broker, ChanId, Content, Delivery, Output,
+    Act, Bent, Broker, ChanId, Content, Delivery, Output,
     channel::{Channel, Consumer, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Message, QueueIx},
@@ -260,20 +260,30 @@ impl Broker {
             content,
             message_count: 0,
         };
+        let (tag, redelivered) = (delivery.tag, delivery.redelivered);
+        self.note(ix, &message, || Act::HandedOut {
+            chan,
+            tag,
+            redelivered,
+        });
         if no_ack {
             self.ledger.stats.acked += 1;
+            self.note(ix, &message, || Act::Acked { chan, tag });
             return Some(delivery);
         }
+        let channel = self.channel_mut(chan).ok()?;
         if consumer.is_some() && classic {
             channel.count_delivery();
         }
         let unacked = Unacked {
+            chan,
+            tag,
             queue: ix,
             consumer,
             delivered_at: now,
             message,
         };
-        channel.outstanding.push(delivery.tag, unacked);
+        channel.outstanding.push(tag, unacked);
         self.queue_mut(ix)?.unacked += 1;
         self.arm_channel_again(chan);
         Some(delivery)

@@ -45,6 +45,29 @@ impl LossReason {
     /// How many reasons there are.
     pub const COUNT: usize = LossReason::FaultDeadLetterLost as usize + 1;
 
+    /// What happened, as a clause about the message: `it was …`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unroutable => "routed to no queue, and not mandatory",
+            Self::Rejected => "rejected, and the queue has no dead-letter exchange",
+            Self::Expired => "expired, and the queue has no dead-letter exchange",
+            Self::MaxLen => "pushed out of the full queue, which has no dead-letter exchange",
+            Self::DeliveryLimit => {
+                "over the delivery limit, and the queue has no dead-letter exchange"
+            }
+            Self::DeadLetterExchangeMissing => "dead-lettered to an exchange that does not exist",
+            Self::DeadLetterUnroutable => "dead-lettered, and routed to no queue",
+            Self::DeadLetterRefused => "dead-lettered to a full queue, which refused it",
+            Self::Cycle => "dropped on its way round a cycle of dead-letter exchanges",
+            Self::Transient => "not persistent, and gone with the restart of the node",
+            Self::QueueNotDurable => "in a queue that is not durable, gone with the restart",
+            Self::QueueDeleted => "deleted with its queue",
+            Self::Purged => "purged",
+            Self::FaultLoseConfirmed => "lost by a fault, though confirmed",
+            Self::FaultDeadLetterLost => "lost by a fault on its way to the dead-letter exchange",
+        }
+    }
+
     pub(super) fn without_exchange(reason: DeathReason) -> Self {
         match reason {
             DeathReason::Rejected => LossReason::Rejected,

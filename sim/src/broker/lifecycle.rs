@@ -1,7 +1,7 @@
 //! Connections and channels: opening, closing, failing, and the restart of the node.
 
 use super::{
-    Bent, Broker, ChanId, Closed, ConnId, LossReason, Output, RestartKind, Scope,
+    Act, Bent, Broker, ChanId, Closed, ConnId, LossReason, Output, RestartKind, Scope,
     channel::{Channel, Connection, Unacked},
     queue::{GiveBack, Message, Queue, QueueIx},
 };
@@ -199,6 +199,12 @@ impl Broker {
         for (_, unacked) in all {
             if let Some(queue) = self.queue_mut(unacked.queue) {
                 queue.unacked -= 1;
+                let (chan, tag) = (unacked.chan, unacked.tag);
+                self.note(unacked.queue, &unacked.message, || Act::Returned {
+                    chan,
+                    tag,
+                    how: GiveBack::Loss.into(),
+                });
                 self.give_back(unacked.queue, unacked.message, GiveBack::Loss);
             }
         }

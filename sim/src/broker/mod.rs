@@ -28,6 +28,7 @@
 //! (rabbitmq-server#5460).
 
 mod access;
+mod act;
 mod arguments;
 mod channel;
 mod consume;
@@ -52,6 +53,7 @@ mod tests;
 
 pub use self::{
     access::{Account, Expression, Pattern},
+    act::{Act, Noted, Return},
     death::DeathReason,
     inspect::{MessageState, MessageView},
     ledger::{Loss, LossReason, Stats},
@@ -102,6 +104,7 @@ pub struct Broker {
     timers: Timers,
     outputs: Vec<Output>,
     ledger: Ledger,
+    acts: act::Acts,
     /// Reused by routing.
     targets: Vec<QueueIx>,
     alarm: bool,
@@ -137,6 +140,7 @@ impl Broker {
                 capacity: limits.ledger_entries,
                 ..Ledger::default()
             },
+            acts: act::Acts::default(),
             targets: Vec::new(),
             alarm: false,
             own_timeouts: false,

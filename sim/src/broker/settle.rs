@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Bent, Broker, ChanId, Closed,
+    Act, Bent, Broker, ChanId, Closed,
     channel::{Held, Settle, Unacked},
     death::DeathReason,
     queue::{ConsumerIx, Feeder, GiveBack, Message, QueueIx},
@@ -188,6 +188,8 @@ impl Broker {
     fn settle_one(&mut self, unacked: Unacked, how: Settle) {
         self.release(&unacked);
         let Unacked {
+            chan,
+            tag,
             queue: ix,
             message,
             consumer,
@@ -198,8 +200,17 @@ impl Broker {
             return;
         }
         match how {
-            Settle::Ack => self.ledger.stats.acked += 1,
+            Settle::Ack => {
+                self.ledger.stats.acked += 1;
+                self.note(ix, &message, || Act::Acked { chan, tag });
+            }
             Settle::Requeue(how) => {
+                let how_back = how.into();
+                self.note(ix, &message, || Act::Returned {
+                    chan,
+                    tag,
+                    how: how_back,
+                });
                 let died = self.give_back(ix, message, how);
                 if died
                     && self.rules.over_limit_widens_prefetch

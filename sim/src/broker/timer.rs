@@ -8,7 +8,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
-    Broker, ChanId, ConsumerTimeout,
+    Act, Broker, ChanId, ConsumerTimeout,
     arguments::QueueKind,
     channel::{Channel, Unacked},
     death::DeathReason,
@@ -251,6 +251,12 @@ impl Broker {
             };
             if let Some(unacked) = channel.outstanding.take(tag) {
                 self.release(&unacked);
+                let (chan, tag) = (unacked.chan, unacked.tag);
+                self.note(unacked.queue, &unacked.message, || Act::Returned {
+                    chan,
+                    tag,
+                    how: GiveBack::Timeout.into(),
+                });
                 self.give_back(unacked.queue, unacked.message, GiveBack::Timeout);
             }
         }

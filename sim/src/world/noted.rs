@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::World;
+use crate::broker::{Act, ChanId, Noted, Return};
 use crate::process::ProcessId;
 use crate::trace::{Entry, subject_word, word};
 
@@ -67,9 +68,83 @@ impl World {
             what,
             subject: text(),
             detail: detail(),
+            // The second number of a fault's line is how long it lasts.
+            lasts: if what == "fault" { n[1] } else { 0 },
         };
         let words = [owner.id ^ subject, n[0], n[1]];
         self.trace.add(entry, self.now, word(what), words);
+    }
+
+    /// Tells of the broker's own acts, where the trace is kept.
+    pub(crate) fn trace_broker(&mut self) {
+        if !self.is_recording() {
+            return;
+        }
+        let actor = Arc::from("broker");
+        for Noted {
+            place,
+            content,
+            act,
+        } in self.net.broker.take_acts()
+        {
+            let by = |chan: ChanId| self.client_of(chan);
+            let (what, detail) = match act {
+                Act::HandedOut {
+                    chan,
+                    tag,
+                    redelivered,
+                } => {
+                    let again = if redelivered { ", redelivered" } else { "" };
+                    (
+                        "hands-out",
+                        format!("{place} to {}, tag {tag}{again}", by(chan)),
+                    )
+                }
+                Act::Acked { chan, tag } => {
+                    ("acked", format!("{place} by {}, tag {tag}", by(chan)))
+                }
+                Act::Returned { chan, tag, how } => {
+                    let why = match how {
+                        Return::GivenBack => "gave it back",
+                        Return::ChannelGone => "its channel is gone",
+                        Return::TimedOut => "held it too long",
+                    };
+                    let detail = format!("{place} from {}, tag {tag}: {why}", by(chan));
+                    ("takes-back", detail)
+                }
+                Act::DeadLettered { reason, to } => {
+                    let to = to.join(", ");
+                    (
+                        "dead-letters",
+                        format!("{place} to {to}: {}", reason.as_str()),
+                    )
+                }
+                Act::Waits { reason } => {
+                    let detail = format!(
+                        "{place}: {}, until its dead-letter queue takes it",
+                        reason.as_str()
+                    );
+                    ("keeps", detail)
+                }
+                Act::Lost(reason) => ("drops", format!("{place}: {}", reason.as_str())),
+            };
+            let entry = Entry {
+                at: self.now,
+                actor: Arc::clone(&actor),
+                what,
+                subject: self.net.subject_text(&content.properties),
+                detail,
+                lasts: 0,
+            };
+            self.trace.remark(entry);
+        }
+    }
+
+    /// The process at the other end of a channel; the broker's own administrator has none.
+    fn client_of(&self, chan: ChanId) -> String {
+        let process = self.net.process_of(chan);
+        let name = process.map(|process| &*self.processes[process.0 as usize].name);
+        format!("{}#{}", name.unwrap_or("admin"), chan.conn.0)
     }
 
     /// Whether the trace is kept in full.

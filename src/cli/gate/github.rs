@@ -213,6 +213,7 @@ mod tests {
             consumer: Arc::from(""),
             promise: "It ends.",
             seen: "it is 100 % lost\nfor good".to_owned(),
+            also: Vec::new(),
         };
         for seed in 1..21 {
             let red = seed < 3;

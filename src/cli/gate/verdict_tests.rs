@@ -37,6 +37,7 @@ fn run(seed: u64, verdict: Verdict) -> RunResult {
         consumer: Arc::from("charge"),
         promise: "It ends.",
         seen: "it does not".to_owned(),
+        also: Vec::new(),
     };
     RunResult {
         seed,

@@ -115,5 +115,6 @@ fn nothing_is_left(index: &Index<'_>, work: &Work<'_>) -> bool {
         )
     });
     let running = work.runs.iter().any(|run| index.runs[*run].end.is_none());
-    acked && !running && index.place(work) == Place::Nowhere
+    let nowhere = matches!(index.place(work), Place::Nowhere | Place::Dropped(_));
+    acked && !running && nowhere
 }

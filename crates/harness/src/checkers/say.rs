@@ -74,6 +74,7 @@ impl Promise {
             consumer: Arc::from(about.consumer),
             promise: self.text,
             seen,
+            also: Vec::new(),
         }
     }
 }

@@ -66,14 +66,35 @@ fn tell(index: &Index<'_>, work: &Work<'_>) -> String {
     format!("{key} came to no end in {consumer} ({runs} so far): {place}; {last}")
 }
 
-/// Every message has ended, and yet there is no rest.
+/// Every message has ended, and yet there is no rest: what waits, and where.
 fn unrest(view: &View<'_>) -> String {
+    let mut waits: Vec<String> = Vec::new();
+    for queued in &view.reading.queued {
+        let event = queued.event.as_ref();
+        let key = event.map_or("bytes that are no event", |event| &*event.idempotency_key);
+        let how = match queued.unacked {
+            true => "is with a consumer of",
+            false => "waits in",
+        };
+        waits.push(format!("{key} {how} {}", queued.queue));
+    }
     let outbox = view.reading.store.outbox.iter();
-    let unpublished = outbox.filter(|row| row.published_at.is_none()).count();
-    let queued = view.reading.queued.len();
+    for row in outbox.filter(|row| row.published_at.is_none()) {
+        let key = &row.outgoing.event.idempotency_key;
+        waits.push(format!("{key} waits in the outbox to be published"));
+    }
+    if waits.is_empty() {
+        return "everything accepted has ended, and no queue holds anything at the end, but the \
+                run did not come to rest within its bound"
+            .to_owned();
+    }
+    let named = waits.iter().take(NAMED).cloned().collect::<Vec<_>>();
+    let more = match waits.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; {more} more"),
+    };
     format!(
-        "everything accepted has ended, but {} in queues and {} in the outbox do not come to rest",
-        Count(queued as u64, "message"),
-        Count(unpublished as u64, "event")
+        "everything accepted has ended, but {}{more}",
+        named.join("; ")
     )
 }

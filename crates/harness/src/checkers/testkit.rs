@@ -367,6 +367,7 @@ impl Kit {
             key: Some(hand.event.idempotency_key.clone()),
             receipt: hand.receipt,
             how,
+            letter: None,
             seen: Seen::Ok,
         };
         self.add(&hand.process, what);

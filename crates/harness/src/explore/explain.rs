@@ -114,8 +114,8 @@ pub fn moments(
     target: Target,
     draws: u32,
 ) -> Vec<Moment> {
-    let message = story::chosen(&run.anomalies).map(|anomaly| anomaly.message.clone());
-    let lines = told(&run.trace, message.as_deref().unwrap_or_default());
+    let messages = story::chosen(&run.anomalies).map(|anomaly| anomaly.messages());
+    let lines = told(&run.trace, &messages.unwrap_or_default());
     let choices = Choices::new(run.seed);
     lines
         .into_iter()
@@ -149,10 +149,11 @@ pub fn settled(moments: &[Moment]) -> Option<(Option<&Moment>, &Moment)> {
 }
 
 /// What is told of a run: what happened to its message, and the faults among it.
-fn told<'a>(trace: &'a [TraceLine], message: &str) -> Vec<&'a TraceLine> {
+fn told<'a>(trace: &'a [TraceLine], messages: &[&str]) -> Vec<&'a TraceLine> {
     let mut lines: Vec<&TraceLine> = Vec::new();
     // One line for each moment: its fault, or what came first.
-    for line in story::lines_of(trace, message) {
+    let lines_of = story::lines_of(trace, messages).into_iter();
+    for line in lines_of.filter(|line| !story::is_routine(line)) {
         match lines.last_mut() {
             Some(last) if last.at == line.at => {
                 if line.what == "fault" {

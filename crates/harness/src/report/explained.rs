@@ -127,6 +127,7 @@ mod tests {
             consumer: "ship".into(),
             promise: "An order is shipped.",
             seen: "it is not".to_owned(),
+            also: Vec::new(),
         };
         let fault = |fault: &str| Needed {
             fault: fault.to_owned(),

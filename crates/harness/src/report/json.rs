@@ -84,6 +84,7 @@ struct ViolationLine<'a> {
     consumer: &'a str,
     promise: &'static str,
     seen: &'a str,
+    also: &'a [std::sync::Arc<str>],
     #[serde(flatten)]
     again: Again,
 }
@@ -251,6 +252,7 @@ fn violation_line(tally: &Tally, of: &Violation, anomaly: &Anomaly, again: Again
         consumer: &anomaly.consumer,
         promise: anomaly.promise,
         seen: &anomaly.seen,
+        also: &anomaly.also,
         again,
     })
 }

@@ -104,6 +104,8 @@ struct Found {
     consumer: Arc<str>,
     promise: String,
     seen: String,
+    #[serde(default)]
+    also: Vec<Arc<str>>,
 }
 
 impl Part {
@@ -249,6 +251,7 @@ impl Broken {
             consumer: anomaly.consumer.clone(),
             promise: anomaly.promise.to_owned(),
             seen: anomaly.seen.clone(),
+            also: anomaly.also.clone(),
         };
         Self {
             seed: violation.seed,
@@ -266,6 +269,7 @@ impl Broken {
             consumer: found.consumer.clone(),
             promise: lasting(&found.promise),
             seen: found.seen.clone(),
+            also: found.also.clone(),
         };
         Some(Violation {
             seed: self.seed,

@@ -1,13 +1,12 @@
 //! From a view of a run to its result.
 
-use std::sync::Arc;
-
 use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 use redeliver_sim::trace::Entry;
 
 use crate::checkers::{self, Index, View};
 use crate::run::any_workload::Facts;
+use crate::run::named;
 use crate::run::plan::Plan;
 use crate::run::result::RunResult;
 use crate::scenario::{Scenario, unwanted_rows};
@@ -135,8 +134,9 @@ pub fn result(
         anomalies.extend(all.filter_map(|invariant| invariant.broken(&evidence)));
     }
     let mechanisms = pickups::mechanisms(view.history);
-    let dead = view.reading.dead();
-    anomalies.extend(scenario.expect.judge(dead, view.settled, &mechanisms));
+    let expect = &scenario.expect;
+    anomalies.extend(expect.judge(view.reading, view.settled, &mechanisms));
+    named::name_messages(&mut anomalies, view.reading);
     let entries = &view.history.entries;
     let deliveries = entries
         .iter()
@@ -233,13 +233,6 @@ fn accepted(plan: &Plan, view: &View<'_>) -> Vec<Request> {
 }
 
 fn fault_of_our_own(checker: &'static str, seen: &str) -> Anomaly {
-    Anomaly {
-        kind: AnomalyKind::Invariant,
-        checker,
-        message: Arc::from(""),
-        message_id: None,
-        consumer: Arc::from(""),
-        promise: "No task outside a handler panics, and every run comes to rest.",
-        seen: seen.to_owned(),
-    }
+    let promise = "No task outside a handler panics, and every run comes to rest.";
+    Anomaly::broken(checker, promise, seen)
 }

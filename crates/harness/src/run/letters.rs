@@ -177,6 +177,7 @@ fn tell(accused: &BTreeMap<&str, Accused<'_>>) -> Vec<Anomaly> {
             seen: format!(
                 "{key} {others} in the dead letters of {consumer}: {reason}{told}; {because}"
             ),
+            also: Vec::new(),
         })
     };
     accused.iter().filter_map(anomaly).collect()

@@ -13,6 +13,7 @@ pub mod halt;
 pub mod judge;
 pub mod letters;
 pub mod live;
+mod named;
 pub mod plan;
 pub mod result;
 pub mod sabotage;

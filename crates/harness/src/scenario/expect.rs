@@ -8,7 +8,7 @@ use redeliver_sim::fault::Kind;
 use crate::team::invariant::Invariant;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
 use crate::watch::reached::Cell;
-use crate::watch::reading::Answer;
+use crate::watch::reading::{Answer, FinalReading, Letter};
 
 /// Expectations beside the promises that the checkers judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,17 +85,21 @@ impl Expect {
     /// that has settled: before that they may be on their way.
     pub fn judge(
         &self,
-        dead_letters: u64,
+        reading: &FinalReading,
         settled: bool,
         mechanisms: &[(&'static str, u64)],
     ) -> Vec<Anomaly> {
         let mut found = Vec::new();
+        let dead = reading.dead();
         if let Some((min, max)) = self.dead_letters
-            && (dead_letters > max || (settled && dead_letters < min))
+            && (dead > max || (settled && dead < min))
         {
             found.push(unmet(
                 "The scenario says how many dead letters there are at the end.",
-                format!("there are {dead_letters} dead letters, and {min} to {max} are expected"),
+                format!(
+                    "there are {dead} dead letters, and {min} to {max} are expected{}",
+                    shown_letters(&reading.letters)
+                ),
             ));
         }
         let pickups: u64 = mechanisms.iter().map(|(_, count)| count).sum();
@@ -117,13 +121,30 @@ impl Expect {
     }
 }
 
+/// The first letters, each with its reason and what it tells.
+fn shown_letters(letters: &[Letter]) -> String {
+    let shown = letters.iter().take(SHOWN).map(|letter| {
+        let event = letter.event.as_ref();
+        let key = event.map_or("bytes that are no event", |e| &*e.idempotency_key);
+        let told = letter.story.as_ref().map_or(String::new(), |story| {
+            format!(" after attempt {}, {}", story.attempts, story.error)
+        });
+        format!("; {key} in {}: {}{told}", letter.consumer, letter.reason())
+    });
+    let mut text: String = shown.collect();
+    if let Some(more @ 1..) = letters.len().checked_sub(SHOWN) {
+        text.push_str(&format!("; {more} more"));
+    }
+    text
+}
+
 /// What a query gave that was to give no rows.
 pub fn unwanted_rows(answers: &[Answer]) -> Vec<Anomaly> {
     let unwanted = answers.iter().filter_map(|answer| {
         let seen = match &answer.rows {
             Ok(rows) if rows.is_empty() => return None,
             Ok(rows) => {
-                let shown: Vec<_> = rows.iter().take(SHOWN).map(String::as_str).collect();
+                let shown: Vec<_> = rows.iter().take(SHOWN).map(|row| as_text(row)).collect();
                 let more = rows.len().saturating_sub(SHOWN);
                 let more = match more {
                     0 => String::new(),
@@ -144,21 +165,27 @@ pub fn unwanted_rows(answers: &[Answer]) -> Vec<Anomaly> {
 /// Rows of a query that are shown.
 const SHOWN: usize = 3;
 
+/// A row as people read it.
+fn as_text(row: &[Option<String>]) -> String {
+    let values = row.iter().map(|value| value.as_deref().unwrap_or("null"));
+    format!("({})", values.collect::<Vec<_>>().join(", "))
+}
+
 fn unmet(promise: &'static str, seen: String) -> Anomaly {
-    Anomaly {
-        kind: AnomalyKind::Invariant,
-        checker: "expectation",
-        message: Arc::from(""),
-        message_id: None,
-        consumer: Arc::from(""),
-        promise,
-        seen,
-    }
+    Anomaly::broken("expectation", promise, seen)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So many dead letters.
+    fn dead(count: usize) -> FinalReading {
+        FinalReading {
+            letters: vec![Letter::default(); count],
+            ..FinalReading::default()
+        }
+    }
 
     #[test]
     fn bounds_are_inclusive() {
@@ -167,10 +194,10 @@ mod tests {
             max_second_pickups: Some(1),
             ..Expect::default()
         };
-        assert!(expect.judge(1, true, &[("lease", 1)]).is_empty());
-        assert!(expect.judge(2, true, &[]).is_empty());
+        assert!(expect.judge(&dead(1), true, &[("lease", 1)]).is_empty());
+        assert!(expect.judge(&dead(2), true, &[]).is_empty());
         let pickups = [("lease", 1), ("requeued", 1)];
-        assert_eq!(expect.judge(3, true, &pickups).len(), 2);
+        assert_eq!(expect.judge(&dead(3), true, &pickups).len(), 2);
     }
 
     #[test]
@@ -179,8 +206,8 @@ mod tests {
             dead_letters: Some((1, 2)),
             ..Expect::default()
         };
-        assert_eq!(expect.judge(0, true, &[]).len(), 1);
-        assert!(expect.judge(0, false, &[]).is_empty());
-        assert_eq!(expect.judge(3, false, &[]).len(), 1);
+        assert_eq!(expect.judge(&dead(0), true, &[]).len(), 1);
+        assert!(expect.judge(&dead(0), false, &[]).is_empty());
+        assert_eq!(expect.judge(&dead(3), false, &[]).len(), 1);
     }
 }

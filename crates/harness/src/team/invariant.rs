@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::team::request::Request;
-use crate::verdict::{Anomaly, AnomalyKind};
+use crate::verdict::Anomaly;
 use crate::watch::history::History;
 use crate::watch::reading::FinalReading;
 
@@ -45,15 +45,7 @@ impl Invariant {
     /// What was seen instead of what was promised.
     pub(crate) fn broken(&self, evidence: &Evidence<'_>) -> Option<Anomaly> {
         let seen = (self.judge)(evidence).err()?;
-        Some(Anomaly {
-            kind: AnomalyKind::Invariant,
-            checker: "invariant",
-            message: Arc::from(""),
-            message_id: None,
-            consumer: Arc::from(""),
-            promise: self.promise,
-            seen,
-        })
+        Some(Anomaly::broken("invariant", self.promise, seen))
     }
 }
 

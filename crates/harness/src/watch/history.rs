@@ -165,6 +165,8 @@ pub enum What {
         receipt: Receipt,
         /// As what.
         how: Settled,
+        /// What its dead letter tells, where it became one: class, error, attempts.
+        letter: Option<Arc<str>>,
         /// Whether that is known to have happened.
         seen: Seen,
     },

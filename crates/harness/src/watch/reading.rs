@@ -50,6 +50,19 @@ impl Letter {
     }
 }
 
+/// A message that the broker threw away, and told nobody. Only a broker model says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// When, in nanoseconds since the start of the run.
+    pub at: u64,
+    /// The queue, or for one that found none the exchange, without the namespace.
+    pub queue: Arc<str>,
+    /// Its idempotency key; none where it carries none.
+    pub key: Option<Arc<str>>,
+    /// Why, as a clause: `it was …`.
+    pub why: &'static str,
+}
+
 impl FinalReading {
     /// Messages in the dead letters of a consumer. Copies of one letter count once: whoever dies
     /// between publishing a letter and noting that publishes it again.
@@ -85,8 +98,8 @@ pub struct LedgerEntry {
 pub struct Answer {
     /// The query.
     pub sql: Arc<str>,
-    /// Its rows, each as text, or why it could not be asked.
-    pub rows: Result<Vec<String>, String>,
+    /// Its rows, with their columns as text, or why it could not be asked.
+    pub rows: Result<Vec<Vec<Option<String>>>, String>,
 }
 
 /// Everything at the end of a run.
@@ -98,6 +111,8 @@ pub struct FinalReading {
     pub queued: Vec<Queued>,
     /// What is in the dead-letter queues.
     pub letters: Vec<Letter>,
+    /// What the broker threw away, in order; the first thousands of it.
+    pub dropped: Vec<Dropped>,
     /// What the outside services did, in order. An entry is an effect; an answer to a repeated
     /// key without a new effect is none.
     pub ledger: Vec<LedgerEntry>,

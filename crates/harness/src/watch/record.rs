@@ -401,6 +401,18 @@ impl<R: Receiver, E: Env> Receiver for RecordedReceiver<R, E> {
         settlement: Settlement,
     ) -> Result<(), TransportError> {
         let nanos = redeliver_core::ports::env::nanos;
+        let letter = match &settlement {
+            Settlement::DeadLetter(story) => {
+                // Most errors begin with their class.
+                let class = match story.error.starts_with(&*story.class) {
+                    true => String::new(),
+                    false => format!("{}: ", story.class),
+                };
+                let told = format!("attempt {}, {class}{}", story.attempts, story.error);
+                Some(Arc::from(told))
+            }
+            _ => None,
+        };
         let how = match &settlement {
             Settlement::Done => Settled::Done,
             Settlement::RetryAfter { delay, attempt, .. } => Settled::Retry {
@@ -426,6 +438,7 @@ impl<R: Receiver, E: Env> Receiver for RecordedReceiver<R, E> {
                 .map(|event| event.idempotency_key.clone()),
             receipt: delivery.receipt,
             how,
+            letter,
             seen,
         });
         result

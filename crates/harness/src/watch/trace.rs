@@ -32,6 +32,7 @@ pub fn lines(history: &History) -> Vec<TraceLine> {
             what,
             subject: Arc::from(subject),
             detail: detail(&entry.what),
+            lasts: 0,
         }
     };
     history.entries.iter().map(line).collect()
@@ -184,18 +185,25 @@ fn detail(what: &What) -> String {
             consumer,
             receipt,
             how,
+            letter,
             seen,
             ..
         } => {
+            let told = |of: &Option<Arc<str>>| match of {
+                Some(letter) => format!(" ({letter})"),
+                None => String::new(),
+            };
             let how = match how {
                 Settled::Done => String::new(),
                 Settled::Retry { attempt, delay } => {
                     format!(" as attempt {attempt} after {} ms", delay / 1_000_000)
                 }
                 Settled::Park { delay } => format!(" for {} ms", delay / 1_000_000),
-                Settled::DeadLetter(reason) => format!(" because {}", reason.as_str()),
+                Settled::DeadLetter(reason) => {
+                    format!(" because {}{}", reason.as_str(), told(letter))
+                }
             };
-            format!("{consumer}, tag {}{how} {}", receipt.tag, told(seen))
+            format!("{consumer}, tag {}{how} {}", receipt.tag, self::told(seen))
         }
         What::HandlerStart { on, run, .. } => {
             format!("{} starts run {run}, attempt {}", on.consumer, on.attempt)

@@ -29,6 +29,7 @@ fn simulate(_: &Scenario, seed: u64, _: bool) -> RunResult {
         consumer: Arc::from("ship"),
         promise: "It ends.",
         seen: "it did not \"end\"".to_owned(),
+        also: Vec::new(),
     };
     let verdict = match seed {
         _ if seed % 97 == 13 => Verdict::Violated,

@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Index, Truth, Work};
 use crate::checkers::say::At;
 use crate::watch::history::{Seen, Settled, What};
+use crate::watch::reading::Dropped;
 use redeliver_core::inbox::InboxState;
 
 /// How a work ended.
@@ -33,6 +34,8 @@ pub(in crate::checkers) enum Place<'a> {
     Claimed(&'a str),
     /// Delivered to a process that has not settled it.
     InHand(&'a str, u64),
+    /// Nowhere any more: the broker threw its last copy away.
+    Dropped(&'a Dropped),
     /// Nowhere that anybody could see.
     Nowhere,
 }
@@ -47,7 +50,16 @@ impl fmt::Display for Place<'_> {
             Self::InHand(process, at) => {
                 write!(f, "{process} got it at {} and never settled it", At(*at))
             }
-            Self::Nowhere => f.write_str("it is in no queue and in nobody's hands"),
+            Self::Dropped(Dropped { at, queue, why, .. }) => write!(
+                f,
+                "it is in no queue and in nobody's hands: at {} the broker dropped it in {queue}, \
+                 {why}",
+                At(*at)
+            ),
+            Self::Nowhere => f.write_str(
+                "it is in no queue and in nobody's hands, and nobody was told what \
+                 became of it",
+            ),
         }
     }
 }
@@ -109,7 +121,10 @@ impl<'a> Index<'a> {
         if work.events.iter().any(unpublished) {
             return Place::Outbox;
         }
-        Place::Nowhere
+        match work.dropped.last() {
+            Some(dropped) => Place::Dropped(dropped),
+            None => Place::Nowhere,
+        }
     }
 
     /// The last delivery of a work, if it was not settled.

@@ -346,6 +346,23 @@ impl<'a> Index<'a> {
                 }
             }
         }
+        for dropped in &view.reading.dropped {
+            let Some(key) = dropped.key.as_deref().and_then(|key| self.key_id(key)) else {
+                continue;
+            };
+            // A delay queue and an exchange are shared: the copy may have been any consumer's.
+            let queue = dropped
+                .queue
+                .strip_suffix(".dead")
+                .unwrap_or(&dropped.queue);
+            let only = self.consumer_id(queue);
+            for consumer in 0..self.consumers.len() {
+                let at = self.work_ids[key * self.consumers.len() + consumer];
+                if at != NONE && only.is_none_or(|only| only == consumer) {
+                    self.works[at].dropped.push(dropped);
+                }
+            }
+        }
         self.ledger_keys = vec![false; self.keys.len()];
         for entry in &view.reading.ledger {
             if let Some(at) = self.key_id(&entry.key) {

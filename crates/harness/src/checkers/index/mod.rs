@@ -17,7 +17,7 @@ use redeliver_sim::hash::QuickMap;
 use uuid::Uuid;
 
 use crate::watch::history::{Effects, Ended, Entry, OnBehalf, Seen};
-use crate::watch::reading::{Letter, Queued};
+use crate::watch::reading::{Dropped, Letter, Queued};
 use redeliver_core::event::Event;
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
@@ -119,6 +119,8 @@ pub(super) struct Work<'a> {
     pub(super) saved_dead: bool,
     pub(super) letters: Vec<&'a Letter>,
     pub(super) queued: Vec<&'a Queued>,
+    /// Copies of it that the broker threw away.
+    pub(super) dropped: Vec<&'a Dropped>,
     /// Places in [`Index::runs`].
     pub(super) runs: Vec<usize>,
     /// Places in [`Index::commits`].

@@ -355,7 +355,7 @@ fn a_run_that_was_stopped_did_not_wait_for_its_bound() {
 fn many_stuck_messages_are_counted_and_unrest_is_told() {
     let mut kit = Kit::new();
     kit.settled = false;
-    kit.red("stuck", Stuck, "do not come to rest");
+    kit.red("stuck", Stuck, "did not come to rest");
     for i in 0..20 {
         let event = kit.accepted(&format!("order-{i}"));
         let hand = kit.deliver(&event, "worker-1");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::link::link;
 use super::{Diagram, Kind, Lane, Role, Step, Tone, leads_to};
 use crate::run::result::RunResult;
+use crate::story;
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::{Effects, Ended, Entry, Seen, Settled, What};
 use crate::watch::trace;
@@ -26,6 +27,7 @@ pub fn build(run: &RunResult) -> Diagram {
     for line in &run.trace {
         match history.next_if(|entry| trace::is_line_of(line, &entry.what, entry.at)) {
             Some(entry) => builder.entry(entry, line),
+            None if story::is_routine(line) => {}
             None => builder.world(line),
         }
     }
@@ -162,6 +164,7 @@ impl<'a> Builder<'a> {
         let mut add = |at, kind, tone, label: String, source| {
             let detail = line.detail.clone();
             let step = Step {
+                until: at,
                 at,
                 lane,
                 kind,
@@ -277,6 +280,16 @@ impl<'a> Builder<'a> {
                 label = "faults are over".to_owned();
                 Kind::Heal
             }
+            what if *line.actor == *"broker" => {
+                lane = Some(self.lane("broker", Role::Broker));
+                label = match (what, line.detail.rsplit_once(": ")) {
+                    ("dead-letters", Some((_, why))) => format!("dead-letters: {why}"),
+                    ("drops", Some((_, why))) => format!("drops it: {why}"),
+                    ("takes-back", Some((_, why))) => format!("takes it back: {why}"),
+                    (what, _) => format!("{what} it"),
+                };
+                Kind::Broker
+            }
             "service-acted" => {
                 // `payments charge for KEY: Ok(1)`
                 let (call, result) = line.detail.rsplit_once(": ").unwrap_or_default();
@@ -305,6 +318,7 @@ impl<'a> Builder<'a> {
         let lane = lane.unwrap_or_else(|| self.process(&line.actor));
         let step = Step {
             at: line.at,
+            until: line.at + line.lasts,
             lane,
             kind,
             tone: Tone::Plain,
@@ -376,6 +390,7 @@ impl<'a> Builder<'a> {
     fn mark(&mut self, anomaly: &Anomaly, more: usize, at: u64, lane: usize) {
         let step = Step {
             at,
+            until: at,
             lane,
             kind: Kind::Violation,
             tone: Tone::Failed,

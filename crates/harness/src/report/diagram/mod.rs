@@ -89,6 +89,8 @@ pub enum Kind {
     Heal,
     /// A promise was broken: here at the latest.
     Violation,
+    /// The broker did something by itself: dead-lettered a message, dropped it, took it back.
+    Broker,
 }
 
 impl Kind {
@@ -108,6 +110,7 @@ impl Kind {
             Self::Fault => "fault",
             Self::Heal => "heal",
             Self::Violation => "violation",
+            Self::Broker => "broker",
         }
     }
 }
@@ -151,6 +154,8 @@ pub struct Step {
     pub label: String,
     /// The rest.
     pub detail: String,
+    /// Of a fault that lasts: when it is over; else the time of the step.
+    pub until: u64,
 }
 
 /// Something that passed from lane to lane.
@@ -230,16 +235,20 @@ pub fn leads_to(key: &str, message: &str) -> bool {
 }
 
 impl Diagram {
-    /// The steps of a message and of what led to it, with what happened meanwhile to those who had
-    /// it; all steps where `message` is empty.
-    pub fn about(&self, message: &str) -> Vec<usize> {
+    /// The steps of some messages and of what led to them, with what happened meanwhile to those
+    /// who had them; all steps where there is no message.
+    pub fn about(&self, messages: &[&str]) -> Vec<usize> {
         let all = 0..self.steps.len();
-        if message.is_empty() {
+        if messages.is_empty() {
             return all.collect();
         }
         let own = |at: &usize| {
             let of = self.steps[*at].message;
-            of.is_some_and(|of| leads_to(&self.messages[of], message))
+            let leads = |of: usize| {
+                let key = &self.messages[of];
+                messages.iter().any(|message| leads_to(key, message))
+            };
+            of.is_some_and(leads)
         };
         let told: Vec<usize> = all.clone().filter(own).collect();
         let (Some(first), Some(last)) = (told.first(), told.last()) else {
@@ -256,14 +265,16 @@ impl Diagram {
                 Kind::Fault | Kind::Process | Kind::Heal | Kind::Violation
             );
             let role = self.lanes[step.lane].role;
-            let everybody = matches!(role, Role::World | Role::Broker | Role::Database);
+            let shared = matches!(role, Role::World | Role::Broker | Role::Database);
+            let everybody = shared || (step.kind == Kind::Fault && role == Role::Service);
             // A process that dies of another message dies all the same.
             let another = step.kind != Kind::Process && step.message.is_some();
             // One who publishes has many messages in its hands when it dies.
             let dies = role == Role::Relay && step.label.starts_with("crash");
+            let lasts = step.kind == Kind::Fault && step.at < first && step.until > first;
             common
                 && !another
-                && (first..=last).contains(&step.at)
+                && ((first..=last).contains(&step.at) || lasts)
                 && (everybody || dies || lanes[step.lane])
         };
         all.filter(|at| own(at) || among(&self.steps[*at]))

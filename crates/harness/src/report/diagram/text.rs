@@ -10,10 +10,10 @@ const LANE: usize = 3;
 /// Lines at most; what is between the first and the last half is left out.
 const LINES: usize = 200;
 
-/// The steps of a message and of what led to it, or all of them where `message` is empty.
+/// The steps of some messages and of what led to them, or all of them where there is no message.
 /// `whole` leaves nothing out.
-pub fn render(diagram: &Diagram, message: &str, whole: bool) -> String {
-    let steps = diagram.about(message);
+pub fn render(diagram: &Diagram, messages: &[&str], whole: bool) -> String {
+    let steps = diagram.about(messages);
     let canvas = Canvas {
         diagram,
         lanes: diagram.touched(&steps),
@@ -23,7 +23,7 @@ pub fn render(diagram: &Diagram, message: &str, whole: bool) -> String {
         true => 0,
         false => steps.len().saturating_sub(LINES),
     };
-    let many = message.is_empty();
+    let many = messages.len() != 1;
     let mut busy = Busy::new(diagram);
     for (i, at) in steps.iter().enumerate() {
         if gap > 0 && (LINES / 2..LINES / 2 + gap).contains(&i) {

@@ -14,6 +14,8 @@ pub(super) struct Data<'a> {
     labels: Vec<&'a str>,
     details: Vec<&'a str>,
     at: Vec<u64>,
+    /// Faults that last: step and end, in a row.
+    lasting: Vec<u64>,
     lane: Vec<usize>,
     kind: Vec<u8>,
     tone: Vec<u8>,
@@ -58,6 +60,11 @@ impl<'a> Data<'a> {
                 .collect(),
             keys: diagram.messages.iter().map(|key| &**key).collect(),
             at: steps.iter().map(|step| step.at).collect(),
+            lasting: (0u64..)
+                .zip(steps)
+                .filter(|(_, step)| step.until > step.at)
+                .flat_map(|(at, step)| [at, step.until])
+                .collect(),
             lane: steps.iter().map(|step| step.lane).collect(),
             kind: steps.iter().map(|step| kind(step.kind)).collect(),
             tone: steps.iter().map(|step| tone(step.tone)).collect(),
@@ -103,6 +110,7 @@ fn kind(kind: Kind) -> u8 {
         Kind::Fault => 10,
         Kind::Heal => 11,
         Kind::Violation => 12,
+        Kind::Broker => 13,
     }
 }
 

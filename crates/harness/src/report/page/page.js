@@ -3,7 +3,7 @@
 // matter; everything comes from the data in the page, and nothing from anywhere else.
 (() => {
   const KINDS = ["commit", "publish", "deliver", "settle", "start", "end", "call", "answer", "effect",
-    "process", "fault", "heal", "violation"];
+    "process", "fault", "heal", "violation", "broker"];
   const TONES = ["plain", "failed", "doubt"];
   const DURING = ["handler", "call", "down", "paused"];
   const [FAULT, HEAL, VIOLATION, EFFECT, PROCESS] = [10, 11, 12, 8, 9];
@@ -128,6 +128,8 @@
       else {
         const exact = data.keys.includes(text), low = text.toLowerCase();
         const wanted = data.keys.map((key) => exact ? leads(key, text) : key.toLowerCase().includes(low));
+        this.ends ??= new Map(Array.from({ length: data.lasting.length / 2 },
+          (_, i) => [data.lasting[2 * i], data.lasting[2 * i + 1]]));
         const own = (at) => data.message[at] >= 0 && wanted[data.message[at]];
         const told = all.filter(own), lanes = new Set(told.map((at) => data.lane[at]));
         const from = told.length ? data.at[told[0]] : 1, until = told.length ? data.at[told[told.length - 1]] : 0;
@@ -135,9 +137,11 @@
           const kind = data.kind[at];
           const role = data.lanes[data.lane[at]][1];
           const dies = role === "relay" && data.labels[data.label[at]].startsWith("crash");
-          return data.at[at] >= from && data.at[at] <= until && [FAULT, PROCESS, HEAL, VIOLATION].includes(kind)
+          const meanwhile = data.at[at] >= from && data.at[at] <= until;
+          const lasts = data.at[at] < from && this.ends.get(at) > from;
+          return (meanwhile || lasts) && [FAULT, PROCESS, HEAL, VIOLATION].includes(kind)
             && (kind === PROCESS || data.message[at] < 0)
-            && (dies || lanes.has(data.lane[at]) || SHARED.has(role));
+            && (dies || lanes.has(data.lane[at]) || SHARED.has(role) || (kind === FAULT && role === "service"));
         };
         this.rows = all.filter((at) => own(at) || among(at));
       }

@@ -171,6 +171,7 @@ impl Chaos {
             what,
             subject: Arc::from(subject),
             detail,
+            lasts: 0,
         };
         self.lock().told.push(line);
     }
@@ -189,12 +190,19 @@ impl Chaos {
     pub(super) fn count(&self, event: &Event) {
         *self.lock().struck.entry(event.kind.as_str()).or_default() += 1;
         let whom = event.target.as_deref().unwrap_or("all");
-        self.tell(
-            "world",
-            "fault",
-            "",
-            format!("{} of {whom}", event.kind.as_str()),
-        );
+        let line = TraceLine {
+            at: redeliver_core::ports::env::nanos(self.started.elapsed()),
+            actor: Arc::from("world"),
+            what: "fault",
+            subject: Arc::from(""),
+            detail: format!(
+                "{} of {whom} for {} ms",
+                event.kind.as_str(),
+                event.lasts / 1_000_000
+            ),
+            lasts: event.lasts,
+        };
+        self.lock().told.push(line);
     }
 
     /// Faults that struck, by name.

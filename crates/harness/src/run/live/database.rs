@@ -144,24 +144,25 @@ impl Database {
         answers
     }
 
-    async fn rows(&self, sql: &str) -> Result<Vec<String>, sqlx::Error> {
+    async fn rows(&self, sql: &str) -> Result<Vec<Columns>, sqlx::Error> {
         // A team's own query, from its own scenario.
         let rows = session::ask(self.store.pool(), sql).await?;
         rows.iter().map(text).collect()
     }
 }
 
-/// A row as people read it. What is asked so comes as text.
-fn text(row: &PgRow) -> Result<String, sqlx::Error> {
-    let mut values = Vec::new();
-    for column in 0..row.len() {
+/// The columns of a row. What is asked so comes as text.
+type Columns = Vec<Option<String>>;
+
+fn text(row: &PgRow) -> Result<Columns, sqlx::Error> {
+    let column = |column| {
         let value = row.try_get_raw(column)?;
-        values.push(match value.is_null() {
-            true => "null".to_owned(),
-            false => value.as_str().map_err(sqlx::Error::Decode)?.to_owned(),
-        });
-    }
-    Ok(format!("({})", values.join(", ")))
+        Ok(match value.is_null() {
+            true => None,
+            false => Some(value.as_str().map_err(sqlx::Error::Decode)?.to_owned()),
+        })
+    };
+    (0..row.len()).map(column).collect()
 }
 
 impl Own {

@@ -172,6 +172,7 @@ pub(super) async fn read(
         store,
         queued,
         letters,
+        dropped: Vec::new(),
         ledger,
         open_transactions: 0,
         held_locks: 0,

@@ -138,13 +138,9 @@ impl Backing {
                     .map_err(|error| error.to_string())
             }),
         };
-        let text = |row: Vec<Option<String>>| {
-            let values = row.into_iter().map(|value| value.unwrap_or("null".into()));
-            format!("({})", values.collect::<Vec<_>>().join(", "))
-        };
         Answer {
             sql: sql.clone(),
-            rows: rows.map(|rows| rows.into_iter().map(text).collect()),
+            rows,
         }
     }
 

@@ -8,7 +8,7 @@ use redeliver_sim::{World, sleep, with};
 
 use crate::run::plan::Plan;
 use crate::run::simulate::database::Backing;
-use crate::watch::reading::{FinalReading, LedgerEntry, Letter, Queued};
+use crate::watch::reading::{Dropped, FinalReading, LedgerEntry, Letter, Queued};
 use redeliver_core::event::Event;
 use redeliver_core::ports::StoreError;
 use redeliver_core::ports::env::nanos;
@@ -88,6 +88,7 @@ pub(super) async fn read(
         store,
         queued: queued(w, names, plan),
         letters: letters(w, names, plan),
+        dropped: dropped(w, names),
         ledger: ledger(w),
         open_transactions,
         held_locks,
@@ -142,6 +143,21 @@ fn letters(w: &World, names: &Names, plan: &Plan) -> Vec<Letter> {
         }
     }
     found
+}
+
+fn dropped(w: &World, names: &Names) -> Vec<Dropped> {
+    let losses = w.net.broker.losses().iter();
+    losses
+        .map(|loss| {
+            let key = w.net.subject_text(&loss.content.properties);
+            Dropped {
+                at: loss.at_ns,
+                queue: names.bare(&loss.place),
+                key: (!key.is_empty()).then_some(key),
+                why: loss.reason.as_str(),
+            }
+        })
+        .collect()
 }
 
 fn ledger(w: &World) -> Vec<LedgerEntry> {
