@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
+use super::doctor::why_unreachable;
 use super::out::{self, Out};
 use super::report::write;
 use super::servers::Servers;
@@ -12,14 +14,24 @@ use redeliver_core::topology::QueueType;
 use redeliver_harness::explore::commit;
 use redeliver_harness::report::page::failure::{self, Failure};
 use redeliver_harness::report::{Tally, json, table};
-use redeliver_harness::run::{LiveError, LiveOptions, LiveReport, TraceLine, live_name};
-use redeliver_harness::scenario::Scenario;
+use redeliver_harness::run::{LiveError, LiveOptions, LiveReport, Tell, TraceLine, live_name};
+use redeliver_harness::scenario::{Scenario, parse_duration};
 use redeliver_harness::story;
 use redeliver_harness::verdict::{Judgement, Verdict};
 use redeliver_harness::words::wrap;
 
 /// Run a scenario on real servers, judged by the same checkers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  redeliver run scenarios/calm-day.toml --on rabbitmq
+  redeliver run scenarios/calm-day.toml --on rabbitmq --remove redeliver_run_0123456789ab
+  scripts/services run -- redeliver run scenarios/broker-kill.toml --on rabbitmq
+
+What the run makes on the servers has a name of its own and is removed at its end. A server that
+goes away is waited for, as long as --patience says; then the run is given up.
+
+Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 a server does not answer or refuses.")]
 pub(super) struct Args {
     /// The scenario file
     scenario: PathBuf,
@@ -40,9 +52,26 @@ pub(super) struct Args {
     /// Also write the run as a page for the browser
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Give the run up when a server has been away for so long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    patience: Duration,
+    /// Run nothing: remove what a run of this name could not remove itself
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    remove: Option<String>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+}
+
+/// The name of a run: nothing else is ever removed.
+fn run_name(text: &str) -> Result<String, String> {
+    let number = text.strip_prefix("redeliver_run_");
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    let good = |number: &str| number.len() == 12 && number.chars().all(is_hex);
+    match number.is_some_and(good) {
+        true => Ok(text.to_owned()),
+        false => Err("a run is named redeliver_run_ and 12 hexadecimal digits".to_owned()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -78,27 +107,80 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
     let options = LiveOptions {
         amqp_url: args.servers.amqp_url.clone(),
         database_url: args.servers.database_url.clone(),
-        name: live_name(),
+        name: args.remove.clone().unwrap_or_else(live_name),
         seed: args.seed,
         queue_type: args.queue_type.map(QueueType::from),
         stop,
+        patience: args.patience,
+        tell: Tell::by(out::complain),
     };
+    if args.remove.is_some() {
+        return remove(args, &(workload.remove_live)(&scenario, &options));
+    }
     // So that whoever kills this outright knows what to remove.
     out::complain(&format!(
         "{} seed {} on real servers, under the name {}",
         scenario.name, args.seed, options.name
     ));
+    let began = Instant::now();
     match (workload.run_live)(&scenario, &options) {
         Ok(report) => show(args, &scenario, report, context),
-        Err(LiveError::Environment(why)) => {
-            out::complain(&why);
-            ENVIRONMENT
-        }
         Err(LiveError::Other(why)) => {
             out::complain(&why);
             Verdict::Inconclusive.exit_code()
         }
+        Err(LiveError::Environment(why)) => {
+            let found = why_unreachable(&args.servers);
+            let why = if found.is_empty() {
+                why
+            } else {
+                found.join("; ")
+            };
+            let why = format!("{why}; see `redeliver doctor env`");
+            end_without(args, &scenario, &why, began.elapsed())
+        }
+        Err(LiveError::Away { why, left_behind }) => {
+            if let Some(left) = left_behind {
+                let (again, name) = (command(args, context), &options.name);
+                out::complain(&left);
+                out::complain(&format!(
+                    "remove it, once both servers answer, with:\n  {again} --remove {name}"
+                ));
+            }
+            end_without(args, &scenario, &why, began.elapsed())
+        }
     }
+}
+
+fn remove(args: &Args, removed: &Result<(), LiveError>) -> u8 {
+    let name = args.remove.as_deref().unwrap_or_default();
+    match removed {
+        Ok(()) => {
+            out::complain(&format!("nothing of {name} is left on the servers"));
+            0
+        }
+        Err(why) => {
+            out::complain(&why.to_string());
+            ENVIRONMENT
+        }
+    }
+}
+
+/// A run that came to no end: inconclusive, and the servers are to blame.
+fn end_without(args: &Args, scenario: &Scenario, why: &str, wall: Duration) -> u8 {
+    out::complain(why);
+    let judgement = Judgement::doubt(why);
+    let mut tally = Tally::new(scenario, args.seed);
+    tally.interrupted = true;
+    let (tallies, mut out) = (std::slice::from_ref(&tally), Out::default());
+    match args.format {
+        Format::Json => out.line(&json::summary(tallies, &judgement, wall, true, None)),
+        Format::Human => {
+            let colour = out::is_coloured(&std::io::stdout());
+            out.text(&table::render(tallies, &judgement, wall, colour));
+        }
+    }
+    ENVIRONMENT
 }
 
 /// The command that makes such a run again.

@@ -45,6 +45,7 @@ fn workloads() -> Vec<Registered> {
         name: "fake",
         simulate,
         altered: |_, scenario, seed, record| simulate(scenario, seed, record),
+        remove_live: |_, _| Ok(()),
         run_live: |_, options| match options.seed {
             1 => Err(LiveError::Environment(
                 "the broker does not answer".to_owned(),

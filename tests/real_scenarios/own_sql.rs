@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use redeliver::harness::run::{LiveError, LiveOptions, LiveReport, run_live};
+use redeliver::harness::run::{LiveError, LiveOptions, LiveReport, PATIENCE, Tell, run_live};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::team::postgres::Postgres;
 use redeliver::harness::team::workload::{Generator, Request, Workload};
@@ -75,6 +75,8 @@ fn run(
         seed: 1,
         queue_type: None,
         stop: Arc::new(AtomicBool::new(false)),
+        patience: PATIENCE,
+        tell: Tell::default(),
     };
     (run_live(&Shop, &scenario, &options), name)
 }

@@ -22,6 +22,8 @@ pub struct Registered {
     pub altered: fn(&Altered, &Scenario, u64, bool) -> RunResult,
     /// Runs a scenario on real servers.
     pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
+    /// Removes what a run of that name has left on real servers.
+    pub remove_live: fn(&Scenario, &LiveOptions) -> Result<(), LiveError>,
     /// What its database looks like: [`Workload::postgres`].
     pub postgres: fn() -> Option<Postgres>,
     /// What it needs of a broker under a scenario, and what is there already:
@@ -52,6 +54,9 @@ macro_rules! workloads {
             },
             run_live: |scenario, options| {
                 $crate::run::live::run_live(&$workload, scenario, options)
+            },
+            remove_live: |scenario, options| {
+                $crate::run::live::remove_live(&$workload, scenario, options)
             },
             topology: |scenario| $crate::registry::topology_of(&$workload, scenario),
             postgres: || $crate::team::workload::Workload::postgres(&$workload),

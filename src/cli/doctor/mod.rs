@@ -5,6 +5,8 @@ mod env;
 
 use super::Context;
 
+pub(super) use env::why_unreachable;
+
 /// Look for what would make every other result worthless
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

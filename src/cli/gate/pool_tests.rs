@@ -26,6 +26,7 @@ fn workload() -> Registered {
         name: "fake",
         simulate,
         altered: |_, _, _, _| RunResult::default(),
+        remove_live: |_, _| Ok(()),
         run_live,
         topology: crate::cli::tests::no_topology,
         postgres: || None,

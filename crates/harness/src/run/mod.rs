@@ -22,7 +22,9 @@ pub mod simulate;
 pub mod stranger;
 pub mod swarm;
 
-pub use live::{LiveError, LiveOptions, LiveReport, live_name, run_live};
+pub use live::{
+    LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name, remove_live, run_live,
+};
 pub use result::RunResult;
 pub use simulate::{simulate, simulate_altered, simulate_built};
 

@@ -45,7 +45,13 @@ pub(super) async fn check(url: &Secret, name: &str, sheet: &mut Sheet) {
     chain.end();
 }
 
-async fn steps(url: &Secret, name: &str, chain: &mut Chain<'_>) -> Option<()> {
+/// Only whether it can be reached, and lets its user in.
+pub(super) async fn reach(url: &Secret, sheet: &mut Sheet) {
+    arrive(url, &mut Chain::new(sheet, NAMES)).await;
+}
+
+/// The checks before anything is made.
+async fn arrive(url: &Secret, chain: &mut Chain<'_>) -> Option<Place> {
     let place = chain.must(understand(url))?;
     let at = port::check(&place.host, place.port, "RabbitMQ", "AMQP_URL").await;
     let at = chain.must(at)?;
@@ -55,6 +61,11 @@ async fn steps(url: &Secret, name: &str, chain: &mut Chain<'_>) -> Option<()> {
         return None;
     }
     chain.must(login(&place).await)?;
+    Some(place)
+}
+
+async fn steps(url: &Secret, name: &str, chain: &mut Chain<'_>) -> Option<()> {
+    let place = arrive(url, chain).await?;
     let mut left = Vec::new();
     for queue_type in [QueueType::Quorum, QueueType::Classic] {
         if !chain.goes_on() {

@@ -78,6 +78,24 @@ pub(super) fn env(args: &Env) -> u8 {
     sheet.end()
 }
 
+/// What keeps these servers from being reached, in the words of the checks; nothing where both let
+/// their users in. Nothing is made on them.
+pub(in crate::cli) fn why_unreachable(servers: &Servers) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return Vec::new();
+    };
+    let mut sheet = Sheet::quiet();
+    runtime.block_on(async {
+        broker::reach(&servers.amqp_url, &mut sheet).await;
+        database::reach(&servers.database_url, &mut sheet).await;
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    sheet.missing()
+}
+
 /// Waits for a while; what took too long, in words.
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, String> {
     let out = tokio::time::timeout(limit, work).await;

@@ -79,9 +79,25 @@ pub(super) struct Sheet {
     counts: [usize; 4],
     /// What everything that is made on the servers begins with.
     under: String,
+    /// Nothing is told; what is missing is kept, each as a line.
+    quiet: bool,
+    missing: Vec<String>,
 }
 
 impl Sheet {
+    /// Tells nothing: for whoever wants to know only what is missing.
+    pub(super) fn quiet() -> Self {
+        Self {
+            quiet: true,
+            ..Self::new(Format::Human, Arc::default(), "")
+        }
+    }
+
+    /// What is missing, with what to do about it.
+    pub(super) fn missing(self) -> Vec<String> {
+        self.missing
+    }
+
     pub(super) fn new(format: Format, stop: Arc<AtomicBool>, under: &str) -> Self {
         Self {
             format,
@@ -89,6 +105,8 @@ impl Sheet {
             out: Out::default(),
             stop,
             counts: [0; 4],
+            quiet: false,
+            missing: Vec::new(),
         }
     }
 
@@ -98,6 +116,14 @@ impl Sheet {
 
     pub(super) fn note(&mut self, name: &str, finding: &Finding) {
         self.counts[finding.status as usize] += 1;
+        if finding.status == Status::Missing {
+            let todo = finding.todo.as_deref().map(one_line).unwrap_or_default();
+            let line = format!("{name}: {} -> {todo}", one_line(&finding.seen));
+            self.missing.push(line);
+        }
+        if self.quiet {
+            return;
+        }
         let line = match self.format {
             Format::Human => human(name, finding),
             Format::Json => machine(name, finding),

@@ -152,6 +152,13 @@ impl Crew {
         });
     }
 
+    /// Ends all at once.
+    pub(super) async fn abandon(&self) {
+        for process in self.processes.lock().await.iter() {
+            process.env.crash().await;
+        }
+    }
+
     /// Stops all politely, then for good. Clients have nothing in hand that they could end: one
     /// that still waits to send is told no more.
     pub(super) async fn stop(&self, drain: Duration) {

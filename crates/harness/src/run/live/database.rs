@@ -85,6 +85,26 @@ impl Database {
         )))
     }
 
+    /// What a run makes there.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.own {
+            Some(_) => "Database",
+            None => "Schema",
+        }
+    }
+
+    /// Whether the server answers at this moment.
+    pub(super) async fn answers(&self) -> Result<(), String> {
+        let connected = session::connect(&self.server).await;
+        let connection = connected.map_err(|error| match error {
+            sqlx::Error::Io(why) => why.to_string(),
+            other => other.to_string(),
+        })?;
+        // It answered; how this ends does not matter.
+        let _ = session::close(connection).await;
+        Ok(())
+    }
+
     /// Makes it. After an error there is none, but where it is in doubt.
     pub(super) async fn make(&self) -> Result<(), LiveError> {
         self.reach().await?;

@@ -8,6 +8,7 @@
 mod chaos;
 mod crew;
 mod database;
+mod lookout;
 mod options;
 mod reading;
 mod services;
@@ -31,15 +32,17 @@ use redeliver_core::env::live::LiveEnv;
 use redeliver_core::policy::Contradiction;
 use redeliver_core::ports::{StoreError, Transport, TransportError};
 use redeliver_postgres::PgStore;
+use redeliver_rabbitmq::amqp::{Amqp, AmqpConnection};
 use redeliver_rabbitmq::lapin::LapinAmqp;
 use redeliver_rabbitmq::{Options, RabbitMq};
 
 use chaos::{Chaos, Chaotic};
 use crew::Crew;
 use database::Database;
+use lookout::{Lookout, within};
 use services::FakeServices;
 
-pub use options::{LiveError, LiveOptions, LiveReport, live_name};
+pub use options::{LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name};
 
 /// The ports of a process of a real run.
 type LiveWorld =
@@ -84,11 +87,7 @@ fn on_servers(
                     its database (Workload::postgres)";
         return Err(LiveError::Other(text.to_owned()));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| LiveError::Other(format!("no runtime: {error}")))?;
+    let runtime = runtime()?;
     let not_given = chaos::not_given(scenario);
     let mut scenario = plan::with_explicit_services(&*workload, scenario).in_real_time();
     scenario.queue_type = options.queue_type.unwrap_or(scenario.queue_type);
@@ -140,16 +139,71 @@ impl Servers {
         )
     }
 
-    /// Removes all that the run made; says what it could not remove.
+    /// Whether the broker lets its user in.
+    async fn reach_broker(&self, patience: Duration) -> Result<(), LiveError> {
+        let connecting = self.amqp.connect("redeliver run");
+        let connected = tokio::time::timeout(patience, connecting).await;
+        let connection = connected
+            .map_err(|_| silent("RabbitMQ", patience))?
+            .map_err(TransportError::from)?;
+        // It answered; how this ends does not matter.
+        let _ = tokio::time::timeout(patience, connection.close()).await;
+        Ok(())
+    }
+
+    /// Removes all that the run made; says what it could not remove. Ends even where a server does
+    /// not answer.
     async fn clean_up(&self, plan: &Plan) -> Option<String> {
         let name = &self.transport.namespace;
-        let removed = self.rabbit().delete(&plan.topology).await;
+        let rabbit = self.rabbit();
+        let removed = within(CLEAN_UP, async {
+            let removed = rabbit.delete(&plan.topology).await;
+            removed.map_err(|error| error.to_string())
+        });
+        let dropped = within(CLEAN_UP, self.database.remove());
+        let (removed, dropped) = (removed.await, dropped.await);
         let removed = removed
             .map_err(|error| format!("RabbitMQ: {error}. Queues and exchanges {name}.* stay."));
-        let dropped = self.database.remove().await;
+        let dropped = dropped.map_err(|error| match error.contains("stays") {
+            true => error,
+            false => format!(
+                "PostgreSQL: {error}. {} {name} stays.",
+                self.database.kind()
+            ),
+        });
         let left: Vec<_> = removed.err().into_iter().chain(dropped.err()).collect();
         (!left.is_empty()).then(|| left.join(" "))
     }
+}
+
+/// So long each server may take to have a run's things removed.
+const CLEAN_UP: Duration = Duration::from_secs(15);
+
+/// Removes what a run of that name has left on the servers.
+///
+/// # Errors
+/// [`LiveError::Environment`] with what is still there.
+pub fn remove_live<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    options: &LiveOptions,
+) -> Result<(), LiveError> {
+    let runtime = runtime()?;
+    let plan = Plan::new(workload, scenario, options.seed);
+    let left = runtime.block_on(async {
+        let servers = Servers::connect(workload, scenario, options)?;
+        Ok::<_, LiveError>(servers.clean_up(&plan).await)
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    left?.map_or(Ok(()), |left| Err(LiveError::Environment(left)))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, LiveError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.map_err(|error| LiveError::Other(format!("no runtime: {error}")))
 }
 
 /// What all processes of a run share. Its clock starts when it is made: with everything set up,
@@ -216,21 +270,46 @@ async fn run(
         .check()
         .map_err(|error| LiveError::Other(error.to_string()))?;
     let servers = Servers::connect(&**workload, scenario, options)?;
-    servers.database.make().await?;
-    let played = match servers.rabbit().declare(&plan.topology).await {
+    // Before anything is made anywhere.
+    servers.reach_broker(options.patience).await?;
+    let make = tokio::time::timeout(options.patience, servers.database.make());
+    make.await
+        .unwrap_or_else(|_| Err(silent("PostgreSQL", options.patience)))?;
+    let declare = servers.rabbit();
+    let declare = tokio::time::timeout(options.patience, declare.declare(&plan.topology));
+    let declared = match declare.await {
+        Ok(declared) => declared.map_err(LiveError::from),
+        Err(_) => Err(silent("RabbitMQ", options.patience)),
+    };
+    let played = match declared {
         Ok(()) => {
             let kit = Kit::start(&**workload, scenario, options, &servers);
             let played = play(workload, scenario, options, &plan, &kit).await;
             played.map(|played| (kit, played))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     };
     // Always: nothing of this run may stay behind.
     let left_behind = servers.clean_up(&plan).await;
-    let (kit, played) = played?;
+    let (kit, played) = played.map_err(|error| match error {
+        LiveError::Away { why, .. } => LiveError::Away {
+            why,
+            left_behind: left_behind.clone(),
+        },
+        LiveError::Environment(why) if left_behind.is_some() => LiveError::Away {
+            why,
+            left_behind: left_behind.clone(),
+        },
+        other => other,
+    })?;
     let mut report = report(&**workload, scenario, options, &plan, &kit, &played);
     report.left_behind = left_behind;
     Ok(report)
+}
+
+fn silent(server: &str, patience: Duration) -> LiveError {
+    let patience = patience.as_secs_f64();
+    LiveError::Environment(format!("{server}: no answer within {patience} s"))
 }
 
 /// What came of a run before it is judged.
@@ -242,6 +321,7 @@ struct Played {
     wall: Duration,
 }
 
+/// Lets all of it run, unless a server goes away, or whoever stopped it would have to wait.
 async fn play(
     workload: &Arc<dyn AnyWorkload<LiveWorld>>,
     scenario: &Scenario,
@@ -249,7 +329,45 @@ async fn play(
     plan: &Arc<Plan>,
     kit: &Kit,
 ) -> Result<Played, LiveError> {
+    let lookout = Lookout::new(&kit.servers, options);
     let crew = Crew::start(workload, scenario, plan, kit);
+    let away = |why| {
+        Err(LiveError::Away {
+            why,
+            left_behind: None,
+        })
+    };
+    let played = tokio::select! {
+        played = acts(scenario, options, plan, kit, &crew) => played,
+        gone = lookout.gone() => away(gone),
+        () = stopped_for(options, STOPPING) => {
+            away("it was stopped, and a server did not answer any more".to_owned())
+        }
+    };
+    if played.is_err() {
+        // They would go on trying while the run is cleared away.
+        let _ = tokio::time::timeout(Duration::from_secs(5), crew.abandon()).await;
+    }
+    played
+}
+
+/// So long a run that was stopped may take to end politely and be read.
+const STOPPING: Duration = Duration::from_secs(60);
+
+async fn stopped_for(options: &LiveOptions, limit: Duration) {
+    while !options.stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(limit).await;
+}
+
+async fn acts(
+    scenario: &Scenario,
+    options: &LiveOptions,
+    plan: &Arc<Plan>,
+    kit: &Kit,
+    crew: &Crew,
+) -> Result<Played, LiveError> {
     send_strangers(scenario, plan, kit);
     let stopped = || options.stop.load(Ordering::Relaxed);
     while !stopped() && !heals(scenario, plan, kit).await {
@@ -257,9 +375,8 @@ async fn play(
         crew.tend().await;
     }
     kit.chaos.heal();
-    let settled = reading::settle(kit, scenario, plan, &crew, &stopped).await;
+    let settled = reading::settle(kit, scenario, plan, crew, &stopped).await;
     crew.stop(scenario.policy.consumer.drain).await;
-    let settled = settled?;
     Ok(Played {
         reading: reading::read(kit, plan, &scenario.expect.no_rows).await?,
         settled,

@@ -1,5 +1,7 @@
 //! What a real run is given, and what it gives.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -24,7 +26,46 @@ pub struct LiveOptions {
     pub queue_type: Option<QueueType>,
     /// Set from outside to end the run early.
     pub stop: Arc<AtomicBool>,
+    /// How long a server may be away before the run is given up: [`PATIENCE`] unless said.
+    pub patience: Duration,
+    /// Where to say what happens meanwhile: a server that went away, or came back.
+    pub tell: Tell,
 }
+
+/// Says a line to whoever watches the run.
+#[derive(Clone)]
+pub struct Tell(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Tell {
+    /// By this function.
+    pub fn by(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl Default for Tell {
+    /// To nobody.
+    fn default() -> Self {
+        Self::by(|_| {})
+    }
+}
+
+impl Deref for Tell {
+    type Target = dyn Fn(&str) + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell(…)")
+    }
+}
+
+/// So long a server may be away unless the options say otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A name for a real run that no other run has.
 pub fn live_name() -> String {
@@ -55,6 +96,14 @@ pub enum LiveError {
     /// A server does not answer or refuses.
     #[error("{0}")]
     Environment(String),
+    /// A server went away during the run and did not come back.
+    #[error("{why}")]
+    Away {
+        /// Which, since when, and how long the run waited.
+        why: String,
+        /// What may stand on the servers now, and could not be removed.
+        left_behind: Option<String>,
+    },
     /// Everything else.
     #[error("{0}")]
     Other(String),
