@@ -189,14 +189,16 @@ fn nanos(d: Duration) -> u64 {
 }
 
 fn poison() -> impl Strategy<Value = Poison> {
-    (0u32..2, 0u32..2, 0u32..2, 0u32..2).prop_map(|(poison, killer, unknown_version, malformed)| {
-        Poison {
+    let some = || 0u32..2;
+    (some(), some(), some(), some(), some()).prop_map(
+        |(poison, killer, unknown_version, transient, malformed)| Poison {
             poison,
             killer,
             unknown_version,
+            transient,
             malformed,
-        }
-    })
+        },
+    )
 }
 
 fn scenario(workload: &'static str, queues: Queues) -> impl Strategy<Value = Scenario> {

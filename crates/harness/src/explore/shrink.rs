@@ -113,7 +113,8 @@ impl Shrinker<'_> {
         let s = &self.best;
         let lasts = s.rules.iter().map(|rule| rule.lasts);
         let lasts = lasts.chain(s.events.iter().map(|event| event.lasts));
-        let spoilt = s.poison.poison + s.poison.killer + s.poison.unknown_version;
+        let spoilt =
+            s.poison.poison + s.poison.killer + s.poison.unknown_version + s.poison.transient;
         let processes = s.clients + s.relays + s.worker_processes;
         [
             s.only.len() as u64 + u64::from(spoilt + s.poison.malformed),
@@ -226,6 +227,7 @@ impl Shrinker<'_> {
 
     fn poison(&mut self) {
         self.fewer(|scenario| &mut scenario.poison.malformed, 0);
+        self.fewer(|scenario| &mut scenario.poison.transient, 0);
         self.fewer(|scenario| &mut scenario.poison.unknown_version, 0);
         self.fewer(|scenario| &mut scenario.poison.killer, 0);
         self.fewer(|scenario| &mut scenario.poison.poison, 0);

@@ -287,11 +287,19 @@ impl Tally {
         let met = |reach: &&Reach| match reach {
             Reach::Kind(kind) => counted(&self.faults, kind.as_str()),
             Reach::Cell(cell) => self.reached.count(*cell) > 0,
+            Reach::Letter(reason) => counted(&self.ends.dead, reason.as_str()),
         };
-        let absent = expect.reached.iter().filter(|reach| !met(reach));
-        let absent: Vec<_> = absent.map(Reach::to_string).collect();
-        if !absent.is_empty() {
-            return Some(format!("never struck: {}", absent.join(", ")));
+        let absent = |faults: bool| {
+            let all = expect.reached.iter().filter(|reach| !met(reach));
+            let all = all.filter(|reach| reach.kind().is_some() == faults);
+            let names: Vec<_> = all.map(Reach::to_string).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        if let Some(names) = absent(true) {
+            return Some(format!("never struck: {names}"));
+        }
+        if let Some(names) = absent(false) {
+            return Some(format!("never seen: {names}"));
         }
         let causes = expect.second_pickups.iter().copied();
         let absent: Vec<_> = causes

@@ -136,6 +136,9 @@ pub fn result(
     let mechanisms = pickups::mechanisms(view.history);
     let expect = &scenario.expect;
     anomalies.extend(expect.judge(view.reading, view.settled, &mechanisms));
+    if expect.max_publishes_per_event.is_some() || expect.max_redeliveries.is_some() {
+        anomalies.extend(expect.judge_repeats(&index.repeats()));
+    }
     named::name_messages(&mut anomalies, view.reading);
     let entries = &view.history.entries;
     let deliveries = entries

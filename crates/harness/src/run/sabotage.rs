@@ -16,6 +16,8 @@ pub struct Poisoned {
     pub poison: BTreeSet<Arc<str>>,
     /// Their handler kills its process.
     pub killers: BTreeSet<Arc<str>>,
+    /// Their handler fails each time, as if it might pass.
+    pub transient: BTreeSet<Arc<str>>,
 }
 
 /// How a process is killed from within. Never returns where it works.
@@ -91,6 +93,10 @@ impl<W: World> Observed<W> {
         if self.poisoned.killers.contains(key) {
             (self.kill)();
             std::future::pending::<()>().await;
+        }
+        if self.poisoned.transient.contains(key) {
+            let what = "the scenario makes this message fail each time";
+            return Err(Failure::transient("spoiled", what));
         }
         if self.poisoned.poison.contains(key) {
             return Err(Failure::poison(

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use redeliver_core::dead_letter::Reason;
 use redeliver_sim::fault::Kind;
 
 use crate::team::invariant::Invariant;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
+use crate::watch::ends::Repeats;
 use crate::watch::reached::Cell;
 use crate::watch::reading::{Answer, FinalReading, Letter};
 
@@ -25,32 +27,45 @@ pub struct Expect {
     pub dead_letters: Option<(u64, u64)>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub max_second_pickups: Option<u64>,
+    /// How often one event is handed to the broker by relays, at most.
+    pub max_publishes_per_event: Option<u64>,
+    /// How often one message comes to one consumer flagged as redelivered, at most.
+    pub max_redeliveries: Option<u64>,
     /// Queries that give no rows at the end of each run.
     pub no_rows: Vec<Arc<str>>,
     /// Promises in Rust, beside the workload's own. A file cannot say them.
     pub invariants: Vec<Invariant>,
 }
 
-/// A fault that has to strike.
+/// What the names of letters' reasons begin with.
+pub(super) const LETTER: &str = "letter:";
+
+/// Something that has to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Anywhere.
     Kind(Kind),
     /// At this stage.
     Cell(Cell),
+    /// No fault: a dead letter that gives this reason.
+    Letter(Reason),
 }
 
 impl Reach {
-    /// What has to strike.
-    pub fn kind(self) -> Kind {
+    /// What has to strike; none where that is no fault.
+    pub fn kind(self) -> Option<Kind> {
         match self {
-            Self::Kind(kind) => kind,
-            Self::Cell(cell) => cell.kind,
+            Self::Kind(kind) => Some(kind),
+            Self::Cell(cell) => Some(cell.kind),
+            Self::Letter(_) => None,
         }
     }
 
-    /// A kind, or a kind at a stage.
+    /// A kind, a kind at a stage, or the reason of a letter.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(reason) = text.strip_prefix(LETTER) {
+            return Reason::parse(reason).map(Self::Letter);
+        }
         let kind = Kind::parse(text).map(Self::Kind);
         kind.or_else(|| Cell::parse(text).map(Self::Cell))
     }
@@ -61,6 +76,7 @@ impl fmt::Display for Reach {
         match self {
             Self::Kind(kind) => f.write_str(kind.as_str()),
             Self::Cell(cell) => cell.fmt(f),
+            Self::Letter(reason) => write!(f, "{LETTER}{}", reason.as_str()),
         }
     }
 }
@@ -74,6 +90,8 @@ impl Default for Expect {
             second_pickups: Vec::new(),
             dead_letters: None,
             max_second_pickups: None,
+            max_publishes_per_event: None,
+            max_redeliveries: None,
             no_rows: Vec::new(),
             invariants: Vec::new(),
         }
@@ -81,6 +99,44 @@ impl Default for Expect {
 }
 
 impl Expect {
+    /// Judges one run by what was most often repeated in it.
+    pub fn judge_repeats(&self, repeats: &Repeats) -> Vec<Anomaly> {
+        let mut found = Vec::new();
+        for (max, repeated, promise, what) in [
+            (
+                self.max_publishes_per_event,
+                &repeats.published,
+                "The scenario bounds how often an event is handed to the broker.",
+                "was handed to the broker",
+            ),
+            (
+                self.max_redeliveries,
+                &repeats.redelivered,
+                "The scenario bounds how often a message comes as redelivered.",
+                "came as redelivered",
+            ),
+        ] {
+            if let (Some(max), Some(most)) = (max, repeated)
+                && most.times > max
+            {
+                let (key, consumer, times) = (&most.key, &most.consumer, most.times);
+                let to = match consumer.is_empty() {
+                    true => String::new(),
+                    false => format!(" to {consumer}"),
+                };
+                found.push(Anomaly {
+                    message: key.clone(),
+                    consumer: consumer.clone(),
+                    ..unmet(
+                        promise,
+                        format!("{key} {what}{to} {times} times, at most {max}"),
+                    )
+                });
+            }
+        }
+        found
+    }
+
     /// Judges one run by its dead letters and second pick-ups. Letters are missing only in a run
     /// that has settled: before that they may be on their way.
     pub fn judge(

@@ -122,6 +122,8 @@ pub(crate) struct PoisonTable {
     pub(crate) killer: u32,
     /// Their schema version is not known yet.
     pub(crate) unknown_version: u32,
+    /// Their handler fails each time, as if it might pass: they use up their retries.
+    pub(crate) transient: u32,
     /// Messages beside the requests that are no events at all.
     pub(crate) malformed: u32,
 }
@@ -225,7 +227,8 @@ pub(crate) struct ExpectTable {
     #[schemars(with = "Option<Vec<AnomalyKind>>")]
     pub(crate) anomalies: Option<Spanned<Vec<AnomalyKind>>>,
     /// Faults that have to strike somewhere among the seeds, or nothing was tested: a kind, or a
-    /// kind at a stage, as in `crash-after@worker/commit`. Parts are client, relay and worker.
+    /// kind at a stage, as in `crash-after@worker/commit`. Parts are client, relay and worker. And
+    /// reasons that dead letters have to give, as in `letter:time-exhausted`.
     #[schemars(with = "Option<Vec<ReachName>>")]
     pub(crate) reached: Option<Vec<Spanned<ReachName>>>,
     /// Dead letters at the end of each run.
@@ -236,6 +239,11 @@ pub(crate) struct ExpectTable {
     pub(crate) second_pickups: Vec<Name<Mechanism>>,
     /// Hand-overs of work that another worker had begun, in each run, at most.
     pub(crate) max_second_pickups: Option<u64>,
+    /// How often one event is handed to the broker by relays, at most.
+    #[schemars(range(min = 1))]
+    pub(crate) max_publishes_per_event: Option<u64>,
+    /// How often one message comes to one consumer flagged as redelivered, at most.
+    pub(crate) max_redeliveries: Option<u64>,
     /// Queries that give no rows at the end of each run, in a world with a real database.
     #[schemars(with = "Vec<String>")]
     pub(crate) no_rows: Vec<Spanned<String>>,

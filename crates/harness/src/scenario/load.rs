@@ -181,10 +181,16 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
         poison: file.poison.poison,
         killer: file.poison.killer,
         unknown_version: file.poison.unknown_version,
+        transient: file.poison.transient,
         malformed: file.poison.malformed,
     };
     let poison = scenario.poison;
-    let spoilt = [poison.poison, poison.killer, poison.unknown_version];
+    let spoilt = [
+        poison.poison,
+        poison.killer,
+        poison.unknown_version,
+        poison.transient,
+    ];
     if spoilt.iter().map(|n| u64::from(*n)).sum::<u64>() > u64::from(scenario.messages) {
         let what = "more messages are poison than there are";
         problems.push(Problem::new(what, file.messages.span()).help("see [poison]"));
@@ -312,8 +318,9 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
     }
     let reached = table.reached.as_deref().unwrap_or_default();
     for reach in reached {
-        let kind = reach.get_ref().0.kind();
-        if !has(scenario, kind) {
+        if let Some(kind) = reach.get_ref().0.kind()
+            && !has(scenario, kind)
+        {
             let what = format!("this scenario has no fault `{}`", kind.as_str());
             problems.push(Problem::new(what, reach.span()).label("can never be reached"));
         }
@@ -332,6 +339,8 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         second_pickups: table.second_pickups.iter().map(|m| m.0.as_str()).collect(),
         dead_letters,
         max_second_pickups: table.max_second_pickups,
+        max_publishes_per_event: table.max_publishes_per_event,
+        max_redeliveries: table.max_redeliveries,
         invariants: Vec::new(),
         no_rows: table
             .no_rows

@@ -126,6 +126,8 @@ pub struct Poison {
     pub killer: u32,
     /// Their schema version is not known yet.
     pub unknown_version: u32,
+    /// Their handler fails each time, as if it might pass: they use up their retries.
+    pub transient: u32,
     /// Messages beside the requests that are no events at all.
     pub malformed: u32,
 }

@@ -8,10 +8,11 @@ use redeliver_sim::fault::{Kind, Seam};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer};
 
-use super::expect::Reach;
+use super::expect::{LETTER, Reach};
 use crate::scenario::Database;
 use crate::verdict::Verdict;
 use crate::watch::pickups;
+use redeliver_core::dead_letter::Reason;
 use redeliver_core::policy::Check;
 use redeliver_core::topology::QueueType;
 
@@ -153,6 +154,14 @@ pub(crate) struct ReachName(pub(crate) Reach);
 impl<'de> Deserialize<'de> for ReachName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        if text.starts_with(LETTER) {
+            return Reach::parse(&text).map(Self).ok_or_else(|| {
+                let names = REASONS.map(Reason::as_str).join(", ");
+                D::Error::custom(format!(
+                    "`{text}` names no reason of dead letters; known: {names}"
+                ))
+            });
+        }
         if !text.contains('@') {
             let name = Name::<Kind>::deserialize(text.as_str().into_deserializer())?;
             return Ok(Self(Reach::Kind(name.0)));
@@ -166,6 +175,15 @@ impl<'de> Deserialize<'de> for ReachName {
     }
 }
 
+/// All reasons that letters of the pipeline give.
+const REASONS: [Reason; 5] = [
+    Reason::Poison,
+    Reason::AttemptsExhausted,
+    Reason::TimeExhausted,
+    Reason::KilledWorker,
+    Reason::Malformed,
+];
+
 impl JsonSchema for ReachName {
     fn schema_name() -> Cow<'static, str> {
         "fault-kind-or-stage".into()
@@ -173,6 +191,7 @@ impl JsonSchema for ReachName {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         let seams: Vec<_> = Seam::ALL.iter().map(|seam| seam.as_str()).collect();
+        let letters = REASONS.map(|reason| format!("{LETTER}{}", reason.as_str()));
         let stage = format!(
             "^({})(-after)?@(client|relay|worker)/({})$",
             kinds.join("|"),
@@ -181,6 +200,7 @@ impl JsonSchema for ReachName {
         json_schema!({ "anyOf": [
             { "type": "string", "enum": kinds },
             { "type": "string", "pattern": stage },
+            { "type": "string", "enum": letters },
         ] })
     }
 }

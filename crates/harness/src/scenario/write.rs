@@ -147,6 +147,7 @@ impl Scenario {
         lines.add_if("poison", poison.poison, 0);
         lines.add_if("killer", poison.killer, 0);
         lines.add_if("unknown-version", poison.unknown_version, 0);
+        lines.add_if("transient", poison.transient, 0);
         lines.add_if("malformed", poison.malformed, 0);
         lines.0
     }
@@ -250,6 +251,12 @@ fn lines_of_expect(expect: &Expect) -> Vec<(String, String)> {
     }
     if let Some(max) = expect.max_second_pickups {
         lines.add("max-second-pickups", max);
+    }
+    if let Some(max) = expect.max_publishes_per_event {
+        lines.add("max-publishes-per-event", max);
+    }
+    if let Some(max) = expect.max_redeliveries {
+        lines.add("max-redeliveries", max);
     }
     if !expect.no_rows.is_empty() {
         lines.add("no-rows", list(&expect.no_rows));

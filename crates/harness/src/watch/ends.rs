@@ -91,3 +91,23 @@ pub struct Unplanned {
     /// Its last run ended between these two times, in nanoseconds since the start of the run.
     pub last_run: Option<(u64, u64)>,
 }
+
+/// What was repeated, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// The idempotency key.
+    pub key: Arc<str>,
+    /// The consumer; empty where none is concerned.
+    pub consumer: Arc<str>,
+    /// How often.
+    pub times: u64,
+}
+
+/// What was repeated most often in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// The event that relays handed to the broker most often.
+    pub published: Option<Repeated>,
+    /// The message that came to one consumer as redelivered most often.
+    pub redelivered: Option<Repeated>,
+}

@@ -1,11 +1,11 @@
 //! How all works ended, in numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{End, Index, Work};
 use crate::checkers::View;
-use crate::watch::ends::{Ends, Unplanned};
+use crate::watch::ends::{Ends, Repeated, Repeats, Unplanned};
 use crate::watch::history::{Settled, What};
 use redeliver_core::dead_letter::DeadLetter;
 use redeliver_core::inbox::InboxState;
@@ -45,6 +45,45 @@ impl<'a> Index<'a> {
         let idle = (0..self.consumers.len()).filter(|at| wanted[*at] && !completed[*at]);
         let idle = idle.map(|at| self.consumers[at]).collect();
         (ends, unplanned, idle)
+    }
+
+    /// What was repeated most often.
+    pub fn repeats(&self) -> Repeats {
+        let mut published: BTreeMap<&str, u64> = BTreeMap::new();
+        for place in &self.publishes {
+            if let What::Publish { event, .. } = &self.entry(*place).what {
+                *published.entry(&event.idempotency_key).or_default() += 1;
+            }
+        }
+        // The first of those that are equal: `max_by_key` gives the last.
+        let most = published.into_iter().rev().max_by_key(|(_, times)| *times);
+        let flagged = |at: &&usize| {
+            let what = &self.entry(**at).what;
+            matches!(
+                what,
+                What::Delivered {
+                    redelivered: true,
+                    ..
+                }
+            )
+        };
+        let again = self.works.iter().rev().map(|work| {
+            let times = work.deliveries.iter().filter(flagged).count() as u64;
+            (work, times)
+        });
+        let again = again.max_by_key(|(_, times)| *times);
+        Repeats {
+            published: most.map(|(key, times)| Repeated {
+                key: Arc::from(key),
+                consumer: Arc::from(""),
+                times,
+            }),
+            redelivered: again.map(|(work, times)| Repeated {
+                key: Arc::from(self.key_of(work)),
+                consumer: Arc::from(self.consumer_of(work)),
+                times,
+            }),
+        }
     }
 
     fn retries(&self, work: &Work<'a>) -> u64 {
