@@ -27,7 +27,7 @@ impl World {
     fn happen(&mut self, event: &Event) {
         let until = self.now().saturating_add(event.lasts);
         let target = event.target.clone();
-        self.count_fault(event.kind);
+        self.count_fault(event.kind, event.lasts);
         self.trace_world("fault", [event.kind as u64, event.lasts], || {
             let name = event.kind.as_str();
             let whom = target

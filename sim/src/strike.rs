@@ -21,6 +21,8 @@ pub(crate) struct Strikes {
     /// All calls and strikes one by one, and the texts of messages; only if recorded.
     noted: Option<Noted>,
     struck: Vec<u64>,
+    /// When something was wrong: from when until when.
+    disturbed: Vec<(u64, u64)>,
     /// Calls while faults were on, by process and seam.
     met: Vec<[u64; Seam::ALL.len()]>,
     /// Strikes: whose call, at which seam, what, and whether after the call.
@@ -65,6 +67,7 @@ impl Strikes {
             calls: counted.then(QuickMap::default),
             noted: note.then(Noted::default),
             struck: vec![0; Kind::ALL.len()],
+            disturbed: Vec::new(),
             met: Vec::new(),
             hits: Vec::new(),
         }
@@ -247,16 +250,27 @@ impl World {
         if let Some(noted) = &mut all.noted {
             noted.strikes.push((noted.calls.len() - 1, strike));
         }
-        self.count_fault(strike.kind);
+        self.count_fault(strike.kind, strike.lasts);
         self.trace_for(process, "fault", [strike.kind as u64, strike.lasts], || {
             format!("{} at {}", strike.kind.as_str(), seam.as_str())
         });
         Some(strike)
     }
 
-    /// Counts a fault that struck.
-    pub fn count_fault(&mut self, kind: Kind) {
+    /// Counts a fault that struck and lasts so long.
+    pub fn count_fault(&mut self, kind: Kind, lasts: u64) {
         self.strikes.struck[kind as usize] += 1;
+        self.disturb(lasts);
+    }
+
+    /// Notes that from now on something is wrong for so long.
+    pub(crate) fn disturb(&mut self, lasts: u64) {
+        let until = self.now.saturating_add(lasts);
+        self.strikes.disturbed.push((self.now, until));
+    }
+
+    pub(crate) fn take_disturbed(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.strikes.disturbed)
     }
 
     /// Faults that struck so far, by kind, in the order of [`Kind::ALL`].

@@ -113,6 +113,8 @@ pub struct Outcome {
     pub trace: Vec<Entry>,
     /// Faults that struck, by kind.
     pub faults: Vec<(Kind, u64)>,
+    /// When something was wrong, a fault or a process that died: from when until when.
+    pub disturbed: Vec<(u64, u64)>,
     /// Where faults could have struck, and where they did.
     pub places: Vec<Place>,
     /// Every call at a seam while faults were on; only if recorded.
@@ -324,6 +326,7 @@ impl World {
             trace_len: w.trace.count(),
             trace: std::mem::take(&mut w.trace).into_entries(),
             faults: w.faults().collect(),
+            disturbed: w.take_disturbed(),
             places: w.strikes.places(&w.processes),
             calls,
             strikes,

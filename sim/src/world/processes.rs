@@ -75,6 +75,7 @@ impl World {
             self.doomed.extend(future);
         }
         self.trace_for(id, "crashed", [0, 0], String::new);
+        self.disturb(restart.unwrap_or(0));
         self.on_crash(id);
         if let Some(after) = restart {
             let slow = self
@@ -110,6 +111,7 @@ impl World {
         }
         process.state = State::Paused;
         let incarnation = process.incarnation;
+        self.disturb(lasts);
         self.trace_for(id, "paused", [lasts, 0], || {
             format!("for {} ms", lasts / 1_000_000)
         });

@@ -22,14 +22,15 @@ use std::sync::Arc;
 
 use super::index::{End, Index, Truth, Work};
 use super::say::{About, At, Count, Promise};
-use super::{Checker, View};
+use super::{Checker, View, rules};
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::Ended;
 use crate::watch::reading::Letter;
 use redeliver_core::dead_letter::{DeadLetter, MAX_ERROR_BYTES, Reason};
-use redeliver_core::event::{Event, MalformedReason, exchange_of};
+use redeliver_core::event::{Event, MalformedReason};
 use redeliver_core::inbox::InboxState;
 use redeliver_core::policy::Policy;
+use redeliver_core::ports::env::nanos;
 
 const PROMISE: Promise = Promise {
     checker: "misfiled",
@@ -192,13 +193,15 @@ fn untrue(
     );
     if let Some(but) = contradiction(view.policy, story) {
         seen.push(format!("{claims}; {but}"));
-    } else if let Some(but) = unseen(index, work, story) {
+    } else if let Some(but) =
+        unseen(index, work, story).or_else(|| unspent(view, index, work, story))
+    {
         seen.push(format!("{claims}; {but}"));
     }
 }
 
 fn address(letter: &Letter, story: &DeadLetter, event: &Arc<Event>, seen: &mut Vec<String>) {
-    let exchange = exchange_of(&event.event_type);
+    let exchange = rules::exchange_of(&event.event_type);
     let said = [
         ("consumer", &story.consumer, &*letter.consumer),
         ("queue", &story.queue, &*letter.consumer),
@@ -225,7 +228,7 @@ fn contradiction(policy: &Policy, story: &DeadLetter) -> Option<String> {
         }
         Reason::TimeExhausted => {
             let elapsed = story.last_failure.since(story.first_failure);
-            let next = elapsed.saturating_add(retry.nominal(attempts));
+            let next = elapsed.saturating_add(rules::longest_wait(retry, attempts));
             let early = next < retry.total || attempts >= cap;
             let (elapsed, total) = (elapsed.as_nanos(), retry.total.as_nanos());
             let at = |n: u128| At(u64::try_from(n).unwrap_or(u64::MAX));
@@ -263,6 +266,55 @@ fn unseen(index: &Index<'_>, work: &Work<'_>, story: &DeadLetter) -> Option<Stri
         _ => None,
     }
 }
+
+/// A reason that the runs of an undisturbed work do not bear out: so many failed ones, or so much
+/// time between them.
+fn unspent(
+    view: &View<'_>,
+    index: &Index<'_>,
+    work: &Work<'_>,
+    story: &DeadLetter,
+) -> Option<String> {
+    // Where a fault was at work, an attempt may have failed outside of its handler.
+    let first = work.deliveries.first().map(|at| index.entry(*at).at)?;
+    if &*story.class == "store" || view.disturbed.iter().any(|(_, until)| *until >= first) {
+        return None;
+    }
+    let failed = |run: &&super::index::Run<'_>| !run.ended_ok();
+    let runs: Vec<_> = work
+        .runs
+        .iter()
+        .map(|run| &index.runs[*run])
+        .filter(failed)
+        .collect();
+    let numbers: BTreeSet<u32> = runs.iter().map(|run| run.on.attempt).collect();
+    match story.reason {
+        Reason::AttemptsExhausted | Reason::TimeExhausted
+            if numbers.len() < story.attempts as usize =>
+        {
+            let count = Count(numbers.len() as u64, "attempt");
+            Some(format!("only {count} failed"))
+        }
+        Reason::TimeExhausted => {
+            let ends = || runs.iter().filter_map(|run| Some(run.end?.at));
+            let passed = ends().max()?.saturating_sub(ends().min()?);
+            let (retry, total) = (&view.policy.retry, nanos(view.policy.retry.total));
+            let next = nanos(rules::longest_wait(retry, story.attempts));
+            let spent = passed.saturating_add(next).saturating_add(ROUNDING);
+            (spent < total).then(|| {
+                format!(
+                    "its attempts failed within {}, of a total of {}",
+                    At(passed),
+                    At(total)
+                )
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Clocks and time-outs are rounded to milliseconds on the way.
+const ROUNDING: u64 = 1_000_000_000;
 
 /// The inbox row of one work, if it is dead.
 fn row(view: &View<'_>, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<String>) {

@@ -16,6 +16,7 @@ use redeliver_core::topology::Topology;
 
 pub mod balance;
 pub mod dead_letters;
+pub mod deliveries;
 pub mod duplicated;
 pub mod effect_without_event;
 pub mod in_flight;
@@ -24,7 +25,9 @@ pub mod leaked;
 pub mod lost;
 pub mod order;
 pub mod retries;
+mod rules;
 mod say;
+pub mod starved;
 pub mod stuck;
 #[cfg(test)]
 mod testkit;
@@ -53,6 +56,11 @@ pub struct View<'a> {
     pub poison: &'a [Arc<str>],
     /// Malformed messages that the scenario published: so many dead letters without an event.
     pub malformed: u64,
+    /// Processes of each consumer.
+    pub processes: u32,
+    /// When faults were at work, planned poison that kills among them: from when until when, in
+    /// nanoseconds since the start of the run.
+    pub disturbed: &'a [(u64, u64)],
     /// Whether the run came to rest within its bound: nothing was left to do.
     pub settled: bool,
     /// Whether it was ended from outside before its bound was over.
@@ -76,11 +84,13 @@ pub fn all() -> &'static [&'static dyn Checker] {
         &order::Order,
         &transitions::Transitions,
         &retries::Retries,
+        &deliveries::Deliveries,
         &dead_letters::DeadLetters,
         &in_flight::InFlight,
         &leaked::Leaked,
         &balance::Balance,
         &stuck::Stuck,
+        &starved::Starved,
     ]
 }
 

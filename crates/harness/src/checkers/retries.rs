@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::index::{Index, Run, Work};
 use super::say::{At, Promise};
-use super::{Checker, View};
+use super::{Checker, View, rules};
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::{Ended, Settled, What};
 use redeliver_core::policy::Policy;
@@ -135,7 +135,7 @@ fn settlement(
         return;
     };
     let (failed, retry) = (attempt.saturating_sub(1), &policy.retry);
-    let shortest = nanos(retry.shortest(failed));
+    let shortest = nanos(rules::shortest_wait(retry, failed));
     let this = || {
         let (process, at) = (&entry.process, At(entry.at));
         format!("at {at} {process} put it back for attempt {attempt}")

@@ -179,6 +179,8 @@ fn simulate_once<B: Build>(
         final_states: workload.final_states(),
         poison: &plan.poison_keys,
         malformed: plan.malformed_letters(),
+        processes: scenario.worker_processes,
+        disturbed: &outcome.disturbed,
         settled,
         stopped: false,
     };

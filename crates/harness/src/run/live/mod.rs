@@ -417,6 +417,11 @@ fn report(
     played: &Played,
 ) -> LiveReport {
     let history = kit.recorder.take();
+    let told = kit.chaos.told();
+    let disturbing = told.iter().filter(|line| line.what != "heal");
+    let disturbed: Vec<_> = disturbing
+        .map(|line| (line.at, line.at + line.lasts))
+        .collect();
     let view = View {
         history: &history,
         reading: &played.reading,
@@ -426,6 +431,8 @@ fn report(
         final_states: workload.final_states(),
         poison: &plan.poison_keys,
         malformed: plan.malformed_letters(),
+        processes: scenario.worker_processes,
+        disturbed: &disturbed,
         settled: played.settled,
         stopped: played.stopped,
     };
@@ -436,7 +443,7 @@ fn report(
         ..Measured::default()
     };
     let mut result = judge::result(workload, scenario, plan, &view, measured);
-    result.trace = kit.chaos.told();
+    result.trace = told;
     result.trace.extend(trace::lines(&history));
     result.trace.sort_by_key(|line| line.at);
     letters::account_for_real(&mut result);
