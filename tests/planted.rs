@@ -146,6 +146,17 @@ plants! {
     a_retry_lost_on_its_way = "unconfirmed-retry",
     a_version_nobody_knows_yet = "unknown-version-dropped",
     a_batch_marked_for_its_best_row = "whole-batch-marked",
+    a_prefetch_that_stays_low = "prefetch-lowered",
+    a_prefetch_that_a_new_channel_does_not_know = "prefetch-forgotten",
+    a_worker_that_its_first_failure_ends = "worker-idles",
+    a_new_channel_without_confirms = "unconfirmed-after-reconnect",
+    a_duplicate_that_sends_again = "duplicate-resends",
+    a_message_discarded_before_its_fallback = "discard-then-fallback",
+    a_key_that_the_service_has_forgotten = "expired-keys",
+    attempts_that_nobody_made = "attempts-skipped",
+    a_second_taken_for_a_minute = "elapsed-in-another-unit",
+    a_letter_that_tells_nothing = "letter-without-story",
+    a_token_that_stays = "token-not-raised",
 }
 
 /// What is left of a planted bug once everything is gone that it does not need.

@@ -9,8 +9,8 @@
 //!
 //! # What cannot be planted yet
 //!
-//! * A live claim that is requeued at once instead of parked: no handler runs, and no checker
-//!   counts deliveries. Missing: a bound on how often a message may come without an attempt.
+//! * A live claim that is requeued at once instead of parked: the naive consumers here have no
+//!   claims. Missing: one that has.
 //! * Retries in lockstep (no jitter): each of them waits long enough. Missing: a checker that
 //!   looks at many messages at once.
 //! * Numbers that a producer reads and then writes: the store gives them under its own lock.
@@ -60,6 +60,7 @@ pub mod ack_multiple;
 pub mod acks_on_shutdown;
 pub mod attempt_not_carried;
 pub mod attempts_in_memory;
+pub mod attempts_skipped;
 pub mod backoff_without_ceiling;
 pub mod check_then_set;
 pub mod claim_taken_for_done;
@@ -68,15 +69,19 @@ pub mod counts_per_process;
 pub mod cursor;
 pub mod cut_dedup_key;
 pub mod dead_connection_kept;
+pub mod discard_then_fallback;
 pub mod done_before_effect;
 pub mod done_in_second_tx;
 pub mod double_subscription;
 pub mod doubt_taken_for_commit;
 pub mod doubt_taken_for_confirm;
 pub mod dual_write;
+pub mod duplicate_resends;
+pub mod elapsed_in_another_unit;
 pub mod endless_relay_lease;
 pub mod error_ends_worker;
 pub mod exhausted_dropped;
+pub mod expired_keys;
 pub mod expiring_delay_queue;
 pub mod failed_head;
 pub mod forgotten_mandatory;
@@ -86,6 +91,7 @@ pub mod key_per_call;
 pub mod lease_by_own_clock;
 pub mod lease_shorter_than_call;
 pub mod letter_twice;
+pub mod letter_without_story;
 pub mod lost_update;
 pub mod malformed_requeued;
 pub mod mark_before_confirm;
@@ -101,6 +107,8 @@ pub mod origin_lost;
 pub mod outbox_after_commit;
 pub mod parked_counted;
 pub mod poison_retried;
+pub mod prefetch_forgotten;
+pub mod prefetch_lowered;
 pub mod publish_before_commit;
 pub mod race_without_cancel;
 pub mod relay_gives_up;
@@ -117,15 +125,18 @@ pub mod stranded_claim;
 pub mod swallow;
 pub mod time_limit_ignored;
 pub mod timer_in_memory;
+pub mod token_not_raised;
 pub mod transient_copy;
 pub mod tries_ignored;
 pub mod trusts_redelivered;
 pub mod unbounded_prefetch;
 pub mod unclaimed_rows;
+pub mod unconfirmed_after_reconnect;
 pub mod unconfirmed_letter;
 pub mod unconfirmed_retry;
 pub mod unknown_version_dropped;
 pub mod whole_batch_marked;
+pub mod worker_idles;
 
 /// A planted bug.
 #[derive(Clone, Copy)]
@@ -188,6 +199,7 @@ pub static ALL: &[Plant] = &[
     acks_on_shutdown::PLANT,
     attempt_not_carried::PLANT,
     attempts_in_memory::PLANT,
+    attempts_skipped::PLANT,
     backoff_without_ceiling::PLANT,
     check_then_set::PLANT,
     claim_taken_for_done::PLANT,
@@ -196,15 +208,19 @@ pub static ALL: &[Plant] = &[
     cursor::PLANT,
     cut_dedup_key::PLANT,
     dead_connection_kept::PLANT,
+    discard_then_fallback::PLANT,
     done_before_effect::PLANT,
     done_in_second_tx::PLANT,
     double_subscription::PLANT,
     doubt_taken_for_commit::PLANT,
     doubt_taken_for_confirm::PLANT,
     dual_write::PLANT,
+    duplicate_resends::PLANT,
+    elapsed_in_another_unit::PLANT,
     endless_relay_lease::PLANT,
     error_ends_worker::PLANT,
     exhausted_dropped::PLANT,
+    expired_keys::PLANT,
     expiring_delay_queue::PLANT,
     failed_head::PLANT,
     forgotten_mandatory::PLANT,
@@ -214,6 +230,7 @@ pub static ALL: &[Plant] = &[
     lease_by_own_clock::PLANT,
     lease_shorter_than_call::PLANT,
     letter_twice::PLANT,
+    letter_without_story::PLANT,
     lost_update::PLANT,
     malformed_requeued::PLANT,
     mark_before_confirm::PLANT,
@@ -229,6 +246,8 @@ pub static ALL: &[Plant] = &[
     outbox_after_commit::PLANT,
     parked_counted::PLANT,
     poison_retried::PLANT,
+    prefetch_forgotten::PLANT,
+    prefetch_lowered::PLANT,
     publish_before_commit::PLANT,
     race_without_cancel::PLANT,
     relay_gives_up::PLANT,
@@ -245,15 +264,18 @@ pub static ALL: &[Plant] = &[
     swallow::PLANT,
     time_limit_ignored::PLANT,
     timer_in_memory::PLANT,
+    token_not_raised::PLANT,
     transient_copy::PLANT,
     tries_ignored::PLANT,
     trusts_redelivered::PLANT,
     unbounded_prefetch::PLANT,
     unclaimed_rows::PLANT,
+    unconfirmed_after_reconnect::PLANT,
     unconfirmed_letter::PLANT,
     unconfirmed_retry::PLANT,
     unknown_version_dropped::PLANT,
     whole_batch_marked::PLANT,
+    worker_idles::PLANT,
 ];
 
 /// Runs a workload on a build.
@@ -302,6 +324,19 @@ fn forgetful_payments() -> ServiceOverride {
         cold_starts: Some((0, Duration::ZERO)),
         ..ServiceOverride::default()
     }
+}
+
+/// Payments take six seconds and orders come every other second: that takes three workers at a time.
+fn busy_payments(s: &mut Scenario) {
+    let six = Duration::from_secs(6);
+    s.messages = 300;
+    s.over = Duration::from_secs(600);
+    s.services = vec![ServiceOverride {
+        name: "payments".to_owned(),
+        latency: Some([six; 4]),
+        cold_starts: Some((0, Duration::ZERO)),
+        ..ServiceOverride::default()
+    }];
 }
 
 /// A fault that strikes processes whose name starts so.

@@ -15,13 +15,12 @@ pub const PLANT: Plant = Plant {
     class: "unmarshal error, back to the head of the queue, again",
     change: "a consumer that puts back what it cannot read",
     report: "elixir-broadway/broadway_rabbitmq#73",
-    anomalies: &[AnomalyKind::Stuck],
-    checkers: &["stuck"],
+    anomalies: &[AnomalyKind::OverRetried],
+    checkers: &["deliveries"],
     needs: &[],
     scenario: || {
         scenario::<Orders>("malformed-requeued", |s| {
             s.poison.malformed = 1;
-            s.settle = Some(Duration::from_secs(300));
         })
     },
     planted: on::<Orders, MalformedRequeued>,

@@ -249,6 +249,12 @@ impl<W: World> Naive<W> {
         Ok(tx.commit().await?)
     }
 
+    /// Whether [`Naive::once`] has noted that `key` is done.
+    pub(super) async fn is_noted(&self, tx: &mut TxOf<W>, key: &str) -> Result<bool, Failure> {
+        let note = format!("{}/{key}", self.consumer.name());
+        Ok(tx.get::<Processed>(&note).await?.is_some())
+    }
+
     /// Done, or what the policy says about the failure.
     pub(super) fn judge(
         &self,

@@ -327,6 +327,13 @@ fn row(view: &View<'_>, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<Strin
             "{key} is dead in the inbox of {consumer} and has no dead letter"
         ));
     }
+    let silent = |letter: &&Letter| letter.story.is_none() && letter.death.is_none();
+    if !work.letters.is_empty() && work.letters.iter().all(silent) {
+        seen.push(format!(
+            "{key} was given up by {consumer}, and its dead letter tells no story: neither the \
+             consumer's nor the broker's"
+        ));
+    }
     let commits = work.commits.iter().map(|at| &index.commits[*at]);
     let mut effects = commits.filter(|c| c.truth == Truth::Yes && !c.effects.is_empty());
     if let Some(commit) = effects.next() {

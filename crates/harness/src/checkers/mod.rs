@@ -19,6 +19,7 @@ pub mod dead_letters;
 pub mod deliveries;
 pub mod duplicated;
 pub mod effect_without_event;
+pub mod fencing;
 pub mod in_flight;
 pub mod index;
 pub mod leaked;
@@ -87,6 +88,7 @@ pub fn all() -> &'static [&'static dyn Checker] {
         &deliveries::Deliveries,
         &dead_letters::DeadLetters,
         &in_flight::InFlight,
+        &fencing::Fencing,
         &leaked::Leaked,
         &balance::Balance,
         &stuck::Stuck,

@@ -140,6 +140,16 @@ pub trait Wire: std::fmt::Debug + Send + Sync + 'static {
         message
     }
 
+    /// The prefetch that is really set on a channel that asks for this one; none where it sets none.
+    fn prefetch(&self, asked: u16) -> Option<u16> {
+        Some(asked)
+    }
+
+    /// Whether a channel that asks for confirms really gets them.
+    fn confirms(&self) -> bool {
+        true
+    }
+
     /// Whether an ack takes along all earlier deliveries of its channel.
     fn acks_multiple(&self) -> bool {
         false

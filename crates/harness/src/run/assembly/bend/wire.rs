@@ -102,11 +102,17 @@ impl<C: AmqpChannel> AmqpChannel for BentChannel<C> {
     }
 
     async fn confirm_select(&self) -> Result<(), AmqpError> {
-        self.inner.confirm_select().await
+        match self.wire.confirms() {
+            true => self.inner.confirm_select().await,
+            false => Ok(()),
+        }
     }
 
     async fn qos(&self, prefetch: u16) -> Result<(), AmqpError> {
-        self.inner.qos(prefetch).await
+        match self.wire.prefetch(prefetch) {
+            Some(prefetch) => self.inner.qos(prefetch).await,
+            None => Ok(()),
+        }
     }
 
     async fn publish(&self, message: Publish) -> Result<Self::Confirm, AmqpError> {
