@@ -14,6 +14,7 @@ use super::index::{Index, Truth, Work};
 use super::say::{At, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
+use crate::watch::history::{InboxSaved, What};
 
 const PROMISE: Promise = Promise {
     checker: "fencing",
@@ -37,24 +38,50 @@ impl Checker for Fencing {
     }
 }
 
+/// A claim as it was committed.
+struct Claim<'a> {
+    token: u64,
+    process: &'a str,
+    /// Its COMMIT was sent then, and was known to be carried out then.
+    sent: u64,
+    known: u64,
+}
+
 fn judge(index: &Index<'_>, work: &Work<'_>) -> Option<String> {
     let commits = work.commits.iter().map(|at| &index.commits[*at]);
-    let mut last: Option<u64> = None;
+    let mut claims: Vec<Claim<'_>> = Vec::new();
     for commit in commits.filter(|commit| commit.truth == Truth::Yes) {
-        let claims = commit.effects.inbox.iter();
+        let What::Commit { since, .. } = &commit.entry.what else {
+            continue;
+        };
+        let saved = commit.effects.inbox.iter();
         let own =
-            claims.filter(|saved| saved.state == "claimed" && *saved.key == *index.key_of(work));
-        for saved in own {
-            if let Some(before) = last.filter(|before| saved.token <= *before) {
-                let (process, at) = (&commit.entry.process, At(commit.entry.at));
-                return Some(format!(
-                    "{process} claimed {} at {at} with the token {}, after a claim with {before}",
-                    index.key_of(work),
-                    saved.token
-                ));
-            }
-            last = Some(saved.token);
-        }
+            |saved: &&InboxSaved| saved.state == "claimed" && *saved.key == *index.key_of(work);
+        claims.extend(saved.filter(own).map(|saved| Claim {
+            token: saved.token,
+            process: &commit.entry.process,
+            sent: *since,
+            known: commit.entry.at,
+        }));
     }
-    None
+    // A process that stood still learns late of its own commit: only what was sent after another
+    // was known to be done comes behind it.
+    let broken = claims.iter().enumerate().find_map(|(i, one)| {
+        let others = claims.iter().enumerate().filter(|(j, _)| *j != i);
+        let mut before = others.filter(|(_, other)| {
+            (other.known <= one.sent && other.token >= one.token)
+                || (other.token == one.token && other.sent <= one.sent)
+        });
+        before.next().map(|(_, other)| (one, other))
+    });
+    let (one, other) = broken?;
+    Some(format!(
+        "{} claimed {} at {} with the token {}, after a claim by {} with {}",
+        one.process,
+        index.key_of(work),
+        At(one.known),
+        one.token,
+        other.process,
+        other.token
+    ))
 }
