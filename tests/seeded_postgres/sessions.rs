@@ -256,6 +256,61 @@ fn a_client_cancels_what_it_waits_for() {
     assert!(trace.contains("57014"), "{trace}");
 }
 
+/// A fault at commits strikes whatever commits something, however it is written.
+#[test]
+fn commits_are_struck_however_they_are_written() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let commits = [
+        "-- as a file has it\ncommit",
+        "/* one */ insert into accounts values ('c-1', 1)",
+        "with new as (insert into accounts values ('c-2', 2) returning *) select count(*) from new",
+        "select 1; insert into accounts values ('c-3', 3)",
+        "begin; insert into accounts values ('c-4', 4); commit",
+    ];
+    let looks = [
+        "-- only a look\nselect count(*) from accounts",
+        "with a as (select * from accounts) select count(*) from a",
+        "begin; select 1; rollback",
+    ];
+    for (sql, struck) in commits
+        .map(|sql| (sql, 1))
+        .into_iter()
+        .chain(looks.map(|sql| (sql, 0)))
+    {
+        let mut rule = Rule::new(Kind::LostCommit, 1_000_000);
+        rule.seam = Some(Seam::Commit);
+        let mut options = seeded(1);
+        options.rules = vec![rule];
+        let (outcome, rows) = run(&options, "select name from accounts", || async move {
+            with(|w: &mut World| {
+                w.add_process("client", move |_| {
+                    Box::pin(async move {
+                        let mut connection = connect().await;
+                        if sql.ends_with("\ncommit") {
+                            let begin = "begin; insert into accounts values ('c-0', 0)";
+                            connection.execute(begin).await.expect("begun");
+                        }
+                        // Of one that is struck the client hears nothing.
+                        let _ = connection.execute(sqlx::raw_sql(sql)).await;
+                    })
+                });
+            });
+            sleep(60 * SECOND).await;
+        });
+        let lost: u64 = outcome.faults.iter().map(|(_, count)| count).sum();
+        assert_eq!(lost, struck, "{sql}");
+        let left = rows
+            .iter()
+            .flatten()
+            .flatten()
+            .filter(|name| name.starts_with("c-"))
+            .count();
+        assert_eq!(left, 0, "nothing of it is there: {sql}: {rows:?}");
+    }
+}
+
 /// Where a client waits for an answer that it has asked for with Flush, it is told so at once.
 #[test]
 fn a_flush_is_refused() {

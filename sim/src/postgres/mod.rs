@@ -28,6 +28,8 @@ mod server;
 #[cfg(target_os = "linux")]
 mod slots;
 #[cfg(target_os = "linux")]
+mod statement;
+#[cfg(target_os = "linux")]
 mod tap;
 #[cfg(target_os = "linux")]
 mod wire;

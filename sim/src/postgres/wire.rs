@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::statement::{self, Verb};
+
 /// What a client asks for before its session is open.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Hello {
@@ -57,19 +59,6 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// What a statement does to its transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
-    Begin,
-    Commit,
-    Rollback,
-    /// The end of the rows of a COPY.
-    Rows,
-    /// Anything else that is carried out.
-    Statement,
-    /// Nothing is carried out: it is parsed, described, or closed.
-    Nothing,
-}
-
 /// What a client sends until it waits for an answer: one round trip.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
@@ -77,12 +66,36 @@ pub(super) struct Unit {
     /// How many times the server will be ready for more.
     pub(super) ready: u32,
     pub(super) verb: Verb,
+    /// It may change something, and so commits something where it stands alone.
+    pub(super) writes: bool,
+    /// It listens for notifications.
+    pub(super) listens: bool,
+    /// It is more than what a pool or a listener sends by itself.
+    pub(super) works: bool,
     /// The text of the last statement in it.
     pub(super) sql: Arc<str>,
     /// The client ends its session.
     pub(super) ends: bool,
     /// The client asks for what there is, without an end.
     pub(super) flushes: bool,
+}
+
+impl Unit {
+    /// Adds what a query does. Several may be sent before the client waits: that one of them commits
+    /// outranks the rest.
+    fn carries(&mut self, sql: &str) {
+        let read = statement::read(sql);
+        self.writes |= read.writes;
+        self.listens |= read.listens;
+        self.works |= read.works;
+        self.verb = match (self.verb, read.verb) {
+            (Verb::Commit, _) | (_, Verb::Commit) => Verb::Commit,
+            (Verb::Nothing, verb) => verb,
+            (before, Verb::Nothing) => before,
+            (before, verb) if before == verb => verb,
+            _ => Verb::Statement,
+        };
+    }
 }
 
 /// What a session has prepared and bound.
@@ -104,6 +117,9 @@ impl Prepared {
             bytes: Vec::new(),
             ready: 0,
             verb: Verb::Nothing,
+            writes: false,
+            listens: false,
+            works: false,
             sql: Arc::from(""),
             ends: false,
             flushes: false,
@@ -124,7 +140,7 @@ impl Prepared {
         match kind {
             b'Q' => {
                 let sql = text(body).map_or("".into(), |(sql, _)| readable(sql));
-                unit.verb = verb(&sql);
+                unit.carries(&sql);
                 unit.sql = sql;
                 unit.ready = 1;
                 self.simple = true;
@@ -148,6 +164,7 @@ impl Prepared {
                 };
                 unit.ready = 1;
                 (unit.verb, unit.sql) = (Verb::Rows, sql);
+                unit.works = true;
                 self.simple
             }
             b'P' => {
@@ -168,7 +185,8 @@ impl Prepared {
             b'E' => {
                 self.simple = false;
                 unit.sql = self.bound.clone().unwrap_or_default();
-                unit.verb = verb(&unit.sql);
+                let sql = unit.sql.clone();
+                unit.carries(&sql);
                 false
             }
             _ => false,
@@ -178,21 +196,6 @@ impl Prepared {
 
 fn readable(sql: &[u8]) -> Arc<str> {
     Arc::from(String::from_utf8_lossy(sql))
-}
-
-fn verb(sql: &str) -> Verb {
-    let mut words = sql
-        .split(|c: char| c.is_whitespace() || c == ';')
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_uppercase);
-    let first = words.next().unwrap_or_default();
-    match &*first {
-        "" => Verb::Nothing,
-        "BEGIN" | "START" => Verb::Begin,
-        "COMMIT" | "END" => Verb::Commit,
-        "ROLLBACK" | "ABORT" if words.next().as_deref() != Some("TO") => Verb::Rollback,
-        _ => Verb::Statement,
-    }
 }
 
 /// A packet of the world's own: its kind, where it has one, its length, its body.

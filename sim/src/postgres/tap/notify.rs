@@ -6,7 +6,8 @@
 use std::io;
 
 use super::super::database::Database;
-use super::super::wire::{self, Unit, Verb};
+use super::super::statement::Verb;
+use super::super::wire::{self, Unit};
 use super::Tap;
 use crate::fault::Seam;
 use crate::sql::{SITE_NOTIFY, STATEMENT};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::super::client::About;
-use super::super::wire::{self, Unit, Verb};
+use super::super::statement::Verb;
+use super::super::wire::{self, Unit};
 use crate::choice::{name, name_of};
 use crate::process::ProcessId;
 use crate::world::World;

@@ -4,7 +4,8 @@ use std::io;
 
 use super::super::backend::{Backend, Waited};
 use super::super::client::{About, Then};
-use super::super::wire::{self, Hello, Unit, Verb};
+use super::super::statement::Verb;
+use super::super::wire::{self, Hello, Unit};
 use super::tell::{repeatable, tell, tell_end};
 use super::{ClientId, SITE_SESSION, Tap};
 use crate::fault::{Kind, Seam};
@@ -46,7 +47,7 @@ impl Tap {
             };
             client.busy = true;
             client.serial += 1;
-            if about.is_none() && is_work(&unit) {
+            if about.is_none() && unit.works {
                 w.note_unowned(&unit.sql);
             }
             self.begin(w, id, unit, about.cloned().unwrap_or_default())?;
@@ -140,7 +141,7 @@ impl Tap {
             |w: &mut World, seam| w.strike_for(seam, process, about.subject, about.attempt);
         let struck = match unit.verb {
             Verb::Statement => strike(w, Seam::Statement).or_else(|| {
-                let commits = alone && writes(&unit.sql);
+                let commits = alone && unit.writes;
                 commits.then(|| strike(w, Seam::Commit)).flatten()
             }),
             Verb::Commit => strike(w, Seam::Commit),
@@ -293,8 +294,7 @@ impl Tap {
         let copies = wire::messages(&answer).any(|(kind, _)| kind == b'G');
         client.prepared.copying = copies.then(|| unit.sql.clone());
         tell(w, process, &about, &unit, &answer, waited);
-        let listening = first_word(&unit.sql);
-        client.listens |= listening.eq_ignore_ascii_case("listen");
+        client.listens |= unit.listens;
         if ended && std::mem::take(&mut client.notifies) {
             self.notify(w)?;
         }
@@ -350,32 +350,3 @@ impl Tap {
 /// Fails as a transaction does that came too late.
 const ABORT: &str = "do $$ begin raise sqlstate '40001' using message = \
                      'could not serialize access due to concurrent update'; end $$";
-
-fn first_word(sql: &str) -> &str {
-    sql.split(|c: char| c.is_whitespace() || c == ';')
-        .find(|word| !word.is_empty())
-        .unwrap_or_default()
-}
-
-/// Whether it is more than a pool and a listener send by themselves: the end of a transaction that
-/// was dropped, a look whether anybody is there, LISTEN.
-fn is_work(unit: &Unit) -> bool {
-    match unit.verb {
-        Verb::Nothing | Verb::Rollback => false,
-        Verb::Begin | Verb::Commit | Verb::Rows => true,
-        Verb::Statement => {
-            let first = first_word(&unit.sql);
-            !["listen", "unlisten"]
-                .iter()
-                .any(|word| first.eq_ignore_ascii_case(word))
-        }
-    }
-}
-
-/// Whether a statement that stands alone changes something, as far as its first word says.
-fn writes(sql: &str) -> bool {
-    let first = first_word(sql);
-    ["insert", "update", "delete", "merge", "with"]
-        .iter()
-        .any(|word| first.eq_ignore_ascii_case(word))
-}
