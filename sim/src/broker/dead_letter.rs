@@ -204,7 +204,7 @@ impl Broker {
             if awaiting.accepted.contains(&ix) {
                 continue;
             }
-            match self.offer(ix, awaiting.message.clone(), Feeder::Queue(from)) {
+            match self.offer(ix, awaiting.message.clone(), Feeder::Worker(from)) {
                 Offer::Taken | Offer::RefusedToDeadLetter => awaiting.accepted.push(ix),
                 Offer::Refused => complete = false,
             }

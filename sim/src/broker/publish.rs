@@ -238,7 +238,7 @@ impl Broker {
     /// Puts a copy into a queue unless the queue is full and refuses.
     pub(super) fn offer(&mut self, ix: QueueIx, message: Message, from: Feeder) -> Offer {
         let now = self.now;
-        if let Feeder::Queue(of) = from
+        if let Some(of) = from.queue()
             && self.queue(of).is_some_and(|queue| queue.is_quorum())
         {
             self.quorum_letter_at = Some(now);
@@ -248,13 +248,13 @@ impl Broker {
         };
         // Also what is refused might have found room a moment earlier or later.
         let (at, before) = std::mem::replace(&mut queue.fed_by, (now, from));
-        let other_queue = matches!(from, Feeder::Queue(of) if of != ix);
+        let other_queue = from.queue().is_some_and(|of| of != ix);
         let others = match before {
             Feeder::Nobody => false,
             Feeder::Holder => at == now && other_queue,
             before => at == now && before != from,
         };
-        let own = matches!(from, Feeder::Queue(_)) && queue.expires_about(now, AT_ONCE_NS);
+        let own = from.queue().is_some() && queue.expires_about(now, AT_ONCE_NS);
         if others || own {
             self.mixed_at = Some(now);
         }

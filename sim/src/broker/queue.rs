@@ -44,8 +44,20 @@ pub(super) enum Feeder {
     Channel(ChanId),
     /// A queue, with its dead letters.
     Queue(QueueIx),
+    /// The same at least once: its worker publishes as a client does, and waits for confirms.
+    Worker(QueueIx),
     /// Whoever held a message and gave it back.
     Holder,
+}
+
+impl Feeder {
+    /// The queue whose dead letters these are.
+    pub(super) fn queue(self) -> Option<QueueIx> {
+        match self {
+            Self::Queue(of) | Self::Worker(of) => Some(of),
+            _ => None,
+        }
+    }
 }
 
 /// How a message comes back to its queue.
@@ -85,9 +97,9 @@ pub(super) struct Queue {
     /// The single active consumer, on queues that have one.
     pub(super) active: Option<ConsumerIx>,
     pub(super) turns: u64,
-    /// Quorum with reject-publish: the channels that have published, and from when on each knows
-    /// that the queue is full.
-    pub(super) publishers: Vec<(ChanId, u64)>,
+    /// Quorum with reject-publish: the channels and the workers of dead letters that have published,
+    /// and from when on each knows that the queue is full.
+    pub(super) publishers: Vec<(Feeder, u64)>,
     /// The word that it has room again goes out when this becomes true.
     pub(super) has_much_room: bool,
     pub(super) awaiting: VecDeque<Awaiting>,
@@ -299,8 +311,10 @@ impl Queue {
     /// publishes to it once it is over the limit, and until the word reaches them they go on: a
     /// burst of 8 on a limit of 3 was accepted whole, a paced publisher got 4 in (seen on
     /// 3.10.8). Here the word arrives when time moves on. A channel that publishes for the first
-    /// time is told at once, and only if the queue is over its limit at that moment; dead letters
-    /// are never refused (seen on 3.10.8).
+    /// time is told at once, and only if the queue is over its limit at that moment. Dead letters
+    /// are never refused, but where they come at least once: their worker is a publisher like any
+    /// other (seen on 3.10.8: of eight that came one by one a limit of 2 took 3, of eight that came
+    /// at once all).
     pub(super) fn refuses(&mut self, body: usize, from: Feeder, now: u64) -> bool {
         if self.args.overflow == Overflow::DropHead {
             return false;
@@ -308,10 +322,10 @@ impl Queue {
         if !self.is_quorum() {
             return self.exceeds(self.ready_len() as u64 + 1, self.ready_bytes + body as u64);
         }
-        let Feeder::Channel(from) = from else {
+        if !matches!(from, Feeder::Channel(_) | Feeder::Worker(_)) {
             return false;
-        };
-        let known = self.publishers.iter().find(|(chan, _)| *chan == from);
+        }
+        let known = self.publishers.iter().find(|(feeder, _)| *feeder == from);
         let refused_from = known.map(|&(_, at)| at).unwrap_or_else(|| {
             let at = if self.is_over() { now } else { NEVER };
             self.publishers.push((from, at));

@@ -264,7 +264,7 @@ impl Broker {
             return false;
         };
         let (at, before) = std::mem::replace(&mut queue.fed_by, (self.now, Feeder::Holder));
-        if at == self.now && matches!(before, Feeder::Queue(of) if of != ix) {
+        if at == self.now && before.queue().is_some_and(|of| of != ix) {
             self.mixed_at = Some(self.now);
         }
         self.ledger.stats.requeued += 1;

@@ -210,6 +210,20 @@ impl<A: Amqp, E: Env> Lab<A, E> {
         name
     }
 
+    /// A queue that a case needs beside those whose behaviour it shows: its kind is no column of the
+    /// table.
+    pub(crate) async fn queue_beside(
+        &self,
+        channel: &Channel<A>,
+        kind: &str,
+        arguments: Arguments<'_>,
+    ) -> String {
+        let name = self.name();
+        let spec = spec_of(&name, kind, arguments);
+        assert_eq!(channel.declare_queue(&spec).await, Ok(0));
+        name
+    }
+
     /// Publishes and waits for the confirm.
     pub(crate) async fn confirm(
         &self,
@@ -288,6 +302,10 @@ impl<A: Amqp, E: Env> Lab<A, E> {
 
 pub(crate) fn spec(name: &str, kind: &str, arguments: Arguments<'_>) -> QueueSpec {
     crate::lab::saw_kind(kind);
+    spec_of(name, kind, arguments)
+}
+
+fn spec_of(name: &str, kind: &str, arguments: Arguments<'_>) -> QueueSpec {
     let kind = ("x-queue-type", word(kind));
     QueueSpec {
         name: name.into(),
