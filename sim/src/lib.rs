@@ -41,4 +41,4 @@ mod world;
 
 pub use executor::{sleep, spawn, yield_now};
 pub use process::ProcessId;
-pub use world::{Options, Outcome, World, try_with, with};
+pub use world::{Beside, Options, Outcome, World, try_with, with};

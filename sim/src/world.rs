@@ -131,6 +131,8 @@ pub struct Outcome {
     pub livelock: bool,
     /// It was ended from outside.
     pub halted: bool,
+    /// What handlers have put into a private database beside their transactions.
+    pub beside: Vec<Beside>,
 }
 
 /// What the current task works on.
@@ -188,6 +190,21 @@ pub struct World {
     /// Whose task was polled last, and what that worked on.
     #[cfg(feature = "postgres")]
     polled: Option<(ProcessId, crate::postgres::About)>,
+    /// Whose sides of the task in hand were polled: the run of a handler, and the store's own.
+    #[cfg(feature = "postgres")]
+    sides: (Option<u64>, bool),
+    /// Rows that runs of handlers have inserted beside their transactions.
+    #[cfg(feature = "postgres")]
+    pub(crate) beside: Vec<Beside>,
+}
+
+/// Rows that a handler has inserted over another session than that of its transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The number of the handler's run, as it was given to [`World::side_of_handler`].
+    pub run: u64,
+    /// The statement.
+    pub sql: Arc<str>,
 }
 
 impl std::fmt::Debug for World {
@@ -246,6 +263,10 @@ impl World {
             dead_clients: Vec::new(),
             #[cfg(feature = "postgres")]
             polled: None,
+            #[cfg(feature = "postgres")]
+            sides: (None, false),
+            #[cfg(feature = "postgres")]
+            beside: Vec::new(),
         }
     }
 
@@ -335,6 +356,10 @@ impl World {
             stuck: w.stuck,
             livelock: w.steps >= w.step_limit,
             halted: w.halted,
+            #[cfg(feature = "postgres")]
+            beside: std::mem::take(&mut w.beside),
+            #[cfg(not(feature = "postgres"))]
+            beside: Vec::new(),
         }
     }
 

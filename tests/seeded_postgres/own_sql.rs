@@ -41,12 +41,35 @@ enum Charge {
     Detached,
     /// Asks for a number that the server gives as it comes.
     Numbered,
+    /// Puts a job into a table of its own through the pool, beside the transaction.
+    Pooled,
+    /// The same in a transaction of its own.
+    PooledTx,
+    /// The same, once for each order.
+    PooledOnce,
 }
 
 impl<W: World> Handler<W> for Charge {
     type Event = OrderPlaced;
 
     async fn handle(&self, placed: &OrderPlaced, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
+        if matches!(self, Self::Pooled | Self::PooledOnce) {
+            let job = match self {
+                Self::Pooled => "insert into jobs (order_id) values ($1)",
+                _ => {
+                    "insert into jobs (id, order_id) values (hashtext($1), $1) \
+                      on conflict do nothing"
+                }
+            };
+            let job = sqlx::query(job).bind(&placed.order);
+            job.execute(&cx.pool()?).await?;
+        }
+        if *self == Self::PooledTx {
+            let mut tx = cx.pool()?.begin().await?;
+            let job = sqlx::query("insert into jobs (order_id) values ($1)");
+            job.bind(&placed.order).execute(&mut *tx).await?;
+            tx.commit().await?;
+        }
         let sql = cx.sql()?;
         sqlx::query("insert into charges (order_id, cents) values ($1, $2)")
             .bind(&placed.order)
@@ -94,6 +117,7 @@ impl Workload for Checkout {
         Some(Postgres::new().sql(
             "create table charges (id serial primary key, order_id text not null, \
                 cents bigint not null, at timestamptz not null default now()); \
+             create table jobs (id serial primary key, order_id text not null); \
              create table totals (currency text primary key, cents bigint not null); \
              insert into totals values ('EUR', 0)",
         ))
@@ -211,4 +235,36 @@ fn a_query_that_cannot_be_asked_is_no_success() {
         seen[0].contains("cannot be asked") && seen[0].contains("refunds"),
         "{seen:?}"
     );
+}
+
+/// What leaves a handler through the pool goes out at each attempt: seen without a query.
+#[test]
+fn rows_beside_the_transaction_are_seen_without_a_query() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let mut scenario = scenario();
+    scenario.expect.no_rows.clear();
+    for bug in [Charge::Pooled, Charge::PooledTx] {
+        let mut runs = (1..=40).map(|seed| simulate(&Checkout(bug), &scenario, seed, false));
+        let found = runs.find_map(|run| {
+            let mut all = run.anomalies.into_iter();
+            all.find(|found| found.checker == "beside")
+        });
+        let found = found.expect("an attempt fails, and the next leaves the row again");
+        assert_eq!(found.kind, AnomalyKind::Duplicated);
+        assert!(
+            found
+                .seen
+                .contains("insert into jobs (order_id) values ($1)"),
+            "{}",
+            found.seen
+        );
+    }
+    for right in [Charge::Right, Charge::PooledOnce] {
+        for seed in 1..=20 {
+            let run = simulate(&Checkout(right), &scenario, seed, false);
+            assert_eq!(run.verdict, Verdict::Valid, "{:#?}", run.anomalies);
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! server needs is boxed: the model pays nothing for it.
 
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use redeliver_sim::with;
@@ -134,6 +136,17 @@ fn alone() {
     with(|w| w.enter_work("", 0));
 }
 
+/// A call of the store's own: a handler that runs beside it in the same task has not sent it.
+async fn own<T>(call: impl Future<Output = T>) -> T {
+    let mut call = pin!(call);
+    poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        with(|w| w.side_of_store());
+        polled
+    })
+    .await
+}
+
 impl Store for SeededStore {
     type Tx = SeededTx;
 
@@ -151,12 +164,12 @@ impl Store for SeededStore {
 
     async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
         alone();
-        either!(Self, self, store => store.outbox_claim(claim))
+        either!(Self, self, store => own(store.outbox_claim(claim)))
     }
 
     async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
         alone();
-        either!(Self, self, store => store.outbox_mark(rows))
+        either!(Self, self, store => own(store.outbox_mark(rows)))
     }
 
     async fn outbox_release(
@@ -166,12 +179,12 @@ impl Store for SeededStore {
         reason: &str,
     ) -> Result<u64, StoreError> {
         alone();
-        either!(Self, self, store => store.outbox_release(rows, delay, reason))
+        either!(Self, self, store => own(store.outbox_release(rows, delay, reason)))
     }
 
     async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         alone();
-        either!(Self, self, store => store.outbox_purge(age, limit))
+        either!(Self, self, store => own(store.outbox_purge(age, limit)))
     }
 
     async fn outbox_wait(&self) {
@@ -186,12 +199,12 @@ impl Store for SeededStore {
         lease: Duration,
     ) -> Result<bool, StoreError> {
         alone();
-        either!(Self, self, store => store.inbox_renew(consumer, key, token, lease))
+        either!(Self, self, store => own(store.inbox_renew(consumer, key, token, lease)))
     }
 
     async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         alone();
-        either!(Self, self, store => store.inbox_purge(age, limit))
+        either!(Self, self, store => own(store.inbox_purge(age, limit)))
     }
 
     fn pool(&self) -> Option<&Native> {

@@ -45,6 +45,8 @@ pub(super) struct Client {
     /// Its transaction may have notified somebody.
     pub(super) notifies: bool,
     pub(super) listens: bool,
+    /// Its transaction was begun by a handler, beside the one that it was given.
+    pub(super) of_handler: bool,
 }
 
 impl Client {
@@ -63,6 +65,7 @@ impl Client {
             key: (0, 0),
             notifies: false,
             listens: false,
+            of_handler: false,
         }
     }
 

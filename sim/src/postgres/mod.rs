@@ -51,4 +51,6 @@ pub(crate) struct About {
     pub(crate) subject: u64,
     pub(crate) attempt: u32,
     pub(crate) text: Option<Arc<str>>,
+    /// The run of a handler that sends it by itself, if one does.
+    pub(crate) handler: Option<u64>,
 }

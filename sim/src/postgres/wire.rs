@@ -70,6 +70,8 @@ pub(super) struct Unit {
     pub(super) writes: bool,
     /// It listens for notifications.
     pub(super) listens: bool,
+    /// Its session was in no transaction when it came.
+    pub(super) alone: bool,
     /// It is more than what a pool or a listener sends by itself.
     pub(super) works: bool,
     /// The text of the last statement in it.
@@ -119,6 +121,7 @@ impl Prepared {
             verb: Verb::Nothing,
             writes: false,
             listens: false,
+            alone: false,
             works: false,
             sql: Arc::from(""),
             ends: false,

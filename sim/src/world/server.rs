@@ -111,12 +111,26 @@ impl World {
             return;
         }
         let task = &self.tasks[id.slot as usize];
+        let (run, own) = std::mem::take(&mut self.sides);
         let about = About {
             subject: task.work.subject,
             attempt: task.work.attempt,
             text: task.work.text.clone(),
+            // Where both sides were polled at once, nobody can say whose it is.
+            handler: run.filter(|_| !own),
         };
         self.polled = Some((task.process, about));
+    }
+
+    /// Says whether the side of the current task that was just polled is a run of a handler, and still
+    /// is: what it sends, it sends by itself.
+    pub fn side_of_handler(&mut self, run: Option<u64>) {
+        self.sides.0 = run;
+    }
+
+    /// Says that the store's own side of the current task was just polled.
+    pub fn side_of_store(&mut self) {
+        self.sides.1 = true;
     }
 
     /// The sessions of a process that has died are to be cut.

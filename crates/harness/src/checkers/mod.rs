@@ -13,8 +13,10 @@ use crate::watch::history::History;
 use crate::watch::reading::FinalReading;
 use redeliver_core::policy::Policy;
 use redeliver_core::topology::Topology;
+use redeliver_sim::Beside;
 
 pub mod balance;
+pub mod beside;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod duplicated;
@@ -62,6 +64,8 @@ pub struct View<'a> {
     /// When faults were at work, planned poison that kills among them: from when until when, in
     /// nanoseconds since the start of the run.
     pub disturbed: &'a [(u64, u64)],
+    /// Rows that runs of handlers have inserted beside their transactions, where that can be seen.
+    pub beside: &'a [Beside],
     /// Whether the run came to rest within its bound: nothing was left to do.
     pub settled: bool,
     /// Whether it was ended from outside before its bound was over.
@@ -81,6 +85,7 @@ pub fn all() -> &'static [&'static dyn Checker] {
     &[
         &lost::Lost,
         &duplicated::Duplicated,
+        &beside::Besides,
         &effect_without_event::EffectWithoutEvent,
         &order::Order,
         &transitions::Transitions,

@@ -41,6 +41,7 @@ pub(super) struct Kit {
     pub(super) malformed: u64,
     pub(super) processes: u32,
     pub(super) disturbed: Vec<(u64, u64)>,
+    pub(super) beside: Vec<redeliver_sim::Beside>,
     pub(super) settled: bool,
     pub(super) stopped: bool,
     pub(super) now: u64,
@@ -107,6 +108,7 @@ impl Kit {
             malformed: 0,
             processes: 1,
             disturbed: Vec::new(),
+            beside: Vec::new(),
             settled: true,
             stopped: false,
             now: 0,
@@ -128,6 +130,7 @@ impl Kit {
             malformed: self.malformed,
             processes: self.processes,
             disturbed: &self.disturbed,
+            beside: &self.beside,
             settled: self.settled,
             stopped: self.stopped,
         }

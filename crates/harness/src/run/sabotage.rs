@@ -1,6 +1,7 @@
 //! Handlers as the harness runs them: watched, and with the scenario's poison in them.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use crate::watch::history::{Ended, OnBehalf, What};
@@ -53,6 +54,20 @@ impl<E: Env> Run<E> {
             ended: None,
             alive: alive.clone(),
         }
+    }
+
+    /// Polls a handler as a side of its own of the task it runs in: what it sends to a database
+    /// beside its transaction can be told from what the pipeline sends.
+    async fn handler<T>(&self, handler: Boxed<'_, T>) -> T {
+        let mut handler = handler;
+        poll_fn(|cx| {
+            let polled = handler.as_mut().poll(cx);
+            let run = polled.is_pending().then_some(self.number);
+            // Outside of the seeded world there is nobody to tell.
+            redeliver_sim::try_with(|w| w.side_of_handler(run));
+            polled
+        })
+        .await
     }
 
     fn end<T>(mut self, result: &Result<T, Failure>) {
@@ -126,7 +141,7 @@ impl<W: World> Erased<W> for Observed<W> {
             let key = cx.idempotency_key().clone();
             let run = Run::start(&self.log, self.on(&key, cx.attempt()), &self.alive);
             let result = match self.sabotage(&key).await {
-                Ok(()) => self.inner.call(decoded, cx).await,
+                Ok(()) => run.handler(self.inner.call(decoded, cx)).await,
                 Err(failure) => Err(failure),
             };
             run.end(&result);
@@ -148,7 +163,7 @@ impl<W: World> Erased<W> for Observed<W> {
             let key = cx.idempotency_key().to_owned();
             let run = Run::start(&self.log, self.on(&key, cx.attempt()), &self.alive);
             let result = match self.sabotage(&key).await {
-                Ok(()) => self.inner.apply(decoded, answer, cx).await,
+                Ok(()) => run.handler(self.inner.apply(decoded, answer, cx)).await,
                 Err(failure) => Err(failure),
             };
             run.end(&result);

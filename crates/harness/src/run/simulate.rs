@@ -181,6 +181,7 @@ fn simulate_once<B: Build>(
         malformed: plan.malformed_letters(),
         processes: scenario.worker_processes,
         disturbed: &outcome.disturbed,
+        beside: &outcome.beside,
         settled,
         stopped: false,
     };

@@ -1,6 +1,6 @@
 //! What handlers work with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -254,6 +254,17 @@ pub struct Outside<'a, W: World> {
     token: u64,
     /// On whose behalf.
     scope: Scope<'a>,
+    /// Calls made so far: two of one idempotency key would be one to the service.
+    made: Mutex<Vec<Made>>,
+}
+
+/// A call that was made.
+struct Made {
+    service: &'static str,
+    operation: &'static str,
+    key: Arc<str>,
+    payload: Bytes,
+    answered: bool,
 }
 
 impl<W: World> std::fmt::Debug for Outside<'_, W> {
@@ -272,6 +283,7 @@ impl<'a, W: World> Outside<'a, W> {
             event,
             token,
             scope,
+            made: Mutex::default(),
         }
     }
 
@@ -295,23 +307,98 @@ impl<'a, W: World> Outside<'a, W> {
         self.event
     }
 
-    /// Calls a service with this work's idempotency key and fencing token.
+    /// Calls a service with this work's idempotency key and fencing token. The same call may be made
+    /// again where it was not answered.
     ///
     /// # Errors
-    /// See [`ServiceError`].
+    /// See [`ServiceError`]. Another call of that operation in the same run is
+    /// [`ServiceError::Refused`]: the service would take it for a repetition of the first and answer
+    /// from memory. [`Outside::call_named`] tells the two apart.
     pub async fn call(
         &self,
         service: &'static str,
         operation: &'static str,
         payload: impl Into<Bytes>,
     ) -> Result<ServiceReply, ServiceError> {
+        let key = self.event.idempotency_key.clone();
+        self.call_under(key, service, operation, payload.into())
+            .await
+    }
+
+    /// Calls a service under an idempotency key of its own: that of this work, and `name`. For a
+    /// handler that needs an operation more than once. The name has to be the same in each attempt:
+    /// `fee`, `line-2`, never a number that was drawn.
+    ///
+    /// # Errors
+    /// As [`Outside::call`].
+    pub async fn call_named(
+        &self,
+        service: &'static str,
+        operation: &'static str,
+        name: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<ServiceReply, ServiceError> {
+        let key = [&*self.event.idempotency_key, "/", name].concat();
+        self.call_under(key.into(), service, operation, payload.into())
+            .await
+    }
+
+    async fn call_under(
+        &self,
+        key: Arc<str>,
+        service: &'static str,
+        operation: &'static str,
+        payload: Bytes,
+    ) -> Result<ServiceReply, ServiceError> {
+        let place = self.note(&key, service, operation, &payload)?;
         let call = ServiceCall {
             service,
             operation,
-            idempotency_key: self.event.idempotency_key.clone(),
+            idempotency_key: key,
             fencing_token: self.token,
-            payload: payload.into(),
+            payload,
         };
-        self.world.service().call(call).await
+        let reply = self.world.service().call(call).await;
+        self.made()[place].answered |= reply.is_ok();
+        reply
+    }
+
+    /// Notes a call; gives its place. Refuses what a service could not tell from an earlier one.
+    fn note(
+        &self,
+        key: &Arc<str>,
+        service: &'static str,
+        operation: &'static str,
+        payload: &Bytes,
+    ) -> Result<usize, ServiceError> {
+        let mut made = self.made();
+        let same =
+            |made: &Made| (made.service, made.operation, &made.key) == (service, operation, key);
+        let Some(place) = made.iter().position(same) else {
+            made.push(Made {
+                service,
+                operation,
+                key: key.clone(),
+                payload: payload.clone(),
+                answered: false,
+            });
+            return Ok(made.len() - 1);
+        };
+        let before = &made[place];
+        if !before.answered && before.payload == *payload {
+            return Ok(place);
+        }
+        Err(ServiceError::Refused {
+            service,
+            reason: format!(
+                "{operation} was called twice in one run under the idempotency key {key}: the \
+                 service would answer the second call from the first. Name them apart: \
+                 Outside::call_named"
+            ),
+        })
+    }
+
+    fn made(&self) -> MutexGuard<'_, Vec<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

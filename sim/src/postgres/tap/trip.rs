@@ -10,7 +10,7 @@ use super::tell::{repeatable, tell, tell_end};
 use super::{ClientId, SITE_SESSION, Tap};
 use crate::fault::{Kind, Seam};
 use crate::sql::{COMMIT, NO_ANSWER, SITE_COMMIT, SITE_STATEMENT, STATEMENT};
-use crate::world::World;
+use crate::world::{Beside, World};
 
 impl Tap {
     /// A client has hung up, or is cut off.
@@ -137,6 +137,7 @@ impl Tap {
             return self.cut_later(w, id, NO_ANSWER);
         }
         let alone = !client.in_transaction();
+        let unit = Unit { alone, ..unit };
         let strike =
             |w: &mut World, seam| w.strike_for(seam, process, about.subject, about.attempt);
         let struck = match unit.verb {
@@ -293,6 +294,17 @@ impl Tap {
         let answer = repeatable(answer);
         let copies = wire::messages(&answer).any(|(kind, _)| kind == b'G');
         client.prepared.copying = copies.then(|| unit.sql.clone());
+        if unit.verb == Verb::Begin {
+            client.of_handler = about.handler.is_some();
+        }
+        // A handler that ends the pipeline's own transaction leaves all of it before its time.
+        let hasty = unit.verb == Verb::Commit && !client.of_handler;
+        if let Some(run) = about.handler
+            && (hasty || ((unit.alone || client.of_handler) && inserted(&answer)))
+        {
+            let sql = unit.sql.clone();
+            w.beside.push(Beside { run, sql });
+        }
         tell(w, process, &about, &unit, &answer, waited);
         client.listens |= unit.listens;
         if ended && std::mem::take(&mut client.notifies) {
@@ -350,3 +362,12 @@ impl Tap {
 /// Fails as a transaction does that came too late.
 const ABORT: &str = "do $$ begin raise sqlstate '40001' using message = \
                      'could not serialize access due to concurrent update'; end $$";
+
+/// Whether an answer says that rows were inserted.
+fn inserted(answer: &[u8]) -> bool {
+    wire::messages(answer).any(|(kind, body)| {
+        let tag = std::str::from_utf8(body).unwrap_or_default();
+        let rows = tag.trim_end_matches('\0').strip_prefix("INSERT 0 ");
+        kind == b'C' && rows.is_some_and(|rows| rows != "0")
+    })
+}

@@ -433,6 +433,7 @@ fn report(
         malformed: plan.malformed_letters(),
         processes: scenario.worker_processes,
         disturbed: &disturbed,
+        beside: &[],
         settled: played.settled,
         stopped: played.stopped,
     };
