@@ -21,6 +21,10 @@ enum Bug {
     AlwaysFails,
     /// Any failure of the database is the end.
     FailureIsTheEnd,
+    /// Its service is called twice under one key.
+    CallsTwice,
+    /// The same, each call under a name.
+    CallsByName,
     /// None.
     None,
 }
@@ -58,14 +62,30 @@ impl<W: World> Handler<W> for Note {
     }
 }
 
-struct Charge;
+struct Charge(Bug);
 
 impl<W: World> OutsideHandler<W> for Charge {
     type Event = Placed;
     type Answer = ();
 
     async fn call(&self, placed: &Placed, cx: &Outside<'_, W>) -> Result<(), Failure> {
-        cx.call("payments", "charge", placed.order.clone()).await?;
+        let order = placed.order.clone();
+        match self.0 {
+            Bug::CallsTwice => {
+                cx.call("payments", "charge", order.clone()).await?;
+                cx.call("payments", "charge", format!("fee of {order}"))
+                    .await?;
+            }
+            Bug::CallsByName => {
+                cx.call_named("payments", "charge", "goods", order.clone())
+                    .await?;
+                let fee = format!("fee of {order}");
+                cx.call_named("payments", "charge", "fee", fee).await?;
+            }
+            _ => {
+                cx.call("payments", "charge", order).await?;
+            }
+        }
         Ok(())
     }
 
@@ -83,7 +103,7 @@ impl Workload for Shop {
     const NAME: &'static str = "shop";
 
     fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
-        let charge = Consumer::new("charge").on_outside(Charge);
+        let charge = Consumer::new("charge").on_outside(Charge(self.0));
         vec![Consumer::new("note").on(Note(self.0)), charge]
     }
 
@@ -184,4 +204,26 @@ fn faults_that_use_all_attempts_up_account_for_a_letter() {
         letters += run.unplanned.len();
     }
     assert!(letters > 0, "some message has used all its attempts up");
+}
+
+/// A service that honours idempotency keys would answer the second call from the first.
+#[test]
+fn two_calls_under_one_key_are_refused_and_can_be_named_apart() {
+    let run = simulate(&Shop(Bug::CallsTwice), &scenario(|_| {}), 1, false);
+    let [seen] = unexplained(&run)[..] else {
+        panic!("one anomaly for the consumer: {:#?}", run.anomalies);
+    };
+    assert!(
+        seen.contains("charge was called twice in one run"),
+        "{seen}"
+    );
+    assert!(seen.contains("Outside::call_named"), "{seen}");
+    let in_doubt = scenario(|s| {
+        s.rules = vec![Rule::new(Fault::ServiceInDoubt, 200_000)];
+        s.policy.retry.attempts = 20;
+    });
+    for seed in 1..10 {
+        let run = simulate(&Shop(Bug::CallsByName), &in_doubt, seed, false);
+        assert_eq!(run.verdict, Verdict::Valid, "{:#?}", run.anomalies);
+    }
 }

@@ -109,7 +109,9 @@ fn consumer() -> impl Strategy<Value = ConsumerPolicy> {
 fn policy() -> impl Strategy<Value = Policy> {
     let timeout = prop_oneof![Just(None), (2u32..60).prop_map(Some)];
     (relay(), consumer(), retry(), timeout).prop_map(|(relay, consumer, retry, timeout)| {
-        let consumer_timeout = timeout.map(|times| consumer.handler_limit * times);
+        // All that is prefetched for a worker ends within it.
+        let turns = u32::from(consumer.prefetch).div_ceil(u32::from(consumer.workers));
+        let consumer_timeout = timeout.map(|times| consumer.handler_limit * times.max(turns));
         Policy {
             relay,
             consumer,

@@ -129,6 +129,10 @@ pub enum Check {
     DedupWindowTooShort,
     /// The broker does not take messages away from a handler that is within its limit.
     ConsumerTimeoutTooShort,
+    /// The broker does not take messages away that wait in hand for a worker: all that is prefetched
+    /// for one, handled for as long as a handler may run, ends within its `consumer_timeout`. A lease
+    /// need not outlast that wait: the claim is made when the handler begins.
+    PrefetchTooDeep,
     /// There is a delivery for each worker.
     PrefetchBelowWorkers,
     /// The relay's lease outlasts waiting for confirms.
@@ -149,6 +153,7 @@ impl Check {
             Self::RenewalTooRare => "renewal-too-rare",
             Self::DedupWindowTooShort => "dedup-window-too-short",
             Self::ConsumerTimeoutTooShort => "consumer-timeout-too-short",
+            Self::PrefetchTooDeep => "prefetch-too-deep",
             Self::PrefetchBelowWorkers => "prefetch-below-workers",
             Self::RelayLeaseTooShort => "relay-lease-too-short",
             Self::DelayBeyondLadder => "delay-beyond-ladder",
@@ -218,6 +223,21 @@ impl Policy {
                     "the broker's consumer_timeout ({timeout:?}) is shorter than the handler's \
                      limit ({:?}) and a tenth",
                     c.handler_limit
+                ),
+            );
+        }
+        let turns = u32::from(c.prefetch).div_ceil(u32::from(c.workers.max(1)));
+        let in_hand = c.handler_limit.saturating_mul(turns.max(1));
+        // One handler alone is the check above.
+        let waits = |timeout: &Duration| *timeout >= margin && *timeout < in_hand;
+        if let Some(timeout) = self.consumer_timeout.filter(waits) {
+            refuse(
+                Check::PrefetchTooDeep,
+                format!(
+                    "the last of {} prefetched messages waits for {turns} handlers of up to {:?} \
+                     with {} workers, longer than the broker's consumer_timeout ({timeout:?}): it \
+                     would take them all away",
+                    c.prefetch, c.handler_limit, c.workers
                 ),
             );
         }

@@ -60,6 +60,7 @@ const CHECKS: &[Check] = &[
     Check::RenewalTooRare,
     Check::DedupWindowTooShort,
     Check::ConsumerTimeoutTooShort,
+    Check::PrefetchTooDeep,
     Check::PrefetchBelowWorkers,
     Check::RelayLeaseTooShort,
     Check::DelayBeyondLadder,

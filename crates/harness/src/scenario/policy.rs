@@ -234,6 +234,12 @@ impl PolicyTable {
                 None,
                 None,
             ]),
+            Check::PrefetchTooDeep => first([
+                consumer.place("prefetch"),
+                broker.place("consumer_timeout"),
+                consumer.place("handler_limit"),
+                consumer.place("workers"),
+            ]),
             Check::PrefetchBelowWorkers => first([
                 consumer.place("prefetch"),
                 consumer.place("workers"),
