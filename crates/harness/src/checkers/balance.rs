@@ -26,7 +26,7 @@ const PROMISE: Promise = Promise {
     text: "Committed events times subscriptions are done, dead or waiting, and nothing besides.",
 };
 
-/// See the module.
+/// The books of a consumer add up.
 #[derive(Debug)]
 pub struct Balance;
 

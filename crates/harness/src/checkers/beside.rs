@@ -28,7 +28,7 @@ const PROMISE: Promise = Promise {
 /// Letters of a statement that are shown.
 const SHOWN: usize = 120;
 
-/// See the module.
+/// A handler leaves nothing beside its transaction.
 #[derive(Debug)]
 pub struct Besides;
 

@@ -39,7 +39,7 @@ const PROMISE: Promise = Promise {
            and nothing else does.",
 };
 
-/// See the module.
+/// Each letter has its story, and its story is right.
 #[derive(Debug)]
 pub struct DeadLetters;
 

@@ -29,7 +29,7 @@ const PROMISE: Promise = Promise {
 /// So often may a message come back for nothing: over one channel, or put aside for too short.
 const MOST: u64 = 5;
 
-/// See the module.
+/// A delivered message is attempted, acked or put aside.
 #[derive(Debug)]
 pub struct Deliveries;
 
@@ -136,8 +136,8 @@ fn unreadable(view: &View<'_>, found: &mut Vec<Anomaly>) {
             };
             let seen = format!(
                 "bytes that are no event came to {consumer} {count} times, and were put back \
-                 {returned} times; {} of them were sent",
-                Count(view.malformed, "message")
+                 {returned} times; the scenario sent {}",
+                Count(view.malformed, "such message")
             );
             found.push(PROMISE.broken(about, seen));
         }

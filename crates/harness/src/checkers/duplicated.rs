@@ -27,7 +27,7 @@ const PROMISE: Promise = Promise {
     text: "A message takes effect at most once for each of its consumers.",
 };
 
-/// See the module.
+/// No work takes effect twice.
 #[derive(Debug)]
 pub struct Duplicated;
 

@@ -32,7 +32,7 @@ const PROMISE: Promise = Promise {
     text: "Whatever is published or takes effect goes back to a committed event.",
 };
 
-/// See the module.
+/// Each effect has an event behind it.
 #[derive(Debug)]
 pub struct EffectWithoutEvent;
 

@@ -22,7 +22,7 @@ const PROMISE: Promise = Promise {
     text: "Each claim of a work has a higher fencing token than all claims before it.",
 };
 
-/// See the module.
+/// Fencing tokens rise from claim to claim.
 #[derive(Debug)]
 pub struct Fencing;
 

@@ -27,7 +27,7 @@ const PROMISE: Promise = Promise {
     text: "A process has no more deliveries in hand than its prefetch, nor handlers than workers.",
 };
 
-/// See the module.
+/// No more work is in hand than the policy allows.
 #[derive(Debug)]
 pub struct InFlight;
 

@@ -25,7 +25,7 @@ const PROMISE: Promise = Promise {
     text: "At rest no row is claimed, no message waits, no row is locked.",
 };
 
-/// See the module.
+/// Nothing is left behind.
 #[derive(Debug)]
 pub struct Leaked;
 

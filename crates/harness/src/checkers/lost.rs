@@ -34,7 +34,7 @@ const PROMISE: Promise = Promise {
     text: "Every committed event is done by each of its consumers, or is in their dead letters.",
 };
 
-/// See the module.
+/// No accepted work vanishes.
 #[derive(Debug)]
 pub struct Lost;
 

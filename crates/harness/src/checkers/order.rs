@@ -32,7 +32,7 @@ const PROMISE: Promise = Promise {
     text: "Ordered events of one key are published and take effect in the order of their commits.",
 };
 
-/// See the module.
+/// Events of one key take effect in their order.
 #[derive(Debug)]
 pub struct Order;
 

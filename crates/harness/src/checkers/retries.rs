@@ -42,7 +42,7 @@ const PROMISE: Promise = Promise {
 /// Clocks and time-outs are rounded to milliseconds on the way.
 const ROUNDING: u64 = 2_000_000;
 
-/// See the module.
+/// Attempts keep to their number and their waits.
 #[derive(Debug)]
 pub struct Retries;
 

@@ -43,7 +43,7 @@ const TRANSIT: Duration = Duration::from_secs(5);
 /// A handler is taken to be busy for so long at least.
 const LEAST_BUSY: u64 = 1_000_000_000;
 
-/// See the module.
+/// No message waits while workers idle.
 #[derive(Debug)]
 pub struct Starved;
 
@@ -98,13 +98,13 @@ fn consumer_of(view: &View<'_>, index: &Index<'_>, consumer: usize, found: &mut 
         more => format!("; {} as well", Count(more, "more message")),
     };
     let seen = format!(
-        "{} waited {} from its commit to the first attempt of {}, and for only {} of that were all \
-         {} busy; {} is what its way takes{more}",
+        "{} waited {} from its commit to the first attempt of {}; for {} of that each of its workers \
+         ({}) was busy, and {} is what its way takes{more}",
         index.key_of(work),
         At(to - from),
         index.consumer_of(work),
         At(full),
-        Count(busy.workers as u64, "worker"),
+        busy.workers,
         At(transit),
     );
     found.push(PROMISE.broken(index.about(work), seen));

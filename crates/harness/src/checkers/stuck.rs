@@ -25,7 +25,7 @@ const PROMISE: Promise = Promise {
     text: "Once faults are over, everything accepted comes to an end within the policy's bound.",
 };
 
-/// See the module.
+/// What was accepted comes to its end.
 #[derive(Debug)]
 pub struct Stuck;
 

@@ -36,7 +36,7 @@ const AN_END: Promise = Promise {
     text: "Every workflow comes to a state in which it may end, unless a message of it is dead.",
 };
 
-/// See the module.
+/// Workflows go only where their states allow.
 #[derive(Debug)]
 pub struct Transitions;
 

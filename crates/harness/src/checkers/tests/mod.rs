@@ -4,4 +4,5 @@ mod books;
 mod bounds;
 mod effects;
 mod ordering;
+mod pace;
 mod synthetic;
