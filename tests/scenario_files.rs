@@ -5,8 +5,9 @@ use std::path::Path;
 
 use redeliver::harness::explore::pin;
 use redeliver::harness::run::{RunResult, simulate};
-use redeliver::harness::scenario::{Capsule, Day, Known, Scenario, discover};
+use redeliver::harness::scenario::{Capsule, Day, Known, Reach, Scenario, discover};
 use redeliver::harness::verdict::AnomalyKind;
+use redeliver::pipeline::dead_letter::Reason;
 use redeliver::workloads::{Deposits, Onboarding, Orders};
 
 const WORKLOADS: &[&str] = &["orders", "onboarding", "deposits"];
@@ -28,6 +29,19 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
 #[test]
 fn every_scenario_comes_back() {
     scenarios().for_each(|scenario| comes_back(&scenario));
+}
+
+/// A way into the dead letters that no scenario demands would not be missed if nothing went it.
+#[test]
+fn every_reason_of_a_letter_is_demanded_somewhere() {
+    let all: Vec<Scenario> = scenarios().collect();
+    for reason in Reason::ALL {
+        let mut demanded = all.iter().flat_map(|scenario| &scenario.expect.reached);
+        assert!(
+            demanded.any(|reach| *reach == Reach::Letter(reason)),
+            "{reason:?}"
+        );
+    }
 }
 
 #[test]

@@ -101,15 +101,11 @@ impl Workload for Checkout {
         let given_up = reading.letters.iter().filter_map(|l| l.event.as_deref());
         let ended: BTreeSet<&str> = shipments.chain(given_up.map(|e| &*e.key)).collect();
         let missing = accepted.iter().filter(|r| !ended.contains(&*r.draft.key));
-        let lost = |request: &Request| Anomaly {
-            kind: AnomalyKind::Lost,
-            checker: "checkout",
-            message: request.key.clone(),
-            message_id: None,
-            consumer: "ship".into(),
-            promise: "A paid order is shipped, or stands in the dead letters.",
-            seen: format!("{} is paid, and nobody ships it", request.draft.key),
-            also: Vec::new(),
+        let lost = |request: &Request| {
+            let promise = "A paid order is shipped, or stands in the dead letters.";
+            let seen = format!("{} is paid, and nobody ships it", request.draft.key);
+            let lost = Anomaly::broken("checkout", promise, seen).of_kind(AnomalyKind::Lost);
+            lost.about(request.key.clone(), "ship")
         };
         missing.map(lost).collect()
     }

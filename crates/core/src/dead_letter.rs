@@ -27,6 +27,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Poison,
+        Self::AttemptsExhausted,
+        Self::TimeExhausted,
+        Self::KilledWorker,
+        Self::Malformed,
+    ];
+
     /// The word for it in headers and reports.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,15 +49,7 @@ impl Reason {
 
     /// The reverse of [`Reason::as_str`].
     pub fn parse(word: &str) -> Option<Self> {
-        [
-            Self::Poison,
-            Self::AttemptsExhausted,
-            Self::TimeExhausted,
-            Self::KilledWorker,
-            Self::Malformed,
-        ]
-        .into_iter()
-        .find(|r| r.as_str() == word)
+        Self::ALL.into_iter().find(|r| r.as_str() == word)
     }
 }
 

@@ -220,6 +220,24 @@ impl Anomaly {
         }
     }
 
+    /// The same as an anomaly of this kind.
+    #[must_use]
+    pub fn of_kind(self, kind: AnomalyKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// The same about one message, by its idempotency key, at a consumer: its way is told in the
+    /// story.
+    #[must_use]
+    pub fn about(self, message: impl Into<Arc<str>>, consumer: impl Into<Arc<str>>) -> Self {
+        let (message, consumer) = (message.into(), consumer.into());
+        Self {
+            message,
+            consumer,
+            ..self
+        }
+    }
+
     /// All messages of its story, the one that it is about first.
     pub fn messages(&self) -> Vec<&str> {
         let first = std::iter::once(&self.message).filter(|key| !key.is_empty());

@@ -108,15 +108,10 @@ impl<'a> Books<'a> {
                 .collect()
         });
         let message_id = ids.get(&*key).copied();
+        let anomaly = Anomaly::broken(self.checker, promise, seen).of_kind(kind);
         self.found.push(Anomaly {
-            kind,
-            checker: self.checker,
-            message: key,
             message_id,
-            consumer: Arc::from(consumer),
-            promise,
-            seen,
-            also: Vec::new(),
+            ..anomaly.about(key, consumer)
         });
     }
 

@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for ReachName {
         let text = String::deserialize(deserializer)?;
         if text.starts_with(LETTER) {
             return Reach::parse(&text).map(Self).ok_or_else(|| {
-                let names = REASONS.map(Reason::as_str).join(", ");
+                let names = Reason::ALL.map(Reason::as_str).join(", ");
                 D::Error::custom(format!(
                     "`{text}` names no reason of dead letters; known: {names}"
                 ))
@@ -176,15 +176,6 @@ impl<'de> Deserialize<'de> for ReachName {
     }
 }
 
-/// All reasons that letters of the pipeline give.
-const REASONS: [Reason; 5] = [
-    Reason::Poison,
-    Reason::AttemptsExhausted,
-    Reason::TimeExhausted,
-    Reason::KilledWorker,
-    Reason::Malformed,
-];
-
 impl JsonSchema for ReachName {
     fn schema_name() -> Cow<'static, str> {
         "fault-kind-or-stage".into()
@@ -192,7 +183,7 @@ impl JsonSchema for ReachName {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         let seams: Vec<_> = Seam::ALL.iter().map(|seam| seam.as_str()).collect();
-        let letters = REASONS.map(|reason| format!("{LETTER}{}", reason.as_str()));
+        let letters = Reason::ALL.map(|reason| format!("{LETTER}{}", reason.as_str()));
         let stage = format!(
             "^({})(-after)?@(client|relay|worker)/({})$",
             kinds.join("|"),
