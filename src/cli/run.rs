@@ -177,7 +177,7 @@ fn end_without(args: &Args, scenario: &Scenario, why: &str, wall: Duration) -> u
         Format::Json => out.line(&json::summary(tallies, &judgement, wall, true, None)),
         Format::Human => {
             let colour = out::is_coloured(&std::io::stdout());
-            out.text(&table::render(tallies, &judgement, wall, colour));
+            out.text(&table::render_real(tallies, &judgement, wall, colour));
         }
     }
     ENVIRONMENT
@@ -255,7 +255,7 @@ fn tell_people(
         out.line("  real servers are not seeded.\n");
     }
     let colour = out::is_coloured(&std::io::stdout());
-    out.text(&table::render(
+    out.text(&table::render_real(
         std::slice::from_ref(tally),
         &Judgement::plain(judgement.verdict),
         report.wall,

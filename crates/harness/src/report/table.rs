@@ -26,8 +26,27 @@ enum Cell {
 
 /// Shows the tallies, with a sum below them. `wall` is the time of all of them together.
 pub fn render(tallies: &[Tally], whole: &Judgement, wall: Duration, colour: bool) -> String {
-    let mut text = String::new();
     let head = ["seeds", "messages", "virtual", "virtual:real", "anomalies"];
+    let times = |virtual_ns, wall| [time(virtual_ns), ratio(virtual_ns, wall)];
+    rows(tallies, whole, wall, colour, head, times)
+}
+
+/// The same for runs on real servers, which have no virtual time.
+pub fn render_real(tallies: &[Tally], whole: &Judgement, wall: Duration, colour: bool) -> String {
+    let head = ["seeds", "messages", "time", "", "anomalies"];
+    let times = |_, wall: Duration| [time(clamp(wall.as_nanos())), String::new()];
+    rows(tallies, whole, wall, colour, head, times)
+}
+
+fn rows(
+    tallies: &[Tally],
+    whole: &Judgement,
+    wall: Duration,
+    colour: bool,
+    head: [&str; 5],
+    times: impl Fn(u64, Duration) -> [String; 2],
+) -> String {
+    let mut text = String::new();
     let head = Row {
         name: "scenario",
         cells: head.map(str::to_owned),
@@ -37,13 +56,14 @@ pub fn render(tallies: &[Tally], whole: &Judgement, wall: Duration, colour: bool
     rule(&mut text);
     for tally in tallies {
         let judgement = tally.judgement();
+        let [took, ratio] = times(clamp(tally.virtual_ns), tally.wall);
         let row = Row {
             name: &tally.scenario.name,
             cells: [
                 short(tally.seeds),
                 short(tally.messages),
-                time(clamp(tally.virtual_ns)),
-                ratio(clamp(tally.virtual_ns), tally.wall),
+                took,
+                ratio,
                 short(tally.anomalies),
             ],
             verdict: Cell::Verdict(judgement.verdict),
@@ -54,13 +74,14 @@ pub fn render(tallies: &[Tally], whole: &Judgement, wall: Duration, colour: bool
     rule(&mut text);
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
     let virtual_ns = clamp(tallies.iter().map(|tally| tally.virtual_ns).sum());
+    let [took, ratio] = times(virtual_ns, wall);
     let sum = Row {
         name: "all",
         cells: [
             short(sum(|tally| tally.seeds)),
             short(sum(|tally| tally.messages)),
-            time(virtual_ns),
-            ratio(virtual_ns, wall),
+            took,
+            ratio,
             short(sum(|tally| tally.anomalies)),
         ],
         verdict: Cell::Verdict(whole.verdict),

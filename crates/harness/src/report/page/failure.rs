@@ -313,7 +313,7 @@ fn numbers(failure: &Failure<'_>) -> Markup {
             @if !not_given.is_empty() {
                 p { "Real servers were not given: " (not_given.join(", ")) "." }
             }
-            (tables::given(scenario, &run.faults))
+            (tables::given(scenario, &run.faults, not_given))
         } @else {
             (tables::faults(scenario, run.seed))
             h2 { "What they reached" }

@@ -56,7 +56,7 @@ pub fn render(gate: &Gate<'_>) -> String {
         p {
             span .violated { (count(Verdict::Violated)) " violated" } ", "
             span .inconclusive { (count(Verdict::Inconclusive)) " inconclusive" } ", "
-            span .valid { (count(Verdict::Valid)) " valid" } ". " (gate.canaries) "."
+            span .valid { (count(Verdict::Valid)) " valid" } "; " (gate.canaries) "."
         }
         p { "Of all messages: " (ends(gate.tallies).describe()) "." }
         (broken(gate))

@@ -134,8 +134,13 @@ pub(super) fn faults(scenario: &Scenario, seed: u64) -> Markup {
     }
 }
 
-/// The faults that a scenario wants of real servers, and how often each kind of them struck.
-pub(super) fn given(scenario: &Scenario, struck: &[(&'static str, u64)]) -> Markup {
+/// The faults that a scenario wants of real servers, how often each kind of them struck, and which
+/// cannot be given there.
+pub(super) fn given(
+    scenario: &Scenario,
+    struck: &[(&'static str, u64)],
+    not_given: &[String],
+) -> Markup {
     let rules = scenario.rules.iter().map(|rule| rule.kind);
     let all = rules.chain(scenario.events.iter().map(|event| event.kind));
     let mut kinds: Vec<Kind> = Vec::new();
@@ -148,6 +153,7 @@ pub(super) fn given(scenario: &Scenario, struck: &[(&'static str, u64)]) -> Mark
         let found = struck.iter().find(|(name, _)| *name == kind.as_str());
         found.map_or(0, |(_, count)| *count)
     };
+    let is_given = |kind: &Kind| not_given.iter().all(|name| name != kind.as_str());
     html! {
         @if kinds.is_empty() {
             p .dim { "None." }
@@ -159,7 +165,8 @@ pub(super) fn given(scenario: &Scenario, struck: &[(&'static str, u64)]) -> Mark
                         tr {
                             td { (kind.as_str()) }
                             @match times(kind) {
-                                0 => td .n .never { "never" },
+                                0 if is_given(kind) => td .n .never { "never" },
+                                0 => td .n .none { "not given" },
                                 count => td .n { (grouped(count)) },
                             }
                         }
