@@ -1,20 +1,29 @@
-//! Fencing tokens rise.
+//! Fencing tokens rise, and a claim is ended by its holder.
 //!
 //! A claim carries a number that is higher than that of every claim before it, so that a service can
 //! refuse a worker that was taken for dead and calls again. Where the number stays, zombie and heir
-//! look the same to it.
+//! look the same to it. Nor may the zombie write its late answer or failure over the heir's claim: a
+//! third would begin while the heir still works.
 //!
 //! **When it may be judged.** At any time, of claims that were seen to be committed.
 //!
-//! **What is legal.** A token that was skipped: its claim's commit failed or is in doubt.
+//! **What is legal.** A token that was skipped: its claim's commit failed or is in doubt. To give work
+//! up whose holder never came back.
 //!
-//! **What it cannot see.** Whether the service looks at the token.
+//! **What it cannot see.** Whether the service looks at the token. Two workers of one process that
+//! take each other's claims.
 
 use super::index::{Index, Truth, Work};
 use super::say::{At, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
-use crate::watch::history::{InboxSaved, What};
+use crate::watch::history::{Entry, InboxSaved, What};
+
+const HELD: Promise = Promise {
+    checker: "fencing",
+    kind: AnomalyKind::Invariant,
+    text: "The failure or the answer of a worker is written only while its claim stands.",
+};
 
 const PROMISE: Promise = Promise {
     checker: "fencing",
@@ -32,9 +41,18 @@ impl Checker for Fencing {
     }
 
     fn check(&self, _: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
-        let works = index.works.iter();
-        let broken = |work| Some(PROMISE.broken(index.about(work), judge(index, work)?));
-        works.filter_map(broken).collect()
+        let mut found = Vec::new();
+        for work in &index.works {
+            let claims = claims(index, work);
+            if claims.is_empty() {
+                continue;
+            }
+            let raised = not_raised(index, work, &claims);
+            let usurped = written_over(index, work, &claims);
+            found.extend(raised.map(|seen| PROMISE.broken(index.about(work), seen)));
+            found.extend(usurped.map(|seen| HELD.broken(index.about(work), seen)));
+        }
+        found
     }
 }
 
@@ -47,23 +65,59 @@ struct Claim<'a> {
     known: u64,
 }
 
-fn judge(index: &Index<'_>, work: &Work<'_>) -> Option<String> {
+/// What the committed transactions of a work have saved in its inbox row.
+fn saved<'a>(
+    index: &'a Index<'a>,
+    work: &'a Work<'a>,
+) -> impl Iterator<Item = (&'a Entry, u64, &'a InboxSaved)> {
     let commits = work.commits.iter().map(|at| &index.commits[*at]);
-    let mut claims: Vec<Claim<'_>> = Vec::new();
-    for commit in commits.filter(|commit| commit.truth == Truth::Yes) {
-        let What::Commit { since, .. } = &commit.entry.what else {
-            continue;
+    let done = commits.filter(|commit| commit.truth == Truth::Yes);
+    done.flat_map(move |commit| {
+        let since = match &commit.entry.what {
+            What::Commit { since, .. } => *since,
+            _ => commit.entry.at,
         };
-        let saved = commit.effects.inbox.iter();
-        let own =
-            |saved: &&InboxSaved| saved.state == "claimed" && *saved.key == *index.key_of(work);
-        claims.extend(saved.filter(own).map(|saved| Claim {
-            token: saved.token,
-            process: &commit.entry.process,
-            sent: *since,
-            known: commit.entry.at,
-        }));
-    }
+        let own = move |saved: &&InboxSaved| *saved.key == *index.key_of(work);
+        let rows = commit.effects.inbox.iter().filter(own);
+        rows.map(move |saved| (commit.entry, since, saved))
+    })
+}
+
+fn claims<'a>(index: &'a Index<'a>, work: &'a Work<'a>) -> Vec<Claim<'a>> {
+    let claimed = saved(index, work).filter(|(_, _, saved)| saved.state == "claimed");
+    let claim = |(entry, since, saved): (&'a Entry, u64, &InboxSaved)| Claim {
+        token: saved.token,
+        process: &entry.process,
+        sent: since,
+        known: entry.at,
+    };
+    claimed.map(claim).collect()
+}
+
+/// A row that was saved as failed or done by another process than the one that had claimed it last.
+fn written_over(index: &Index<'_>, work: &Work<'_>, claims: &[Claim<'_>]) -> Option<String> {
+    let mut written = saved(index, work).filter_map(|(entry, _, saved)| {
+        let ended = match saved.state {
+            "open" => "failed",
+            "done" => "done",
+            _ => return None,
+        };
+        let holder = claims.iter().find(|claim| claim.token == saved.token)?;
+        (*holder.process != *entry.process).then(|| {
+            format!(
+                "{} saved {} as {ended} at {}, while the claim of {} with the token {} stood",
+                entry.process,
+                index.key_of(work),
+                At(entry.at),
+                holder.process,
+                holder.token
+            )
+        })
+    });
+    written.next()
+}
+
+fn not_raised(index: &Index<'_>, work: &Work<'_>, claims: &[Claim<'_>]) -> Option<String> {
     // A process that stood still learns late of its own commit: only what was sent after another
     // was known to be done comes behind it.
     let broken = claims.iter().enumerate().find_map(|(i, one)| {

@@ -243,6 +243,35 @@ fn tokens_rise_from_claim_to_claim() {
     assert!(fencing(&claims(3, 2, false)).is_some());
 }
 
+/// A claim by worker-1, another by worker-2, and then worker-1 saves the row so, with this token.
+fn late(state: &'static str, token: u64) -> Kit {
+    let mut kit = claims(1, 2, false);
+    let event = kit.reading.store.outbox[0].outgoing.event.clone();
+    let zombie = kit.deliver_as(&event, "worker-1", CHARGE, (1, false));
+    let mut saved = Kit::saved(&zombie, state);
+    saved.token = token;
+    let effects = Effects {
+        inbox: vec![saved],
+        ..Effects::default()
+    };
+    kit.handled(&zombie, effects, Seen::Ok);
+    kit
+}
+
+#[test]
+fn a_claim_is_ended_by_its_holder() {
+    let failed = fencing(&late("open", 2)).expect("a failure over another's claim");
+    assert!(
+        failed.contains("while the claim of worker-2 with the token 2 stood"),
+        "{failed}"
+    );
+    assert!(fencing(&late("done", 2)).is_some());
+    // Of its own claim, of no claim, and to give up work that nobody ends.
+    assert_eq!(fencing(&late("open", 1)), None);
+    assert_eq!(fencing(&late("open", 0)), None);
+    assert_eq!(fencing(&late("dead", 2)), None);
+}
+
 /// It was sent earlier, by a process that stood still and learnt of its commit last.
 #[test]
 fn a_claim_that_is_known_late_may_have_the_lower_token() {
