@@ -47,6 +47,8 @@ pub(super) struct Client {
     pub(super) listens: bool,
     /// Its transaction was begun by a handler, beside the one that it was given.
     pub(super) of_handler: bool,
+    /// What it has inserted in that transaction, which is not at its end yet.
+    pub(super) left: Vec<crate::world::Beside>,
 }
 
 impl Client {
@@ -66,6 +68,7 @@ impl Client {
             notifies: false,
             listens: false,
             of_handler: false,
+            left: Vec::new(),
         }
     }
 

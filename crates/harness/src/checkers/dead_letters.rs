@@ -280,20 +280,15 @@ fn unspent(
     if &*story.class == "store" || view.disturbed.iter().any(|(_, until)| *until >= first) {
         return None;
     }
-    let failed = |run: &&super::index::Run<'_>| !run.ended_ok();
-    let runs: Vec<_> = work
-        .runs
-        .iter()
-        .map(|run| &index.runs[*run])
-        .filter(failed)
-        .collect();
+    // One that ended well has failed, too, where its commit did.
+    let runs: Vec<_> = work.runs.iter().map(|run| &index.runs[*run]).collect();
     let numbers: BTreeSet<u32> = runs.iter().map(|run| run.on.attempt).collect();
     match story.reason {
         Reason::AttemptsExhausted | Reason::TimeExhausted
             if numbers.len() < story.attempts as usize =>
         {
             let count = Count(numbers.len() as u64, "attempt");
-            Some(format!("only {count} failed"))
+            Some(format!("only {count} began"))
         }
         Reason::TimeExhausted => {
             let ends = || runs.iter().filter_map(|run| Some(run.end?.at));

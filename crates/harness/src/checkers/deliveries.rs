@@ -19,6 +19,7 @@ use super::say::{About, At, Count, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::{Entry, Settled, What};
+use redeliver_core::ports::env::nanos;
 
 const PROMISE: Promise = Promise {
     checker: "deliveries",
@@ -41,7 +42,7 @@ impl Checker for Deliveries {
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
         let mut found = Vec::new();
         for work in index.works.iter().filter(|work| work.deliveries.len() > 1) {
-            if let Some(seen) = of_work(index, work) {
+            if let Some(seen) = of_work(view, index, work) {
                 found.push(PROMISE.broken(index.about(work), seen));
             }
         }
@@ -54,14 +55,15 @@ impl Checker for Deliveries {
 /// this short time after time.
 const HASTY: u64 = 10_000_000;
 
-/// Whether it was put aside for no time at all.
-fn is_hasty(entry: &Entry) -> bool {
-    matches!(&entry.what, What::Settled { how: Settled::Park { delay }, .. } if *delay < HASTY)
+/// Whether it was put aside for no time at all: for less than half of what the policy asks for.
+fn is_hasty(view: &View<'_>, entry: &Entry) -> bool {
+    let hasty = HASTY.min(nanos(view.policy.consumer.park) / 2);
+    matches!(&entry.what, What::Settled { how: Settled::Park { delay }, .. } if *delay < hasty)
 }
 
-fn of_work(index: &Index<'_>, work: &Work<'_>) -> Option<String> {
+fn of_work(view: &View<'_>, index: &Index<'_>, work: &Work<'_>) -> Option<String> {
     let hasty = work.settled.iter().map(|at| index.entry(*at));
-    let hasty = hasty.filter(|entry| is_hasty(entry)).count() as u64;
+    let hasty = hasty.filter(|entry| is_hasty(view, entry)).count() as u64;
     let (key, consumer) = (index.key_of(work), index.consumer_of(work));
     if hasty > MOST {
         return Some(format!(

@@ -10,15 +10,19 @@
 //! commit and their first attempt, nor so shortly before that its traces were still felt
 //! ([`rules::aftermath`]).
 //!
-//! **What is legal.** To wait for busy workers. A handler counts as busy for as long as the longest
-//! successful run of its consumer took, and no longer: one that sleeps while it holds its message
-//! is not at work. A quarter of a second for each delivery that a process takes in between. An
+//! **What is legal.** To wait while all workers of the process are busy that makes the attempt in the
+//! end: it may have the message in hand, prefetched, where nobody sees it, and the broker gives it to
+//! no other. A handler counts as busy for as long as the longest successful run
+//! of its consumer took, and no longer, unless its limit ended it: one that sleeps while it holds its
+//! message is not at work. A quarter of a second for each delivery that a process takes in between. An
 //! event of an ordered key waits behind its predecessor, and is left out. Where the broker takes
-//! messages away from handlers within their limit, nobody can say who is busy.
+//! messages away from handlers within their limit, or from processes that have too many of them in
+//! hand, nobody can say who is busy.
 //!
 //! **What it cannot see.** A worker that idles while nothing waits. Handlers of which none ended
 //! well.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::index::{Index, Run, Truth, Work};
@@ -55,7 +59,9 @@ impl Checker for Starved {
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
         let mut found = Vec::new();
         let policy = view.policy;
-        let taken = |timeout| timeout < policy.consumer.handler_limit;
+        let consumer = &policy.consumer;
+        let turns = u32::from(consumer.prefetch.div_ceil(consumer.workers.max(1)));
+        let taken = |timeout| timeout < consumer.handler_limit * turns;
         if policy.consumer_timeout.is_some_and(taken) {
             return found;
         }
@@ -77,20 +83,23 @@ fn consumer_of(view: &View<'_>, index: &Index<'_>, consumer: usize, found: &mut 
     let waits = index.works.iter().filter(|work| work.consumer == consumer);
     let mut waits = waits
         .filter_map(|work| Some((work, waited(index, work)?)))
-        .filter(|(_, (from, to))| to - from > transit && !is_disturbed(view, *from, *to))
+        .filter(|(_, wait)| {
+            wait.to - wait.from > transit && !is_disturbed(view, wait.from, wait.to)
+        })
         .peekable();
     if waits.peek().is_none() {
         return;
     }
-    let busy = Busy::of(view, index, consumer);
-    let mut starved = waits.filter_map(|(work, (from, to))| {
-        let (full, deliveries) = (busy.full(from, to), busy.deliveries(from, to));
-        let between = deliveries * PER_DELIVERY / u64::from(view.processes.max(1));
-        let idle = (to - from).saturating_sub(transit + full + between);
-        (idle > 0).then_some((work, from, to, full))
+    let crew = Crew::of(view, index, consumer);
+    let mut starved = waits.filter_map(|(work, wait)| {
+        let full = crew.full(wait.process, wait.from, wait.to);
+        let between = crew.deliveries(wait.from, wait.to) * PER_DELIVERY;
+        let between = between / u64::from(view.processes.max(1));
+        let idle = (wait.to - wait.from).saturating_sub(transit + full + between);
+        (idle > 0).then_some((work, wait, full))
     });
     // One is enough: the others wait for the same reason.
-    let Some((work, from, to, full)) = starved.next() else {
+    let Some((work, wait, full)) = starved.next() else {
         return;
     };
     let more = match starved.count() as u64 {
@@ -98,27 +107,38 @@ fn consumer_of(view: &View<'_>, index: &Index<'_>, consumer: usize, found: &mut 
         more => format!("; {} as well", Count(more, "more message")),
     };
     let seen = format!(
-        "{} waited {} from its commit to the first attempt of {}; for {} of that each of its workers \
-         ({}) was busy, and {} is what its way takes{more}",
+        "{} waited {} from its commit to the first attempt of {}; for {} of that all workers of {} \
+         were busy, and {} is what its way takes{more}",
         index.key_of(work),
-        At(to - from),
+        At(wait.to - wait.from),
         index.consumer_of(work),
         At(full),
-        busy.workers,
+        wait.process,
         At(transit),
     );
     found.push(PROMISE.broken(index.about(work), seen));
 }
 
 /// From the commit of a work's event to its first attempt.
-fn waited(index: &Index<'_>, work: &Work<'_>) -> Option<(u64, u64)> {
+struct Wait<'a> {
+    from: u64,
+    to: u64,
+    /// The process that made the attempt.
+    process: &'a str,
+}
+
+fn waited<'a>(index: &'a Index<'_>, work: &'a Work<'_>) -> Option<Wait<'a>> {
     let event = index.events.get(*work.events.first()?)?;
     if event.committed != Truth::Yes || event.event.sequence.is_some() {
         return None;
     }
     let from = index.entry(event.commit?).at;
     let run = &index.runs[*work.runs.first()?];
-    (run.started_at >= from).then_some((from, run.started_at))
+    (run.started_at >= from).then_some(Wait {
+        from,
+        to: run.started_at,
+        process: run.process,
+    })
 }
 
 fn is_disturbed(view: &View<'_>, from: u64, to: u64) -> bool {
@@ -127,17 +147,70 @@ fn is_disturbed(view: &View<'_>, from: u64, to: u64) -> bool {
     view.disturbed.iter().any(touches)
 }
 
-/// When all workers of a consumer were busy, and when it took deliveries.
-struct Busy {
-    workers: usize,
-    /// From each of these times on: how many are busy, and for how long all were before.
-    steps: Vec<(u64, usize, u64)>,
+/// For how long something held, as time goes on.
+#[derive(Default)]
+struct Spans {
+    /// From each of these times on: whether it holds, and for how long it did before.
+    steps: Vec<(u64, bool, u64)>,
+}
+
+impl Spans {
+    /// From then on it holds, or does not. In the order of time.
+    fn note(&mut self, at: u64, holds: bool) {
+        let (since, held, sum) = self.steps.last().copied().unwrap_or_default();
+        let sum = sum + if held { at - since } else { 0 };
+        self.steps.push((at, holds, sum));
+    }
+
+    fn until(&self, time: u64) -> u64 {
+        let place = self.steps.partition_point(|(at, ..)| *at <= time);
+        let Some((at, holds, sum)) = place.checked_sub(1).map(|place| self.steps[place]) else {
+            return 0;
+        };
+        sum + if holds { time - at } else { 0 }
+    }
+
+    fn between(&self, from: u64, to: u64) -> u64 {
+        self.until(to) - self.until(from)
+    }
+}
+
+/// When all workers of a process were busy.
+struct Crew<'a> {
+    busy: BTreeMap<&'a str, Spans>,
     delivered: Vec<u64>,
 }
 
-impl Busy {
-    fn of(view: &View<'_>, index: &Index<'_>, consumer: usize) -> Self {
+impl<'a> Crew<'a> {
+    fn of(view: &View<'_>, index: &'a Index<'_>, consumer: usize) -> Self {
         let name = index.consumers[consumer];
+        let policy = &view.policy.consumer;
+        let workers = usize::from(policy.workers.min(policy.prefetch));
+        let mut at_work: BTreeMap<&str, (usize, Spans)> = BTreeMap::new();
+        for (at, begins, process) in Self::runs(view, index, name) {
+            let (busy, spans) = at_work.entry(process).or_default();
+            *busy = if begins {
+                *busy + 1
+            } else {
+                busy.saturating_sub(1)
+            };
+            spans.note(at, *busy >= workers);
+        }
+        let entries = view.history.entries.iter();
+        let delivered = entries.filter(
+            |entry| matches!(&entry.what, What::Delivered { consumer, .. } if **consumer == *name),
+        );
+        let spans = at_work
+            .into_iter()
+            .map(|(process, (_, spans))| (process, spans));
+        Self {
+            busy: spans.collect(),
+            delivered: delivered.map(|entry| entry.at).collect(),
+        }
+    }
+
+    /// Beginnings and ends of runs, in the order of time.
+    fn runs(view: &View<'_>, index: &'a Index<'_>, name: &str) -> Vec<(u64, bool, &'a str)> {
         let its = |run: &&Run<'_>| *run.on.consumer == *name;
         let runs: Vec<&Run<'_>> = index.runs.iter().filter(its).collect();
         let took = |run: &&&Run<'_>| {
@@ -146,50 +219,26 @@ impl Busy {
         };
         let longest = runs.iter().filter_map(|run| took(&run)).max();
         let longest = longest.unwrap_or(0).max(LEAST_BUSY);
-        let policy = &view.policy.consumer;
-        let each = policy.workers.min(policy.prefetch);
-        let workers = usize::from(each) * view.processes as usize;
-        let mut changes: Vec<(u64, bool)> = Vec::with_capacity(runs.len() * 2);
+        let limit = nanos(view.policy.consumer.handler_limit);
+        let mut changes = Vec::with_capacity(runs.len() * 2);
         for run in runs {
             let end = run.end.map_or(u64::MAX, |end| end.at);
-            changes.push((run.started_at, true));
-            changes.push((end.min(run.started_at.saturating_add(longest)), false));
+            // One that its limit ends was at work as far as anybody can say.
+            let most = match end.saturating_sub(run.started_at) >= limit {
+                true => longest.max(limit),
+                false => longest,
+            };
+            let end = end.min(run.started_at.saturating_add(most));
+            changes.push((run.started_at, true, &**run.process));
+            changes.push((end, false, &**run.process));
         }
         changes.sort_unstable();
-        let (mut busy, mut full, mut last) = (0usize, 0u64, 0u64);
-        let mut steps = Vec::with_capacity(changes.len());
-        for (at, begins) in changes {
-            full += if busy >= workers { at - last } else { 0 };
-            last = at;
-            busy = if begins {
-                busy + 1
-            } else {
-                busy.saturating_sub(1)
-            };
-            steps.push((at, busy, full));
-        }
-        let entries = view.history.entries.iter();
-        let delivered = entries.filter(
-            |entry| matches!(&entry.what, What::Delivered { consumer, .. } if **consumer == *name),
-        );
-        Self {
-            workers,
-            steps,
-            delivered: delivered.map(|entry| entry.at).collect(),
-        }
+        changes
     }
 
-    /// For how long all were busy until then.
-    fn full_until(&self, time: u64) -> u64 {
-        let place = self.steps.partition_point(|(at, ..)| *at <= time);
-        let Some((at, busy, full)) = place.checked_sub(1).map(|place| self.steps[place]) else {
-            return 0;
-        };
-        full + if busy >= self.workers { time - at } else { 0 }
-    }
-
-    fn full(&self, from: u64, to: u64) -> u64 {
-        self.full_until(to) - self.full_until(from)
+    fn full(&self, process: &str, from: u64, to: u64) -> u64 {
+        let busy = self.busy.get(process);
+        busy.map_or(0, |busy| busy.between(from, to))
     }
 
     fn deliveries(&self, from: u64, to: u64) -> u64 {

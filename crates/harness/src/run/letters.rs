@@ -38,6 +38,7 @@ pub fn account(
     scenario: &Scenario,
     again: impl Fn(&Scenario, bool) -> RunResult,
 ) {
+    excuse_bystanders(run, scenario);
     if run.unplanned.is_empty() {
         return;
     }
@@ -62,9 +63,19 @@ pub fn account(
     run.judge();
 }
 
+/// What dies with its process as often as a planted killer takes it along is given up like the
+/// killer itself: that one accounts for it.
+fn excuse_bystanders(run: &mut RunResult, scenario: &Scenario) {
+    if scenario.poison.killer > 0 {
+        let killed = Reason::KilledWorker.as_str();
+        run.unplanned.retain(|letter| letter.reason != killed);
+    }
+}
+
 /// The same for a run on real servers, which cannot be made again without its faults: letters
 /// before which no fault had struck.
-pub fn account_for_real(run: &mut RunResult) {
+pub fn account_for_real(run: &mut RunResult, scenario: &Scenario) {
+    excuse_bystanders(run, scenario);
     let first = run.trace.iter().find(|line| line.what == "fault");
     let first = first.map_or(u64::MAX, |line| line.at);
     let unstruck = |letter: &&Unplanned| match letter.last_run {

@@ -258,13 +258,28 @@ pub struct Outside<'a, W: World> {
     made: Mutex<Vec<Made>>,
 }
 
+/// Frees the key of a call when nobody waits for its answer any more, unless it was answered.
+struct Awaited<'a> {
+    made: &'a Mutex<Vec<Made>>,
+    place: usize,
+    answered: bool,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made[self.place].taken = self.answered;
+    }
+}
+
 /// A call that was made.
 struct Made {
     service: &'static str,
     operation: &'static str,
     key: Arc<str>,
     payload: Bytes,
-    answered: bool,
+    /// It was answered, or its answer is still awaited.
+    taken: bool,
 }
 
 impl<W: World> std::fmt::Debug for Outside<'_, W> {
@@ -351,6 +366,12 @@ impl<'a, W: World> Outside<'a, W> {
         payload: Bytes,
     ) -> Result<ServiceReply, ServiceError> {
         let place = self.note(&key, service, operation, &payload)?;
+        // Whoever gives up waiting may call again.
+        let mut waits = Awaited {
+            made: &self.made,
+            place,
+            answered: false,
+        };
         let call = ServiceCall {
             service,
             operation,
@@ -359,7 +380,7 @@ impl<'a, W: World> Outside<'a, W> {
             payload,
         };
         let reply = self.world.service().call(call).await;
-        self.made()[place].answered |= reply.is_ok();
+        waits.answered = reply.is_ok();
         reply
     }
 
@@ -380,12 +401,13 @@ impl<'a, W: World> Outside<'a, W> {
                 operation,
                 key: key.clone(),
                 payload: payload.clone(),
-                answered: false,
+                taken: true,
             });
             return Ok(made.len() - 1);
         };
-        let before = &made[place];
-        if !before.answered && before.payload == *payload {
+        let before = &mut made[place];
+        if !before.taken && before.payload == *payload {
+            before.taken = true;
             return Ok(place);
         }
         Err(ServiceError::Refused {

@@ -299,11 +299,20 @@ impl Tap {
         }
         // A handler that ends the pipeline's own transaction leaves all of it before its time.
         let hasty = unit.verb == Verb::Commit && !client.of_handler;
-        if let Some(run) = about.handler
-            && (hasty || ((unit.alone || client.of_handler) && inserted(&answer)))
-        {
+        if let Some(run) = about.handler {
             let sql = unit.sql.clone();
-            w.beside.push(Beside { run, sql });
+            let beside = Beside { run, sql };
+            if hasty || (unit.alone && inserted(&answer)) {
+                w.beside.push(beside);
+            } else if client.of_handler && inserted(&answer) {
+                client.left.push(beside);
+            }
+        }
+        if ended {
+            let left = std::mem::take(&mut client.left);
+            if is_commit(&answer) {
+                w.beside.extend(left);
+            }
         }
         tell(w, process, &about, &unit, &answer, waited);
         client.listens |= unit.listens;
@@ -364,6 +373,10 @@ const ABORT: &str = "do $$ begin raise sqlstate '40001' using message = \
                      'could not serialize access due to concurrent update'; end $$";
 
 /// Whether an answer says that rows were inserted.
+fn is_commit(answer: &[u8]) -> bool {
+    wire::messages(answer).any(|(kind, body)| kind == b'C' && body == b"COMMIT\0")
+}
+
 fn inserted(answer: &[u8]) -> bool {
     wire::messages(answer).any(|(kind, body)| {
         let tag = std::str::from_utf8(body).unwrap_or_default();

@@ -84,6 +84,9 @@ impl Life {
         let Some(hand) = self.begin(kit, process) else {
             return;
         };
+        if matches!(step, Step::CrashInHandler | Step::CommitFails) {
+            kit.disturbed.push((kit.now, kit.now));
+        }
         match step {
             Step::Succeed => {
                 kit.succeed(&hand);
@@ -145,6 +148,8 @@ impl Life {
 /// A correct run: two consumers, ordered and unordered messages, each with its own fate.
 fn correct(fates: &[(bool, Vec<Step>)]) -> Kit {
     let mut kit = Kit::with(&[CHARGE, MAIL]);
+    // The messages are handled one after another, so some wait long for no reason.
+    kit.policy.relay.poll = std::time::Duration::from_secs(3600);
     let mut lives = Vec::new();
     let mut sequence = 0;
     for (i, (ordered, steps)) in fates.iter().enumerate() {

@@ -447,7 +447,7 @@ fn report(
     result.trace = told;
     result.trace.extend(trace::lines(&history));
     result.trace.sort_by_key(|line| line.at);
-    letters::account_for_real(&mut result);
+    letters::account_for_real(&mut result, scenario);
     LiveReport {
         name: options.name.clone(),
         result,
