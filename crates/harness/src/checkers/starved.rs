@@ -8,7 +8,7 @@
 //!
 //! **When it may be judged.** Of messages that no fault touched: none was at work between their
 //! commit and their first attempt, nor so shortly before that its traces were still felt
-//! ([`rules::aftermath`]).
+//! (`rules::aftermath`).
 //!
 //! **What is legal.** To wait while all workers of the process are busy that makes the attempt in the
 //! end: it may have the message in hand, prefetched, where nobody sees it, and the broker gives it to
