@@ -473,7 +473,7 @@ fn a_run_on_servers_that_are_down_says_which() {
     let output = command.output().expect("it runs");
     let (code, said) = said(&output);
     assert_eq!(code, Some(4), "{said}");
-    let words = ["PostgreSQL", &place, "refused", "DATABASE_URL"];
+    let words = ["PostgreSQL", &place, "refuses", "DATABASE_URL"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     assert!(
         !said.contains("hidden") && !said.contains("timed out"),

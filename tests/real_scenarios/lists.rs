@@ -56,6 +56,7 @@ pub(crate) const RUN: &[(&str, &[&str], Outcome)] = &[
     ("reordering", BOTH, NotGiven(&["leader-change"])),
     ("rolling-deploy", BOTH, ByChance("never struck: slow-start")),
     ("strangers", BOTH, Valid),
+    ("transient-failures", BOTH, Valid),
     (
         "worker-crash-before-ack",
         BOTH,
@@ -90,7 +91,15 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "lost-notifications",
         "notifications of a real database are not struck",
     ),
+    (
+        "many-attempts",
+        "acks over a real connection are not lost, and so many attempts take minutes",
+    ),
     ("partition-and-heal", "the network is not ours to cut"),
+    (
+        "retries-end-by-time",
+        "acks over a real connection are not lost, and so many attempts take minutes",
+    ),
     (
         "unbound-one-of-two",
         "bindings of a running broker are not removed",
