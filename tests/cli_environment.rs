@@ -419,7 +419,12 @@ fn interrupt(child: &std::process::Child) {
 fn ctrl_c_ends_what_has_nothing_to_show_yet_at_once() {
     let folder = Folder::new("at-once");
     let scenario = folder.file("long.toml", LONG);
-    for line in ["explain FILE --seed 1", "report FILE --seed 1"] {
+    for line in [
+        "explain FILE --seed 1",
+        "report FILE --seed 1",
+        "replay FILE --seed 1",
+        "shrink FILE --seed 1",
+    ] {
         let child = begun(line, &scenario);
         interrupt(&child);
         let output = child.wait_with_output().expect("it ends");

@@ -23,8 +23,12 @@ enum Bug {
     FailureIsTheEnd,
     /// Its service is called twice under one key.
     CallsTwice,
+    /// The same at the same time, with the same words.
+    CallsAtOnce,
     /// The same, each call under a name.
     CallsByName,
+    /// A service that is down is the end.
+    OutageIsTheEnd,
     /// None.
     None,
 }
@@ -75,6 +79,16 @@ impl<W: World> OutsideHandler<W> for Charge {
                 cx.call("payments", "charge", order.clone()).await?;
                 cx.call("payments", "charge", format!("fee of {order}"))
                     .await?;
+            }
+            Bug::CallsAtOnce => {
+                let one = cx.call("payments", "charge", order.clone());
+                let other = cx.call("payments", "charge", order);
+                let (one, other) = tokio::join!(one, other);
+                one.and(other)?;
+            }
+            Bug::OutageIsTheEnd => {
+                let done = cx.call("payments", "charge", order).await;
+                done.map_err(|error| Failure::poison("payments", error.to_string()))?;
             }
             Bug::CallsByName => {
                 cx.call_named("payments", "charge", "goods", order.clone())
@@ -226,4 +240,42 @@ fn two_calls_under_one_key_are_refused_and_can_be_named_apart() {
         let run = simulate(&Shop(Bug::CallsByName), &in_doubt, seed, false);
         assert_eq!(run.verdict, Verdict::Valid, "{:#?}", run.anomalies);
     }
+}
+
+#[test]
+fn two_calls_at_the_same_time_are_refused_too() {
+    let run = simulate(&Shop(Bug::CallsAtOnce), &scenario(|_| {}), 1, false);
+    let [seen] = unexplained(&run)[..] else {
+        panic!("one anomaly for the consumer: {:#?}", run.anomalies);
+    };
+    assert!(
+        seen.contains("charge was called twice in one run"),
+        "{seen}"
+    );
+}
+
+/// Nothing strikes the message itself: the service is down for everybody.
+#[test]
+fn an_outage_is_no_reason_to_give_up_for_good() {
+    let text = "question = \"?\"
+        workload = \"shop\"
+        messages = 20
+        over = \"10s\"
+        [[fault]]
+        kind = \"service-down\"
+        at = \"3s\"
+        lasts = \"4s\"
+        target = \"payments\"";
+    let down = Scenario::parse(text, std::path::Path::new("down.toml"), &["shop"]);
+    let down = down.unwrap_or_else(|error| panic!("{error}"));
+    let run = simulate(&Shop(Bug::OutageIsTheEnd), &down, 1, false);
+    let [seen] = unexplained(&run)[..] else {
+        panic!("one anomaly for the consumer: {:#?}", run.anomalies);
+    };
+    assert!(
+        seen.contains("gave up for good in a run that was told `payments"),
+        "{seen}"
+    );
+    let run = simulate(&Shop(Bug::None), &down, 1, false);
+    assert_eq!(run.verdict, Verdict::Valid, "{:#?}", run.anomalies);
 }

@@ -288,6 +288,13 @@ pub struct Event {
     pub amount: i64,
 }
 
+impl Strike {
+    /// As it stands in a trace: the kind, and where it struck.
+    pub(crate) fn told(&self, seam: Seam) -> String {
+        format!("{} at {}", self.kind.as_str(), seam.as_str())
+    }
+}
+
 /// A struck rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strike {

@@ -195,6 +195,35 @@ impl World {
         subject: u64,
         attempt: u32,
     ) -> Option<Strike> {
+        let strike = self.draw_strike(seam, process, subject, attempt)?;
+        let numbers = [strike.kind as u64, strike.lasts];
+        self.trace_for(process, "fault", numbers, || strike.told(seam));
+        Some(strike)
+    }
+
+    /// The same for what a process has asked a real server, while none of its tasks runs.
+    #[cfg(all(feature = "postgres", target_os = "linux"))]
+    pub(crate) fn strike_about(
+        &mut self,
+        seam: Seam,
+        process: ProcessId,
+        about: &crate::postgres::About,
+    ) -> Option<Strike> {
+        let strike = self.draw_strike(seam, process, about.subject, about.attempt)?;
+        let numbers = [strike.kind as u64, strike.lasts];
+        let text = || about.text.clone().unwrap_or_default();
+        let subject = (about.subject, text);
+        self.add_line(process, "fault", subject, numbers, || strike.told(seam));
+        Some(strike)
+    }
+
+    fn draw_strike(
+        &mut self,
+        seam: Seam,
+        process: ProcessId,
+        subject: u64,
+        attempt: u32,
+    ) -> Option<Strike> {
         if self.healed || process.0 == 0 {
             return None;
         }
@@ -251,9 +280,6 @@ impl World {
             noted.strikes.push((noted.calls.len() - 1, strike));
         }
         self.count_fault(strike.kind, strike.lasts);
-        self.trace_for(process, "fault", [strike.kind as u64, strike.lasts], || {
-            format!("{} at {}", strike.kind.as_str(), seam.as_str())
-        });
         Some(strike)
     }
 

@@ -10,7 +10,7 @@ use redeliver_sim::fault::Rule;
 use serde_json::json;
 
 use super::out::{self, Out};
-use super::{Context, Format, USAGE};
+use super::{Context, Format, USAGE, interrupt};
 use redeliver_harness::explore::{Outcome, compare};
 use redeliver_harness::report::diagram;
 use redeliver_harness::run::{RunResult, swarm};
@@ -79,6 +79,7 @@ pub(super) fn replay(args: &Args, context: &Context) -> u8 {
         out::complain("which run? Say --seed, as the violation does");
         return USAGE;
     };
+    interrupt::end_at_once();
     out::complain(&format!("{} seed {seed}", scenario.name));
     let drawn = swarm::describe(&scenario, seed);
     if let Some(drawn) = &drawn {

@@ -2,12 +2,15 @@
 //! capsule.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_harness::explore::{Kept, keep};
+use redeliver_harness::run::halt;
 use redeliver_harness::story;
 use redeliver_harness::verdict::Verdict;
 
@@ -58,8 +61,17 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         out::complain("which run? Say --seed, as the violation does");
         return USAGE;
     };
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_first(&stop, || {
+        halt::request();
+        out::complain("stopping with the smallest run so far; again to stop at once");
+    });
     out::complain(&format!("{} seed {seed}", scenario.name));
     let run = (workload.simulate)(&scenario, seed, true);
+    if run.halted {
+        out::complain("stopped before there was anything to show");
+        return Verdict::Inconclusive.exit_code();
+    }
     let verdict = run.verdict;
     let Some(kept) = keep(&workload.simulate, &scenario, run, args.runs) else {
         out::complain(&format!("nothing to make smaller: the run is {verdict}"));

@@ -45,17 +45,37 @@ enum Charge {
     Pooled,
     /// The same in a transaction of its own.
     PooledTx,
+    /// The same, with the values in the text of the statement: each attempt sends another.
+    PooledText,
+    /// The same, with `copy`.
+    PooledCopy,
+    /// The same, with an insert that stands in a CTE.
+    PooledWith,
+    /// The same, with a transaction of three statements in one query.
+    PooledAtOnce,
+    /// In one query, too, which rolls back.
+    PooledAtOnceBack,
     /// The same, once for each order.
     PooledOnce,
+    /// The same, one row for each order, whatever was there.
+    PooledUpsert,
+    /// In a transaction of its own, which it rolls back.
+    PooledBack,
+    /// Any error of the database is the end.
+    ErrorIsTheEnd,
 }
 
 impl<W: World> Handler<W> for Charge {
     type Event = OrderPlaced;
 
     async fn handle(&self, placed: &OrderPlaced, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
-        if matches!(self, Self::Pooled | Self::PooledOnce) {
+        if matches!(self, Self::Pooled | Self::PooledOnce | Self::PooledUpsert) {
             let job = match self {
                 Self::Pooled => "insert into jobs (order_id) values ($1)",
+                Self::PooledUpsert => {
+                    "insert into jobs (id, order_id) values (hashtext($1), $1) \
+                      on conflict (id) do update set order_id = excluded.order_id"
+                }
                 _ => {
                     "insert into jobs (id, order_id) values (hashtext($1), $1) \
                       on conflict do nothing"
@@ -64,18 +84,56 @@ impl<W: World> Handler<W> for Charge {
             let job = sqlx::query(job).bind(&placed.order);
             job.execute(&cx.pool()?).await?;
         }
-        if *self == Self::PooledTx {
+        if matches!(self, Self::PooledTx | Self::PooledBack) {
             let mut tx = cx.pool()?.begin().await?;
             let job = sqlx::query("insert into jobs (order_id) values ($1)");
             job.bind(&placed.order).execute(&mut *tx).await?;
-            tx.commit().await?;
+            match self {
+                Self::PooledTx => tx.commit().await?,
+                _ => tx.rollback().await?,
+            }
+        }
+        if *self == Self::PooledCopy {
+            let mut connection = cx.pool()?.acquire().await?;
+            let copy = "copy jobs (order_id) from stdin";
+            let mut rows = connection.copy_in_raw(copy).await?;
+            rows.send(format!("{}\n", placed.order).into_bytes())
+                .await?;
+            rows.finish().await?;
+        }
+        let (order, attempt) = (&placed.order, cx.attempt());
+        let text = match self {
+            Self::PooledText => {
+                format!("insert into jobs (order_id) values ('{order} {attempt}')")
+            }
+            Self::PooledWith => format!(
+                "with job as (insert into jobs (order_id) values ('{order}') returning id) \
+                 select id from job"
+            ),
+            Self::PooledAtOnce => {
+                format!("begin; insert into jobs (order_id) values ('{order}'); commit")
+            }
+            Self::PooledAtOnceBack => {
+                format!("begin; insert into jobs (order_id) values ('{order}'); rollback")
+            }
+            _ => String::new(),
+        };
+        if !text.is_empty() {
+            let text = sqlx::AssertSqlSafe(text);
+            sqlx::raw_sql(text).execute(&cx.pool()?).await?;
         }
         let sql = cx.sql()?;
-        sqlx::query("insert into charges (order_id, cents) values ($1, $2)")
+        let charged = sqlx::query("insert into charges (order_id, cents) values ($1, $2)")
             .bind(&placed.order)
             .bind(placed.cents)
             .execute(&mut *sql)
-            .await?;
+            .await;
+        match (self, charged) {
+            (Self::ErrorIsTheEnd, Err(error)) => {
+                return Err(Failure::poison("database", error.to_string()));
+            }
+            (_, charged) => charged.map(|_| ())?,
+        }
         sqlx::query("update totals set cents = cents + $1 where currency = 'EUR'")
             .bind(placed.cents)
             .execute(&mut *sql)
@@ -245,7 +303,15 @@ fn rows_beside_the_transaction_are_seen_without_a_query() {
     }
     let mut scenario = scenario();
     scenario.expect.no_rows.clear();
-    for bug in [Charge::Pooled, Charge::PooledTx] {
+    let bugs = [
+        (Charge::Pooled, "insert into jobs (order_id) values ("),
+        (Charge::PooledTx, "insert into jobs (order_id) values ("),
+        (Charge::PooledText, "insert into jobs (order_id) values ("),
+        (Charge::PooledCopy, "copy jobs (order_id) from stdin"),
+        (Charge::PooledWith, "with job as (insert into jobs"),
+        (Charge::PooledAtOnce, "begin; insert into jobs"),
+    ];
+    for (bug, sql) in bugs {
         let mut runs = (1..=40).map(|seed| simulate(&Checkout(bug), &scenario, seed, false));
         let found = runs.find_map(|run| {
             let mut all = run.anomalies.into_iter();
@@ -253,18 +319,38 @@ fn rows_beside_the_transaction_are_seen_without_a_query() {
         });
         let found = found.expect("an attempt fails, and the next leaves the row again");
         assert_eq!(found.kind, AnomalyKind::Duplicated);
-        assert!(
-            found
-                .seen
-                .contains("insert into jobs (order_id) values ($1)"),
-            "{}",
-            found.seen
-        );
+        assert!(found.seen.contains(sql), "{}", found.seen);
     }
-    for right in [Charge::Right, Charge::PooledOnce] {
+    let right = [
+        Charge::Right,
+        Charge::PooledOnce,
+        Charge::PooledUpsert,
+        Charge::PooledBack,
+        Charge::PooledAtOnceBack,
+    ];
+    for right in right {
         for seed in 1..=20 {
             let run = simulate(&Checkout(right), &scenario, seed, false);
             assert_eq!(run.verdict, Verdict::Valid, "{:#?}", run.anomalies);
         }
     }
+}
+
+/// The fault strikes a statement of the handler itself, which the pipeline does not send.
+#[test]
+fn an_aborted_statement_is_no_reason_to_give_up_for_good() {
+    if !crate::has_postgres() {
+        return;
+    }
+    let mut scenario = scenario();
+    scenario.expect.no_rows.clear();
+    scenario.rules = vec![Rule::new(Fault::Abort, 150_000)];
+    let workload = Checkout(Charge::ErrorIsTheEnd);
+    let mut runs = (1..=20).map(|seed| simulate(&workload, &scenario, seed, false));
+    let found = runs.find_map(|run| {
+        let mut all = run.anomalies.into_iter();
+        all.find(|found| found.kind == AnomalyKind::UnexplainedLetter)
+    });
+    let seen = found.expect("an abort is taken for the end").seen;
+    assert!(seen.contains("struck by abort"), "{seen}");
 }

@@ -180,6 +180,47 @@ const LOOKS: &[&str] = &[
     "load",
 ];
 
+/// Which rows a query adds to the database, as far as its text says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Adds {
+    /// None, or only such as take the place of others: `on conflict do update`.
+    Nothing,
+    /// As many as the server's answer says.
+    Counted,
+    /// Some: an insert within another statement, of which the answer says nothing.
+    Untold,
+}
+
+/// Reads from a query which rows it adds.
+pub(super) fn adds(sql: &str) -> Adds {
+    let all = statements(sql);
+    let each = all.iter().map(|words| adds_of_one(words));
+    each.max().unwrap_or(Adds::Nothing)
+}
+
+fn adds_of_one(words: &[Word<'_>]) -> Adds {
+    let pair = |one, other| {
+        let mut pairs = words.windows(2);
+        pairs.any(|pair| pair[0].is(one) && pair[1].is(other))
+    };
+    let has = |text| words.iter().any(|word| word.is(text));
+    let Some(first) = words.first() else {
+        return Adds::Nothing;
+    };
+    if first.is("copy") && has("from") {
+        return Adds::Counted;
+    }
+    if !pair("insert", "into") || pair("do", "update") {
+        return Adds::Nothing;
+    }
+    match first.is("insert") {
+        true => Adds::Counted,
+        // Whether it has added none is not said.
+        false if has("conflict") => Adds::Nothing,
+        false => Adds::Untold,
+    }
+}
+
 /// Reads a query: one statement, or several as a simple query may have.
 pub(super) fn read(sql: &str) -> Reading {
     let mut whole = Reading {
@@ -494,6 +535,30 @@ mod tests {
         }
         assert!(read("/* a pool */ listen orders").listens);
         assert!(!read("unlisten *").works);
+    }
+
+    #[test]
+    fn what_adds_rows_is_known_or_said_by_the_answer() {
+        for sql in [
+            "insert into t values (1)",
+            "-- a job\ninsert into t select * from s on conflict do nothing",
+            "copy t (a) from stdin",
+            "begin; insert into t values (1); commit",
+        ] {
+            assert_eq!(adds(sql), Adds::Counted, "{sql}");
+        }
+        let within = "with a as (insert into t values (1) returning a) select * from a";
+        assert_eq!(adds(within), Adds::Untold);
+        for sql in [
+            "select 'insert into t'",
+            "update t set a = 1",
+            "insert into t values (1) on conflict (a) do update set b = 2",
+            "with a as (insert into t values (1) on conflict do nothing returning a) table a",
+            "copy t to stdout",
+            "",
+        ] {
+            assert_eq!(adds(sql), Adds::Nothing, "{sql}");
+        }
     }
 
     #[test]

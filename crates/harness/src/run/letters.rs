@@ -88,6 +88,7 @@ pub fn account_for_real(run: &mut RunResult, scenario: &Scenario) {
             "no fault had struck by then".to_owned()
         });
     }
+    gave_up_on_a_call(run, &mut accused);
     let found = tell(&accused);
     run.anomalies.extend(found);
     run.judge();
@@ -141,6 +142,7 @@ fn taken_for_good<'a>(
     trace: &[TraceLine],
     accused: &mut BTreeMap<&'a str, Accused<'a>>,
 ) {
+    gave_up_on_a_call(run, accused);
     for letter in run.unplanned.iter().filter(|letter| is_poison(letter)) {
         let Some((start, end)) = letter.last_run else {
             continue;
@@ -155,6 +157,25 @@ fn taken_for_good<'a>(
                     "its handler took a failure that passes for one that stays: it gave up for \
                      good in a run that was struck by {}",
                     strike.detail
+                )
+            });
+        }
+    }
+}
+
+/// Letters whose handler gave up for good when a service did not answer, or could not act just then.
+fn gave_up_on_a_call<'a>(run: &'a RunResult, accused: &mut BTreeMap<&'a str, Accused<'a>>) {
+    for letter in run.unplanned.iter().filter(|letter| is_poison(letter)) {
+        let Some(call) = &letter.failed_call else {
+            continue;
+        };
+        let others =
+            |known: &Accused<'_>| known.letters.iter().all(|other| other.key != letter.key);
+        if accused.get(&*letter.consumer).is_none_or(others) {
+            add(accused, letter, || {
+                format!(
+                    "its handler took a failure that passes for one that stays: it gave up for \
+                     good in a run that was told `{call}`"
                 )
             });
         }

@@ -90,6 +90,8 @@ pub struct Unplanned {
     pub told: Option<(u32, String)>,
     /// Its last run ended between these two times, in nanoseconds since the start of the run.
     pub last_run: Option<(u64, u64)>,
+    /// The last answer of an outside service in that run, where it was a failure that may pass.
+    pub failed_call: Option<String>,
 }
 
 /// What was repeated, and how often.

@@ -4,7 +4,7 @@ use std::io;
 
 use super::super::backend::{Backend, Waited};
 use super::super::client::{About, Then};
-use super::super::statement::Verb;
+use super::super::statement::{self, Adds, Verb};
 use super::super::wire::{self, Hello, Unit};
 use super::tell::{repeatable, tell, tell_end};
 use super::{ClientId, SITE_SESSION, Tap};
@@ -138,8 +138,7 @@ impl Tap {
         }
         let alone = !client.in_transaction();
         let unit = Unit { alone, ..unit };
-        let strike =
-            |w: &mut World, seam| w.strike_for(seam, process, about.subject, about.attempt);
+        let strike = |w: &mut World, seam| w.strike_about(seam, process, &about);
         let struck = match unit.verb {
             Verb::Statement => strike(w, Seam::Statement).or_else(|| {
                 let commits = alone && unit.writes;
@@ -301,16 +300,17 @@ impl Tap {
         let hasty = unit.verb == Verb::Commit && !client.of_handler;
         if let Some(run) = about.handler {
             let sql = unit.sql.clone();
+            let adds = has_added(&sql, &answer);
             let beside = Beside { run, sql };
-            if hasty || (unit.alone && inserted(&answer)) {
+            if hasty || (unit.alone && ended && adds && !says(&answer, "ROLLBACK")) {
                 w.beside.push(beside);
-            } else if client.of_handler && inserted(&answer) {
+            } else if adds && (client.of_handler || unit.alone) {
                 client.left.push(beside);
             }
         }
         if ended {
             let left = std::mem::take(&mut client.left);
-            if is_commit(&answer) {
+            if says(&answer, "COMMIT") {
                 w.beside.extend(left);
             }
         }
@@ -372,15 +372,27 @@ impl Tap {
 const ABORT: &str = "do $$ begin raise sqlstate '40001' using message = \
                      'could not serialize access due to concurrent update'; end $$";
 
-/// Whether an answer says that rows were inserted.
-fn is_commit(answer: &[u8]) -> bool {
-    wire::messages(answer).any(|(kind, body)| kind == b'C' && body == b"COMMIT\0")
+/// Whether a query has added rows, as far as its text and the server's answer say.
+fn has_added(sql: &str, answer: &[u8]) -> bool {
+    let mut tags = wire::messages(answer).filter(|(kind, _)| *kind == b'C');
+    match statement::adds(sql) {
+        Adds::Nothing => false,
+        Adds::Counted => tags.any(|(_, tag)| {
+            let tag = std::str::from_utf8(tag).unwrap_or_default();
+            let tag = tag.trim_end_matches('\0');
+            let rows = tag
+                .strip_prefix("INSERT 0 ")
+                .or_else(|| tag.strip_prefix("COPY "));
+            rows.is_some_and(|rows| rows != "0")
+        }),
+        Adds::Untold => {
+            tags.next().is_some() && wire::messages(answer).all(|(kind, _)| kind != b'E')
+        }
+    }
 }
 
-fn inserted(answer: &[u8]) -> bool {
-    wire::messages(answer).any(|(kind, body)| {
-        let tag = std::str::from_utf8(body).unwrap_or_default();
-        let rows = tag.trim_end_matches('\0').strip_prefix("INSERT 0 ");
-        kind == b'C' && rows.is_some_and(|rows| rows != "0")
-    })
+/// Whether an answer says that a statement of this name was carried out.
+fn says(answer: &[u8], name: &str) -> bool {
+    let said = |tag: &[u8]| tag.strip_suffix(b"\0") == Some(name.as_bytes());
+    wire::messages(answer).any(|(kind, tag)| kind == b'C' && said(tag))
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{End, Index, Work};
+use super::{End, Index, Run, Truth, Work};
 use crate::checkers::View;
 use crate::watch::ends::{Ends, Repeated, Repeats, Unplanned};
-use crate::watch::history::{Settled, What};
+use crate::watch::history::{Seen, Settled, What};
 use redeliver_core::dead_letter::DeadLetter;
 use redeliver_core::inbox::InboxState;
 
@@ -86,6 +86,12 @@ impl<'a> Index<'a> {
         }
     }
 
+    /// Events that are known to be committed.
+    pub fn committed(&self) -> u64 {
+        let known = self.events.iter().filter(|it| it.committed == Truth::Yes);
+        known.count() as u64
+    }
+
     fn retries(&self, work: &Work<'a>) -> u64 {
         let settled = work.settled.iter().map(|at| &self.entry(*at).what);
         let retries = settled.filter(|what| {
@@ -99,10 +105,9 @@ impl<'a> Index<'a> {
 
     fn unplanned(&self, work: &Work<'a>, reason: &'static str) -> Unplanned {
         let about = self.about(work);
-        let ended = work.runs.iter().rev().find_map(|run| {
-            let run = &self.runs[*run];
-            run.end.map(|end| (run.started_at, end.at))
-        });
+        let runs = work.runs.iter().rev().map(|run| &self.runs[*run]);
+        let last = runs.into_iter().find(|run| run.end.is_some());
+        let ended = last.and_then(|run| Some((run.started_at, run.end?.at)));
         Unplanned {
             consumer: Arc::from(about.consumer),
             key: Arc::from(about.message),
@@ -110,8 +115,38 @@ impl<'a> Index<'a> {
             reason,
             told: story(work).map(|story| (story.attempts, story.error.clone())),
             last_run: ended,
+            failed_call: last.and_then(|run| self.failed_call(run)),
         }
     }
+
+    /// The last answer that a run got from a service, where that was not for good.
+    fn failed_call(&self, run: &Run<'a>) -> Option<String> {
+        let entries = &self.entries[run.start..run.end?.place];
+        let mut answers = entries.iter().filter_map(|entry| match &entry.what {
+            What::Call {
+                key,
+                seen: Some(seen),
+                ..
+            } if entry.process == *run.process && is_of(key, &run.on.subject) => Some(seen),
+            _ => None,
+        });
+        match answers.next_back()? {
+            Seen::InDoubt(error) => Some(error.clone()),
+            Seen::Failed(error) if error.contains(UNAVAILABLE) => Some(error.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// How a service says that it may act later: [`ServiceError::Unavailable`].
+///
+/// [`ServiceError::Unavailable`]: redeliver_core::ports::ServiceError::Unavailable
+const UNAVAILABLE: &str = " is unavailable: ";
+
+/// Whether a call under this key belongs to that work: its own key, or with a name behind it.
+fn is_of(key: &str, work: &str) -> bool {
+    let rest = key.strip_prefix(work);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The story of a work that was given up, from its row or from its letter.
