@@ -8,7 +8,7 @@ use redeliver::harness::scenario::Scenario;
 use redeliver::harness::story;
 use redeliver::planted::{self, Plant};
 use redeliver::workloads::Orders;
-use redeliver_sim::fault::{Event, Kind};
+use redeliver_sim::fault::{Event, Kind, Rule};
 
 fn plant(name: &str) -> &'static Plant {
     let found = planted::ALL.iter().find(|plant| plant.name == name);
@@ -62,4 +62,38 @@ fn a_fault_that_lasts_into_the_time_of_a_message_is_part_of_its_story() {
     assert!(struck.detail.starts_with("unbound-queue of"), "{struck}");
     let drawn = diagram::render(&diagram::build(&run), &[last], false);
     assert!(drawn.contains("unbound-queue of"), "{drawn}");
+}
+
+/// No message is named: any fault may be the cause, and the story says so.
+#[test]
+fn a_story_of_no_message_shows_all_faults() {
+    let mut scenario = Scenario::new("letters", "orders");
+    scenario.messages = 4;
+    scenario.faults_until = Duration::from_secs(60);
+    scenario.rules = vec![Rule::new(Kind::LostAck, 500_000)];
+    scenario.expect.dead_letters = Some((1, 9));
+    let run = simulate(&Orders, &scenario, 3, true);
+    let text = story::render(&scenario, &run, "redeliver replay …");
+    let struck = run.trace.iter().filter(|line| line.what == "fault").count();
+    assert!(struck > 1, "{text}");
+    let told = text.lines().filter(|line| line.starts_with('!')).count();
+    assert_eq!(told, struck, "{text}");
+    assert!(text.contains("It names no message"), "{text}");
+}
+
+#[test]
+fn work_begun_twice_is_named_by_its_messages() {
+    let mut scenario = Scenario::new("twice", "orders");
+    scenario.messages = 10;
+    scenario.rules = vec![Rule::new(Kind::Crash, 100_000)];
+    scenario.expect.max_second_pickups = Some(0);
+    let mut runs = (1..=40).map(|seed| simulate(&Orders, &scenario, seed, false));
+    let found = runs.find_map(|run| {
+        let mut all = run.anomalies.into_iter();
+        all.find(|found| found.seen.contains("second pick-ups"))
+    });
+    let found = found.expect("a crash while a handler runs");
+    let keys = found.messages();
+    assert!(!keys.is_empty(), "{}", found.seen);
+    assert!(keys.iter().all(|key| found.seen.contains(key)), "{keys:?}");
 }

@@ -87,7 +87,13 @@ pub fn render(scenario: &Scenario, run: &RunResult, replay: &str) -> String {
         item("also", &format!("{more} more"));
     }
     text.push('\n');
-    part_of(&run.trace, &anomaly.messages(), &mut text);
+    let messages = anomaly.messages();
+    if messages.is_empty() {
+        text.push_str(
+            "  It names no message: these are all faults. --trace shows all that happened.\n\n",
+        );
+    }
+    part_of(&run.trace, &messages, &mut text);
     let _ = writeln!(text, "\n  {replay}");
     text
 }
@@ -105,9 +111,11 @@ pub fn lines_of<'a>(trace: &'a [TraceLine], messages: &[&str]) -> Vec<&'a TraceL
     // What happened to everybody, and to the processes that had this message.
     let actors: BTreeSet<&str> = trace.iter().filter(own).map(|line| &*line.actor).collect();
     let concerned = |actor: &str| actor == "world" || messages.is_empty() || actors.contains(actor);
+    // Where no message is named, any fault may be the cause.
+    let struck = |line: &TraceLine| is_common(line) || (messages.is_empty() && is_fault(line));
     let among = |line: &TraceLine| {
         let meanwhile = (first..=last).contains(&line.at);
-        (meanwhile || lasts_into(line, first)) && is_common(line) && concerned(&line.actor)
+        (meanwhile || lasts_into(line, first)) && struck(line) && concerned(&line.actor)
     };
     let told = trace.iter().filter(|line| own(line) || among(line));
     told.collect()

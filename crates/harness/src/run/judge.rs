@@ -133,9 +133,10 @@ pub fn result(
         let all = own.iter().chain(&scenario.expect.invariants);
         anomalies.extend(all.filter_map(|invariant| invariant.broken(&evidence)));
     }
-    let mechanisms = pickups::mechanisms(view.history);
+    let pickups = pickups::pickups(view.history);
+    let mechanisms = pickups::mechanisms(&pickups);
     let expect = &scenario.expect;
-    anomalies.extend(expect.judge(view.reading, view.settled, &mechanisms));
+    anomalies.extend(expect.judge(view.reading, view.settled, &pickups));
     if expect.max_publishes_per_event.is_some() || expect.max_redeliveries.is_some() {
         anomalies.extend(expect.judge_repeats(&index.repeats()));
     }

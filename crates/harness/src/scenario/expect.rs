@@ -9,6 +9,7 @@ use redeliver_sim::fault::Kind;
 use crate::team::invariant::Invariant;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
 use crate::watch::ends::Repeats;
+use crate::watch::pickups::{Pickup, mechanisms};
 use crate::watch::reached::Cell;
 use crate::watch::reading::{Answer, FinalReading, Letter};
 
@@ -143,7 +144,7 @@ impl Expect {
         &self,
         reading: &FinalReading,
         settled: bool,
-        mechanisms: &[(&'static str, u64)],
+        pickups: &[Pickup<'_>],
     ) -> Vec<Anomaly> {
         let mut found = Vec::new();
         let dead = reading.dead();
@@ -158,18 +159,21 @@ impl Expect {
                 ),
             ));
         }
-        let pickups: u64 = mechanisms.iter().map(|(_, count)| count).sum();
-        if let Some(max) = self.max_second_pickups.filter(|max| pickups > *max) {
-            let causes: Vec<_> = mechanisms
-                .iter()
-                .filter(|(_, count)| *count > 0)
-                .map(|(cause, count)| format!("{cause} {count}"))
-                .collect();
+        let count = pickups.len() as u64;
+        if let Some(max) = self.max_second_pickups.filter(|max| count > *max) {
+            let causes = mechanisms(pickups).into_iter();
+            let causes: Vec<_> = causes.map(|(cause, n)| format!("{cause} {n}")).collect();
+            let mut keys: Vec<_> = pickups.iter().map(|pickup| pickup.key).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let more = if keys.len() > SHOWN { ", …" } else { "" };
+            keys.truncate(SHOWN);
             found.push(unmet(
                 "The scenario bounds how often work that one worker began is handed to another.",
                 format!(
-                    "{pickups} second pick-ups ({}), at most {max}",
-                    causes.join(", ")
+                    "{count} second pick-ups ({}), at most {max}: of {}{more}",
+                    causes.join(", "),
+                    keys.join(", ")
                 ),
             ));
         }
@@ -218,7 +222,7 @@ pub fn unwanted_rows(answers: &[Answer]) -> Vec<Anomaly> {
     unwanted.collect()
 }
 
-/// Rows of a query that are shown.
+/// Rows of a query, letters or keys that are shown.
 const SHOWN: usize = 3;
 
 /// A row as people read it.
@@ -243,6 +247,11 @@ mod tests {
         }
     }
 
+    fn pickup(mechanism: &'static str) -> Pickup<'static> {
+        let key = "order-1";
+        Pickup { mechanism, key }
+    }
+
     #[test]
     fn bounds_are_inclusive() {
         let expect = Expect {
@@ -250,10 +259,13 @@ mod tests {
             max_second_pickups: Some(1),
             ..Expect::default()
         };
-        assert!(expect.judge(&dead(1), true, &[("lease", 1)]).is_empty());
+        assert!(expect.judge(&dead(1), true, &[pickup("lease")]).is_empty());
         assert!(expect.judge(&dead(2), true, &[]).is_empty());
-        let pickups = [("lease", 1), ("requeued", 1)];
-        assert_eq!(expect.judge(&dead(3), true, &pickups).len(), 2);
+        let pickups = [pickup("lease"), pickup("requeued")];
+        let found = expect.judge(&dead(3), true, &pickups);
+        assert_eq!(found.len(), 2);
+        let seen = "2 second pick-ups (lease 1, requeued 1), at most 1: of order-1";
+        assert_eq!(found[1].seen, seen);
     }
 
     #[test]

@@ -16,6 +16,15 @@ pub const REDELIVERED: &str = "redelivered";
 /// Another copy of the message: published twice, or retried by a worker that had lost track.
 pub const COPY: &str = "copy";
 
+/// A second pick-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pickup<'a> {
+    /// How it came about: [`CRASH`], [`LEASE`], [`REDELIVERED`] or [`COPY`].
+    pub mechanism: &'static str,
+    /// Idempotency key of the message.
+    pub key: &'a str,
+}
+
 /// A run that has not ended well.
 struct Open {
     run: u64,
@@ -71,10 +80,19 @@ impl<'a> Works<'a> {
 }
 
 /// Counts second pick-ups by mechanism, in the order of their names.
-pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
+pub fn mechanisms(pickups: &[Pickup<'_>]) -> Vec<(&'static str, u64)> {
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for pickup in pickups {
+        *counts.entry(pickup.mechanism).or_default() += 1;
+    }
+    counts.into_iter().collect()
+}
+
+/// All second pick-ups, in the order in which they happened.
+pub fn pickups(history: &History) -> Vec<Pickup<'_>> {
     let mut works = Works::default();
     let mut of_run: QuickMap<u64, usize> = QuickMap::default();
-    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut found = Vec::new();
     for entry in &history.entries {
         match &entry.what {
             What::Delivered {
@@ -93,7 +111,10 @@ pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
                 let place = works.place(&on.consumer, &on.subject);
                 let work = &mut works.works[place];
                 if let Some(first) = work.open.last() {
-                    *counts.entry(work.mechanism(first)).or_default() += 1;
+                    found.push(Pickup {
+                        mechanism: work.mechanism(first),
+                        key: &on.subject,
+                    });
                 }
                 work.open.push(Open {
                     run: *run,
@@ -116,5 +137,5 @@ pub fn mechanisms(history: &History) -> Vec<(&'static str, u64)> {
             _ => {}
         }
     }
-    counts.into_iter().collect()
+    found
 }
