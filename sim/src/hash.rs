@@ -12,7 +12,7 @@ pub type QuickMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Qui
 /// A hash set for the same.
 pub type QuickSet<K> = std::collections::HashSet<K, BuildHasherDefault<Quick>>;
 
-/// See the module.
+/// A quick hasher without any defence against chosen keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quick(u64);
 

@@ -20,7 +20,7 @@ use crate::status::{Gauge, Life};
 
 type PublisherOf<W> = <<W as World>::Transport as Transport>::Publisher;
 
-/// See the module.
+/// A relay process: claims, publishes and marks, batch by batch.
 #[derive(Debug)]
 pub struct Relay<W: World> {
     world: W,

@@ -11,7 +11,7 @@ use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "ack-before-retry",
     class: "acked before the retry is stored",
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AckBeforeRetry;
 

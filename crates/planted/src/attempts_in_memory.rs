@@ -12,7 +12,7 @@ use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Deposits;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "attempts-in-memory",
     class: "poison that kills the process: the attempt is never counted durably",
@@ -34,7 +34,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Deposits>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttemptsInMemory;
 

@@ -9,7 +9,7 @@ use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "attempts-skipped",
     class: "attempts that nobody made are counted",
@@ -24,7 +24,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttemptsSkipped;
 

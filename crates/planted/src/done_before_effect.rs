@@ -12,7 +12,7 @@ use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Failure;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "done-before-effect",
     class: "key exists, effect missing",
@@ -31,7 +31,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DoneBeforeEffect;
 

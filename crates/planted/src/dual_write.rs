@@ -15,7 +15,7 @@ use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Boxed;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "dual-write",
     class: "the event is sent after the commit, from memory",
@@ -34,7 +34,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DualWrite;
 

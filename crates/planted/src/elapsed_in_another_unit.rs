@@ -16,7 +16,7 @@ use redeliver_workloads::Orders;
 /// So many of one unit make one of the other.
 const FACTOR: u32 = 60;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "elapsed-in-another-unit",
     class: "a limit in minutes held against a time in seconds",
@@ -38,7 +38,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ElapsedInAnotherUnit;
 

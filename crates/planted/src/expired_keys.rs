@@ -16,7 +16,7 @@ use redeliver_workloads::Orders;
 /// How long a key is known: a day of the service, made short.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "expired-keys",
     class: "the service forgets idempotency keys before the last retry",
@@ -36,7 +36,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpiredKeys;
 

@@ -13,7 +13,7 @@ use redeliver_harness::verdict::AnomalyKind;
 use redeliver_rabbitmq::amqp::{AMQPValue, QueueSpec};
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "expiring-delay-queue",
     class: "a delay queue expires with messages in it",
@@ -34,7 +34,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpiringDelayQueue;
 

@@ -11,7 +11,7 @@ use redeliver_harness::run::assembly::{Altered, Build, WorldOf};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Deposits;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "failed-head-passes",
     class: "a failed row waits for its next attempt while the next of its key is published",
@@ -32,7 +32,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Deposits>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FailedHead;
 

@@ -13,7 +13,7 @@ use redeliver_pipeline::consumer::Runner;
 use redeliver_pipeline::handler::Consumer;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "lease-shorter-than-call",
     class: "lease shorter than the run",
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeaseShorterThanCall;
 

@@ -12,7 +12,7 @@ use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Onboarding;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "lost-update",
     class: "a write over newer state",
@@ -43,7 +43,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Onboarding>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LostUpdate;
 

@@ -113,7 +113,7 @@ impl Row for Processed {
 /// The subscription type of a world.
 pub(super) type ReceiverOf<W> = <<W as World>::Transport as Transport>::Receiver;
 
-/// See the module.
+/// A consumer whose parts can each be replaced by a wrong one.
 #[derive(Debug)]
 pub(super) struct Naive<W: World> {
     pub(super) world: W,

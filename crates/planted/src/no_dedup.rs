@@ -13,7 +13,7 @@ use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::Consumer;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "no-dedup",
     class: "no memory of what is done: a republished message takes effect again",
@@ -32,7 +32,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoDedup;
 

@@ -15,7 +15,7 @@ use redeliver_harness::verdict::AnomalyKind;
 use redeliver_pipeline::handler::{Consumer, Failure};
 use redeliver_workloads::Deposits;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "order-ignored",
     class: "a late event is applied after newer ones; idempotency does not help",
@@ -35,7 +35,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Deposits>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OrderIgnored;
 

@@ -14,7 +14,7 @@ use redeliver_pipeline::handler::Boxed;
 use redeliver_simulated::seeded::SeededStore;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "outbox-after-commit",
     class: "event appended after the commit",
@@ -33,7 +33,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OutboxAfterCommit;
 

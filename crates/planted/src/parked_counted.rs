@@ -13,7 +13,7 @@ use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Deposits;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "parked-counted",
     class: "dead letter before the attempts are used",
@@ -35,7 +35,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Deposits>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ParkedCounted;
 

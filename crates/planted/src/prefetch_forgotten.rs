@@ -13,7 +13,7 @@ use redeliver_harness::run::assembly::{Altered, Build};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Orders;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "prefetch-forgotten",
     class: "recovery restores the consumer and not its prefetch",
@@ -38,7 +38,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Orders>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PrefetchForgotten;
 

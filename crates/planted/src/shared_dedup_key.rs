@@ -10,7 +10,7 @@ use redeliver_harness::run::assembly::{Altered, Build, SimPorts};
 use redeliver_harness::verdict::AnomalyKind;
 use redeliver_workloads::Onboarding;
 
-/// See the module.
+/// The bug with the scenario and the anomaly that show it.
 pub const PLANT: Plant = Plant {
     name: "shared-dedup-key",
     class: "a dedup key that is too wide: work is silently discarded",
@@ -29,7 +29,7 @@ pub const PLANT: Plant = Plant {
     shipped: shipped::<Onboarding>,
 };
 
-/// See the module.
+/// The shipped pipeline with this bug in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SharedDedupKey;
 

@@ -24,7 +24,7 @@ pub(super) enum Copied<'a> {
     Message((Properties, Bytes)),
 }
 
-/// See the module.
+/// A publisher that connects again on its own and waits for confirms.
 pub struct AmqpPublisher<A: Amqp, E> {
     env: E,
     names: Names,

@@ -18,7 +18,7 @@ pub fn at(virtual_ns: i64) -> Timestamp {
     Timestamp(EPOCH.0.saturating_add_signed(virtual_ns))
 }
 
-/// See the module.
+/// The environment of one simulated process.
 #[derive(Clone, Debug)]
 pub struct SimEnv {
     process: ProcessId,

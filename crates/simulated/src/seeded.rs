@@ -19,7 +19,7 @@ use redeliver_core::ports::store::{Native, Reading};
 use redeliver_core::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
 use redeliver_postgres::{PgStore, PgTx};
 
-/// See the module.
+/// The store of a process of a seeded world.
 #[derive(Clone, Debug)]
 pub enum SeededStore {
     /// The model of PostgreSQL.

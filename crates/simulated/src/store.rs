@@ -99,7 +99,7 @@ fn before(db: &Db, age: Duration) -> Timestamp {
     Timestamp(now.0.saturating_sub(nanos(age)))
 }
 
-/// See the module.
+/// The store of a process, over the simulated database.
 #[derive(Clone, Debug)]
 pub struct SimStore {
     tables: Tables,

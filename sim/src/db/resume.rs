@@ -15,7 +15,7 @@ use super::statement::Stop;
 use super::table::SlotNo;
 use super::{Db, Key, LockName, Row, TableId};
 
-/// See the module.
+/// The state of a waiting statement.
 #[derive(Debug)]
 pub(super) enum Resume {
     /// A statement about one row waits for its lock.

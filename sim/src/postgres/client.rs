@@ -22,7 +22,7 @@ pub(super) enum Then {
     Cut,
 }
 
-/// See the module.
+/// A connection, its session on the server, and the round trip that is under way.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) process: ProcessId,

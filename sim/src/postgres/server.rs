@@ -89,7 +89,7 @@ impl Unavailable {
     }
 }
 
-/// See the module.
+/// A running private server.
 #[derive(Debug)]
 pub struct Server {
     folder: PathBuf,

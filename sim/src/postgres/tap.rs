@@ -33,7 +33,7 @@ const SITE_SESSION: Site = Site::new("db.session");
 /// Names a client of a tap.
 type ClientId = u32;
 
-/// See the module.
+/// The sockets, clients and sessions between a world and its server.
 #[derive(Debug)]
 pub(crate) struct Tap {
     database: Database,

@@ -75,7 +75,7 @@ impl InFlight {
     }
 }
 
-/// See the module's documentation.
+/// The progress bar of a gate, with the seeds that are running.
 pub(super) struct Progress {
     bar: ProgressBar,
     in_flight: Arc<InFlight>,

@@ -55,7 +55,7 @@ const BACK: Duration = Duration::from_secs(60);
 /// How often a program is run that was too slow to be judged.
 const ATTEMPTS: usize = 4;
 
-/// See the module.
+/// Runs AMQP programs on both sides.
 pub struct AmqpArm {
     real: Real,
     /// Makes names unique.

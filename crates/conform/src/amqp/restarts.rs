@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::servers::Urls;
 use crate::{Arm, Failure, Outcome};
 
-/// See the module.
+/// Runs AMQP programs with restarts on both sides.
 #[derive(Debug)]
 pub struct RestartArm(AmqpArm);
 

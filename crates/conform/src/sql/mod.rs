@@ -32,7 +32,7 @@ use bend::Bend;
 pub use program::{Change, Op, Program, Start, Table, Wait};
 use real::Real;
 
-/// See the module.
+/// Runs SQL programs on both sides.
 pub struct SqlArm {
     real: Real,
 }

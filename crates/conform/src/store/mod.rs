@@ -39,7 +39,7 @@ const TRIES: usize = 3;
 
 const BLOCKED: &str = "blocked";
 
-/// See the module.
+/// Runs programs over the store port on both sides.
 pub struct StoreArm {
     real: Real,
 }

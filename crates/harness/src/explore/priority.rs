@@ -33,7 +33,7 @@ const SLOW: [Kind; 4] = [
     Kind::SlowService,
 ];
 
-/// See the module.
+/// Draws a priority for each process, and the calls at which a process falls behind.
 #[derive(Clone, Debug)]
 pub struct Priority {
     calm: Scenario,

@@ -49,7 +49,7 @@ enum Stage {
     Pair,
 }
 
-/// See the module.
+/// Strikes every call of a run by one fault, then pairs of calls.
 #[derive(Clone, Debug)]
 pub struct Systematic {
     /// Without any fault.

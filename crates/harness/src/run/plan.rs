@@ -16,7 +16,7 @@ use redeliver_core::ports::env::nanos;
 use redeliver_core::topology::{Subscription, Topology};
 use redeliver_simulated::fake::MakeFake;
 
-/// See the module.
+/// Topology, requests and poison of one run.
 #[derive(Debug)]
 pub struct Plan {
     /// What stands on the broker.

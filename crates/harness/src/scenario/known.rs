@@ -88,7 +88,7 @@ impl fmt::Display for Day {
     }
 }
 
-/// See the module.
+/// A known failure: the issue that deals with it, and its last day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Where it is being dealt with.

@@ -38,7 +38,7 @@ const SENT_AGAIN: u64 = 10;
 /// How many of 100 requests are deposits; the others are transfers.
 const DEPOSITS: u64 = 55;
 
-/// See the module.
+/// The workload `deposits`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deposits;
 

@@ -35,7 +35,7 @@ use messages::{
 };
 use rows::Progress;
 
-/// See the module.
+/// The workload `onboarding`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Onboarding;
 

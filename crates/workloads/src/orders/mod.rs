@@ -35,7 +35,7 @@ use rows::Order;
 /// The kinds of goods on sale.
 const SKUS: u64 = 5;
 
-/// See the module.
+/// The workload `orders`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Orders;
 

@@ -16,7 +16,7 @@ use crate::process::ProcessId;
 /// Tells gates from clients.
 const GATE: u64 = 1 << 32;
 
-/// See the module.
+/// The list of sockets with something to read, kept by the kernel.
 pub(super) struct Watch {
     epoll: OwnedFd,
     events: Vec<Event>,

@@ -131,7 +131,7 @@ pub(super) struct Work<'a> {
     pub(super) settled: Vec<usize>,
 }
 
-/// See the module.
+/// Works, events, deliveries, runs and commits of a view, each findable from the others.
 #[derive(Debug)]
 pub struct Index<'a> {
     entries: &'a [Entry],

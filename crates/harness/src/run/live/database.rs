@@ -18,7 +18,7 @@ use redeliver_postgres::{PgOptions, PgStore, session};
 /// How long a server may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// A database or a schema of its own, removed when the run is over.
 #[derive(Clone)]
 pub(super) struct Database {
     pub(super) store: PgStore,

@@ -25,7 +25,7 @@ struct Away {
     why: String,
 }
 
-/// See the module.
+/// Watches both servers, and ends a run from which one stays away.
 #[derive(Clone)]
 pub(super) struct Lookout {
     servers: Servers,

@@ -16,7 +16,7 @@ use redeliver_simulated::fake::{Fake, MakeFake, Told};
 const LATENCY: Site = Site::new("live.service.latency");
 const COLD: Site = Site::new("live.service.cold-start");
 
-/// See the module.
+/// Outside services of a real run, which note every effect.
 #[derive(Clone)]
 pub(super) struct FakeServices {
     state: Arc<Mutex<State>>,

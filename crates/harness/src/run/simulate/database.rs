@@ -77,7 +77,7 @@ impl Target {
     }
 }
 
-/// See the module.
+/// The database behind the stores of a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Backing {
     Model(Tables),

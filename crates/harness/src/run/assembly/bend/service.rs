@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Bend;
 use redeliver_core::ports::{Service, ServiceCall, ServiceError, ServiceReply};
 
-/// See the module.
+/// A client of outside services whose calls a planted bug can change.
 #[derive(Clone, Debug)]
 pub struct BentService<V> {
     inner: V,

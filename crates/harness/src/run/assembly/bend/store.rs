@@ -12,7 +12,7 @@ use redeliver_core::outbox::{ClaimedRow, RelayClaim};
 use redeliver_core::ports::store::{Native, Reading};
 use redeliver_core::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
 
-/// See the module.
+/// A store whose calls a planted bug can change.
 #[derive(Clone, Debug)]
 pub struct BentStore<S> {
     inner: S,

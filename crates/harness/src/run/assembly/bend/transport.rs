@@ -10,7 +10,7 @@ use redeliver_core::ports::{
 };
 use redeliver_core::topology::Topology;
 
-/// See the module.
+/// A transport whose calls a planted bug can change.
 #[derive(Clone, Debug)]
 pub struct BentTransport<T> {
     inner: T,

@@ -8,7 +8,7 @@ use redeliver_rabbitmq::amqp::{
     Unwritten,
 };
 
-/// See the module.
+/// An `amqp` adapter whose answers a planted bug can change.
 #[derive(Clone, Debug)]
 pub struct BentAmqp<A> {
     inner: A,
