@@ -96,6 +96,10 @@ kinds! {
     SlowStart = "slow-start",
     /// The broker loses what it confirmed. No consumer can mend that: only where asked for.
     LostConfirmed = "lost-confirmed",
+    /// The broker does not take a publish, and says so by a nack.
+    RejectedPublish = "rejected-publish",
+    /// The broker finds no queue for a publish: returned where that was asked for, dropped otherwise.
+    UnroutablePublish = "unroutable-publish",
 }
 
 impl Kind {
@@ -125,9 +129,12 @@ impl Kind {
     /// The seams at which a rule of this kind can strike; empty for kinds that happen at a time.
     pub const fn seams(self) -> &'static [Seam] {
         match self {
-            Self::LostPublish | Self::LostConfirm | Self::DuplicatePublish | Self::LatePublish => {
-                &[Seam::Publish]
-            }
+            Self::LostPublish
+            | Self::LostConfirm
+            | Self::DuplicatePublish
+            | Self::LatePublish
+            | Self::RejectedPublish
+            | Self::UnroutablePublish => &[Seam::Publish],
             Self::LostDelivery | Self::LateDelivery => &[Seam::Deliver],
             Self::LostAck => &[Seam::Ack],
             Self::RefusedConnection => &[Seam::Connect],

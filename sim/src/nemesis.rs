@@ -170,7 +170,7 @@ impl World {
             return;
         }
         let now = self.now();
-        if self.is_idle(id) || now >= give_up {
+        if self.has_ended(id) || now >= give_up {
             self.crash(id, Some(restart));
             return;
         }

@@ -31,6 +31,8 @@ pub(crate) struct Process {
     pub(crate) incarnation: u32,
     pub(crate) start: Option<Rc<dyn Fn(u32) -> Task>>,
     pub(crate) tasks: Vec<TaskId>,
+    /// With the end of this one the process has come to its end by itself.
+    pub(crate) main: Option<TaskId>,
     /// Tasks that became ready while the process was paused.
     pub(crate) held: Vec<TaskId>,
     /// Added to the wall clock of this process, in nanoseconds.
@@ -49,6 +51,7 @@ impl Process {
             incarnation: 0,
             start: None,
             tasks: Vec::new(),
+            main: None,
             held: Vec::new(),
             skew: 0,
             stopping: false,

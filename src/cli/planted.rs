@@ -269,7 +269,7 @@ fn line(found: &Found) -> String {
 fn table(found: &[Found]) -> String {
     use std::fmt::Write;
     let mut text = format!(
-        "{:<26}{:<22}{:>6}{:>8}{:>7}{:>9}{:>8}\n",
+        "{:<28}{:<22}{:>6}{:>8}{:>7}{:>9}{:>8}\n",
         "planted bug", "caught by", "seeds", "within", "faults", "messages", "shrunk"
     );
     for Found {
@@ -283,13 +283,13 @@ fn table(found: &[Found]) -> String {
         let _ = match caught {
             Some(caught) => writeln!(
                 text,
-                "{name:<26}{:<22}{seeds:>6}{within:>8}{:>7}{:>9}{:>8}",
+                "{name:<28}{:<22}{seeds:>6}{within:>8}{:>7}{:>9}{:>8}",
                 caught.target.checker,
                 caught.shrunk.faults(),
                 caught.shrunk.messages(),
                 time(nanos(caught.took)),
             ),
-            None => writeln!(text, "{name:<26}{:<22}{seeds:>6}{within:>8}", "NOT CAUGHT"),
+            None => writeln!(text, "{name:<28}{:<22}{seeds:>6}{within:>8}", "NOT CAUGHT"),
         };
         let _ = writeln!(text, "    {} ({})", plant.class, plant.report);
     }

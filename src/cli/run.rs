@@ -174,7 +174,7 @@ fn end_without(args: &Args, scenario: &Scenario, why: &str, wall: Duration) -> u
     tally.interrupted = true;
     let (tallies, mut out) = (std::slice::from_ref(&tally), Out::default());
     match args.format {
-        Format::Json => out.line(&json::summary(tallies, &judgement, wall, true, None)),
+        Format::Json => out.line(&json::real_summary(tallies, &judgement, wall, true)),
         Format::Human => {
             let colour = out::is_coloured(&std::io::stdout());
             out.text(&table::render_real(tallies, &judgement, wall, colour));
@@ -288,17 +288,16 @@ fn tell_machines(
             out.line(&json::real_violation(tally, violation, anomaly, command));
         }
     }
-    out.line(&json::scenario(tally));
+    out.line(&json::real_scenario(tally));
     let real = serde_json::json!({
         "type": "real_servers", "name": report.name, "not_given": report.not_given, "run": command,
     });
     out.line(&real.to_string());
     let tallies = std::slice::from_ref(tally);
-    out.line(&json::summary(
+    out.line(&json::real_summary(
         tallies,
         judgement,
         report.wall,
         report.stopped,
-        None,
     ));
 }

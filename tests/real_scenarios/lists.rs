@@ -41,6 +41,7 @@ pub(crate) const RUN: &[(&str, &[&str], Outcome)] = &[
         ByChance("no second pick-up by: lease-over"),
     ),
     ("cold-start-renewed", BOTH, Valid),
+    ("deploy-with-slow-calls", QUORUM, Valid),
     ("duplicate-storm", BOTH, NotGiven(STORM)),
     (
         "payments-down",
@@ -107,6 +108,29 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     (
         "unbound-queue",
         "bindings of a running broker are not removed",
+    ),
+    ("busy-after-reconnect", "the broker is not ours to restart"),
+    (
+        "killer-in-a-burst",
+        "all its messages are to be claimed at one moment, which real servers do not promise",
+    ),
+    ("killer-of-many-attempts", "so many attempts take minutes"),
+    ("long-outage", "the broker is not ours to kill"),
+    (
+        "refused-in-order",
+        "a real broker is not made to refuse what it could take",
+    ),
+    (
+        "refused-publishes",
+        "a real broker is not made to refuse what it could take",
+    ),
+    (
+        "renewals-that-fail",
+        "statements of a real database are not struck",
+    ),
+    (
+        "restart-with-classic-queues",
+        "the broker is not ours to restart",
     ),
 ];
 

@@ -9,7 +9,7 @@ use redeliver_core::ports::{Scope, Store, StoreError, Tx, World};
 use crate::handler::{Cx, TxOf};
 
 /// What requests are done on behalf of, in place of a consumer's name.
-const CLIENT: &str = "client";
+pub const CLIENT: &str = "client";
 
 /// Carries out requests from outside, in an endpoint of a service for example.
 ///

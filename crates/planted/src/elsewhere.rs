@@ -138,7 +138,19 @@ pub fn look(
         Err(seeds) => seeds,
     };
     hunted.struck.replace(false);
+    // Its services may be slower than those of the scenario: it may take longer to come to rest.
     let fitted = fit::fitted(plant, scenario, survey);
+    let unbounded = Scenario {
+        settle: None,
+        ..fitted.clone()
+    };
+    let longer = bounded(workload, &unbounded, limits.first).settle;
+    let fitted = Scenario {
+        settle: fitted
+            .settle
+            .map(|settle| settle.max(longer.unwrap_or_default())),
+        ..fitted
+    };
     let strikes = !(fitted.rules.is_empty() && fitted.events.is_empty());
     match hunted.catch(&fitted, limits) {
         Ok((seeds, caught)) => outcome(before + seeds, Shown::ByItsFaults(caught)),

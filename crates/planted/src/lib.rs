@@ -65,6 +65,7 @@ pub mod backoff_without_ceiling;
 pub mod check_then_set;
 pub mod claim_taken_for_done;
 pub mod concurrent_publish;
+pub mod correlation_lost;
 pub mod counts_per_process;
 pub mod cursor;
 pub mod cut_dedup_key;
@@ -90,12 +91,15 @@ pub mod kept_claim;
 pub mod key_per_call;
 pub mod lease_by_own_clock;
 pub mod lease_shorter_than_call;
+pub mod letter_never_noted;
 pub mod letter_twice;
+pub mod letter_without_bytes;
 pub mod letter_without_story;
 pub mod lost_update;
 pub mod malformed_requeued;
 pub mod mark_before_confirm;
 pub mod mark_matches_nothing;
+pub mod nack_taken_for_confirm;
 pub mod new_id_per_publish;
 pub mod no_dedup;
 pub mod no_fence;
@@ -125,6 +129,7 @@ pub mod stranded_claim;
 pub mod swallow;
 pub mod time_limit_ignored;
 pub mod timer_in_memory;
+pub mod token_left_out;
 pub mod token_not_raised;
 pub mod transient_copy;
 pub mod tries_ignored;
@@ -275,6 +280,11 @@ pub static ALL: &[Plant] = &[
     unconfirmed_retry::PLANT,
     unknown_version_dropped::PLANT,
     whole_batch_marked::PLANT,
+    token_left_out::PLANT,
+    correlation_lost::PLANT,
+    nack_taken_for_confirm::PLANT,
+    letter_without_bytes::PLANT,
+    letter_never_noted::PLANT,
     worker_idles::PLANT,
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::{
-    CALL, CONNECT, ClientChannel, ClientConnection, Confirm, Error, Incoming, SITE_CALL,
+    CALL, CONNECT, ClientChannel, ClientConnection, Confirm, Confirmed, Error, Incoming, SITE_CALL,
     SITE_CONNECT, Subscription,
 };
 use crate::broker::{Broker, ChanId, Closed, ConnId, ConsumeOptions, Publish};
@@ -272,6 +272,17 @@ impl Channel {
             }
             if w.net.connection(chan.conn).dark {
                 return Ok(w.void_confirm(chan));
+            }
+            let refused = match struck {
+                Some(Kind::RejectedPublish) => Some(Confirmed::Nack),
+                Some(Kind::UnroutablePublish) if publish.mandatory => {
+                    Some(Confirmed::Returned(312, "NO_ROUTE"))
+                }
+                Some(Kind::UnroutablePublish) => Some(Confirmed::Ack),
+                _ => None,
+            };
+            if let Some(answer) = refused {
+                return Ok(w.publish_refused(chan, answer, subject, attempt));
             }
             let again = (struck == Some(Kind::DuplicatePublish)).then(|| publish.clone());
             if struck == Some(Kind::LatePublish) {

@@ -5,8 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::{ClientChannel, ClientConnection, Confirmed, Error, Slot};
+use super::{ClientChannel, ClientConnection, Confirmed, Error, SITE_CONFIRM, Slot};
 use crate::broker::{ChanId, Publish};
+use crate::latency::Latency;
 use crate::process::ProcessId;
 use crate::world::{World, with};
 
@@ -97,6 +98,32 @@ impl World {
             w.at(at, move |w| w.copy_confirm(chan, tag, waiting));
         });
         waiting
+    }
+
+    /// No queue takes the message; the client is told by this answer.
+    pub(super) fn publish_refused(
+        &mut self,
+        chan: ChanId,
+        answer: Confirmed,
+        subject: u64,
+        attempt: u32,
+    ) -> u64 {
+        let tag = self.void_confirm(chan);
+        let process = self.net.connection(chan.conn).process;
+        let latency = Latency::micros(100, 200, 600, 3_000);
+        let after = self.latency(latency, SITE_CONFIRM, process, subject, attempt);
+        self.at(self.now() + after, move |w| {
+            if w.net.connection(chan.conn).dark {
+                return;
+            }
+            if let Some(channel) = w.net.channel(chan)
+                && let Some(slot) = channel.confirms.get_mut(&tag)
+            {
+                slot.result = Some(Ok(answer));
+                slot.waker.take().into_iter().for_each(Waker::wake);
+            }
+        });
+        tag
     }
 
     fn copy_confirm(&mut self, chan: ChanId, from: u64, to: u64) {

@@ -22,7 +22,7 @@ impl World {
         let start: Rc<dyn Fn(u32) -> Task> = Rc::new(start);
         process.start = Some(Rc::clone(&start));
         self.processes.push(process);
-        self.spawn_in(id, "main", start(0));
+        self.begin(id, start(0));
         id
     }
 
@@ -100,7 +100,12 @@ impl World {
         self.trace_for(id, "started", [u64::from(incarnation), 0], || {
             format!("incarnation {incarnation}")
         });
-        self.spawn_in(id, "main", start(incarnation));
+        self.begin(id, start(incarnation));
+    }
+
+    fn begin(&mut self, id: ProcessId, main: Task) {
+        let main = self.spawn_in(id, "main", main);
+        self.processes[id.0 as usize].main = Some(main);
     }
 
     /// Holds a process: none of its tasks runs for `lasts` nanoseconds.
@@ -196,9 +201,13 @@ impl World {
         self.restart_after
     }
 
-    /// Whether a process has come to its end by itself: no task is left.
-    pub(crate) fn is_idle(&self, id: ProcessId) -> bool {
-        self.processes[id.0 as usize].tasks.is_empty()
+    /// Whether a process has come to its end by itself: its first task is over. What the others still
+    /// do ends with it, as in a program whose `main` returns.
+    pub(crate) fn has_ended(&self, id: ProcessId) -> bool {
+        let process = &self.processes[id.0 as usize];
+        process
+            .main
+            .is_none_or(|main| !process.tasks.contains(&main))
     }
 
     /// The stable number of a process's name.

@@ -170,6 +170,13 @@ fn every_output_says_the_same() {
         assert!(last.ends_with(word), "{name}: {last}");
         let summary = json::summary(tallies, &whole, Duration::ZERO, false, None);
         assert_eq!(told_by_json(&summary).0, word, "{name}");
+        // A real run says the same, without the words of the seeded world.
+        let real = json::real_summary(tallies, &whole, Duration::ZERO, false);
+        assert_eq!(told_by_json(&real).0, word, "{name}");
+        let lines = tallies.iter().map(json::real_scenario);
+        for line in lines.chain([real]) {
+            assert!(!line.contains("virtual"), "{name}: {line}");
+        }
         let doubted = tallies
             .iter()
             .any(|tally| told_by_json(&json::scenario(tally)).1);

@@ -205,7 +205,7 @@ fn section(text: &mut String, title: &str, found: &[&Found]) {
         let _ = match (&outcome.shown, why(outcome)) {
             (Shown::AsItIs(caught) | Shown::ByItsFaults(caught), _) => writeln!(
                 text,
-                "  {name:<24}{:<21}{:>5} seeds{:>8}  by {}",
+                "  {name:<28}{:<21}{:>5} seeds{:>8}  by {}",
                 caught.target.checker,
                 outcome.seeds,
                 time(nanos(outcome.took)),
@@ -214,7 +214,7 @@ fn section(text: &mut String, title: &str, found: &[&Found]) {
                     causes => causes,
                 }
             ),
-            (_, why) => writeln!(text, "  {name:<24}{}", why.unwrap_or_default()),
+            (_, why) => writeln!(text, "  {name:<28}{}", why.unwrap_or_default()),
         };
     }
 }

@@ -1,9 +1,9 @@
 //! The books of the dead are kept.
 //!
-//! Every dead letter is a committed event, or one of the malformed messages that were sent; it
+//! Every dead letter is a committed event, or one of the malformed messages that were sent, byte for byte; it
 //! lies with the consumer that gave it up, and its story is true and bounded. All copies of a
-//! letter tell the same story. Every inbox row that is dead has its letter, and every letter its
-//! row. What was given up has not taken effect. What was poisonous from the start is there.
+//! letter tell the same story. Every inbox row that is dead has its letter and says so, and every letter
+//! its row. What was given up has not taken effect. What was poisonous from the start is there.
 //!
 //! **When it may be judged.** Letters and their stories at any time; whether one is missing only
 //! in a settled run.
@@ -20,11 +20,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::index::{End, Index, Truth, Work};
 use super::say::{About, At, Count, Promise};
 use super::{Checker, View, rules};
+use crate::run::stranger;
 use crate::verdict::{Anomaly, AnomalyKind};
-use crate::watch::history::Ended;
+use crate::watch::history::{Ended, Seen, Settled, What};
 use crate::watch::reading::Letter;
 use redeliver_core::dead_letter::{DeadLetter, MAX_ERROR_BYTES, Reason};
 use redeliver_core::event::{Event, MalformedReason};
@@ -38,6 +41,9 @@ const PROMISE: Promise = Promise {
     text: "What is given up lies in its consumer's dead letters with its true story, \
            and nothing else does.",
 };
+
+/// So long it may take to note that a letter was published.
+const NOTED: u64 = 10_000_000_000;
 
 /// Each letter has its story, and its story is right.
 #[derive(Debug)]
@@ -82,6 +88,14 @@ fn unaddressed(view: &View<'_>, index: &Index<'_>, found: &mut Vec<Anomaly>) {
         );
         found.push(PROMISE.broken(About::default(), seen));
     }
+    if let Some(lost) = without_bytes(view) {
+        let seen = format!(
+            "a dead letter of {} without an event has not the bytes of any message that was sent: {}",
+            lost.consumer,
+            shown(lost.raw.as_deref().unwrap_or_default())
+        );
+        found.push(PROMISE.broken(About::default(), seen));
+    }
     let mut accused = BTreeSet::new();
     for letter in &view.reading.letters {
         let Some(event) = &letter.event else { continue };
@@ -102,6 +116,21 @@ fn unaddressed(view: &View<'_>, index: &Index<'_>, found: &mut Vec<Anomaly>) {
             let seen = format!("{key} is dead in {consumer}, which is no consumer");
             found.push(PROMISE.broken(about, seen));
         }
+    }
+}
+
+/// A letter without an event that is none of the malformed messages either.
+fn without_bytes<'a>(view: &View<'a>) -> Option<&'a Letter> {
+    let sent = |raw: &Bytes| raw.starts_with(stranger::BODY.as_bytes());
+    let mut letters = view.reading.letters.iter();
+    letters.find(|letter| letter.event.is_none() && !letter.raw.as_ref().is_some_and(sent))
+}
+
+/// The beginning of some bytes, as text.
+fn shown(bytes: &[u8]) -> String {
+    match &bytes[..bytes.len().min(40)] {
+        [] => "it is empty".to_owned(),
+        bytes => format!("{:?}", String::from_utf8_lossy(bytes)),
     }
 }
 
@@ -322,6 +351,13 @@ fn row(view: &View<'_>, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<Strin
             "{key} is dead in the inbox of {consumer} and has no dead letter"
         ));
     }
+    if let Some((process, at)) = not_noted(view, index, work) {
+        seen.push(format!(
+            "{process} put {key} into the dead letters of {consumer} at {}, and nobody noted that: every \
+             copy of the message is one more letter, and its row stays for ever",
+            At(at)
+        ));
+    }
     let silent = |letter: &&Letter| letter.story.is_none() && letter.death.is_none();
     if !work.letters.is_empty() && work.letters.iter().all(silent) {
         seen.push(format!(
@@ -338,6 +374,33 @@ fn row(view: &View<'_>, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<Strin
             At(commit.entry.at)
         ));
     }
+}
+
+/// Who published the letter of a row that is still without one, and when. Not shortly before the end,
+/// nor where a fault may have kept it from being noted.
+fn not_noted<'a>(view: &View<'_>, index: &Index<'a>, work: &Work<'_>) -> Option<(&'a str, u64)> {
+    let Some(InboxState::Dead {
+        published: false, ..
+    }) = work.inbox.map(|row| &row.state)
+    else {
+        return None;
+    };
+    let end = view.history.entries.last().map_or(0, |entry| entry.at);
+    let mut letters = work.settled.iter().filter_map(|place| {
+        let entry = index.entry(*place);
+        let published = matches!(
+            &entry.what,
+            What::Settled {
+                how: Settled::DeadLetter(_),
+                seen: Seen::Ok,
+                ..
+            }
+        );
+        published.then_some((&*entry.process, entry.at))
+    });
+    let (process, at) = letters.next()?;
+    let disturbed = view.disturbed.iter().any(|(_, until)| *until >= at);
+    (view.settled && !disturbed && end > at + NOTED).then_some((process, at))
 }
 
 /// What can never be handled has to be in the dead letters of every consumer that got it.

@@ -2,7 +2,7 @@
 //!
 //! A claim carries a number that is higher than that of every claim before it, so that a service can
 //! refuse a worker that was taken for dead and calls again. Where the number stays, zombie and heir
-//! look the same to it. Nor may the zombie write its late answer or failure over the heir's claim: a
+//! look the same to it. Each call of the claim's holder carries it. Nor may the zombie write its late answer or failure over the heir's claim: a
 //! third would begin while the heir still works.
 //!
 //! **When it may be judged.** At any time, of claims that were seen to be committed.
@@ -13,16 +13,25 @@
 //! **What it cannot see.** Whether the service looks at the token. Two workers of one process that
 //! take each other's claims.
 
+use std::collections::BTreeMap;
+
 use super::index::{Index, Truth, Work};
 use super::say::{At, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::{Entry, InboxSaved, What};
+use crate::watch::reading::LedgerEntry;
 
 const HELD: Promise = Promise {
     checker: "fencing",
     kind: AnomalyKind::Invariant,
     text: "The failure or the answer of a worker is written only while its claim stands.",
+};
+
+const CARRIED: Promise = Promise {
+    checker: "fencing",
+    kind: AnomalyKind::Invariant,
+    text: "A call to an outside service carries the fencing token of its claim.",
 };
 
 const PROMISE: Promise = Promise {
@@ -40,8 +49,10 @@ impl Checker for Fencing {
         PROMISE.checker
     }
 
-    fn check(&self, _: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
+    fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
         let mut found = Vec::new();
+        let tokens = tokens(index);
+        let arrived = arrived(view, index);
         for work in &index.works {
             let claims = claims(index, work);
             if claims.is_empty() {
@@ -51,9 +62,41 @@ impl Checker for Fencing {
             let usurped = written_over(index, work, &claims);
             found.extend(raised.map(|seen| PROMISE.broken(index.about(work), seen)));
             found.extend(usurped.map(|seen| HELD.broken(index.about(work), seen)));
+            let arrived = arrived.get(&work.key).map_or(&[][..], |all| all);
+            let foreign = foreign_token(index, work, &tokens[&work.key], arrived);
+            found.extend(foreign.map(|seen| CARRIED.broken(index.about(work), seen)));
         }
         found
     }
+}
+
+/// By key: the tokens that claims of its works can have had.
+fn tokens(index: &Index<'_>) -> BTreeMap<usize, Vec<u64>> {
+    let mut tokens: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for work in &index.works {
+        let key = index.key_of(work);
+        let commits = work.commits.iter().map(|at| &index.commits[*at]);
+        let perhaps = commits.filter(|commit| commit.truth != Truth::No);
+        let rows = perhaps.flat_map(|commit| &commit.effects.inbox);
+        let claims = rows.filter(|saved| *saved.key == *key && saved.state == "claimed");
+        let known = tokens.entry(work.key).or_default();
+        known.extend(claims.map(|saved| saved.token));
+    }
+    tokens
+}
+
+/// By key: what services did for it. The key of a call is that of the work, or begins with it and a
+/// slash.
+fn arrived<'a>(view: &View<'a>, index: &Index<'_>) -> BTreeMap<usize, Vec<&'a LedgerEntry>> {
+    let mut arrived: BTreeMap<usize, Vec<&LedgerEntry>> = BTreeMap::new();
+    for entry in &view.reading.ledger {
+        let slashes = entry.key.match_indices('/').map(|(at, _)| &entry.key[..at]);
+        let mut names = std::iter::once(&*entry.key).chain(slashes);
+        if let Some(key) = names.find_map(|name| index.key_id(name)) {
+            arrived.entry(key).or_default().push(entry);
+        }
+    }
+    arrived
 }
 
 /// A claim as it was committed.
@@ -115,6 +158,34 @@ fn written_over(index: &Index<'_>, work: &Work<'_>, claims: &[Claim<'_>]) -> Opt
         })
     });
     written.next()
+}
+
+/// A call with a token that no claim of the work can have had, as it was made or as it arrived.
+fn foreign_token(
+    index: &Index<'_>,
+    work: &Work<'_>,
+    tokens: &[u64],
+    arrived: &[&LedgerEntry],
+) -> Option<String> {
+    let key = index.key_of(work);
+    let foreign = |token: u64| !tokens.contains(&token);
+    let mut made = work.runs.iter().flat_map(|at| {
+        let run = &index.runs[*at];
+        index.calls_of(run).map(|call| (&**run.process, call))
+    });
+    if let Some((process, call)) = made.find(|(_, call)| foreign(call.token)) {
+        return Some(format!(
+            "{process} called {} for {key} at {} with the token {}, which none of its claims had",
+            call.service,
+            At(call.at),
+            call.token
+        ));
+    }
+    let entry = arrived.iter().find(|entry| foreign(entry.token))?;
+    Some(format!(
+        "{} acted for {key} on a call with the token {}, which none of its claims had",
+        entry.service, entry.token
+    ))
 }
 
 fn not_raised(index: &Index<'_>, work: &Work<'_>, claims: &[Claim<'_>]) -> Option<String> {

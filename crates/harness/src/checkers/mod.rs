@@ -25,6 +25,7 @@ pub mod fencing;
 pub mod in_flight;
 pub mod index;
 pub mod leaked;
+pub mod lineage;
 pub mod lost;
 pub mod order;
 pub mod retries;
@@ -95,6 +96,7 @@ pub fn all() -> &'static [&'static dyn Checker] {
         &in_flight::InFlight,
         &fencing::Fencing,
         &leaked::Leaked,
+        &lineage::Lineage,
         &balance::Balance,
         &stuck::Stuck,
         &starved::Starved,

@@ -205,25 +205,33 @@ fn fate(policy: &Policy, index: &Index<'_>, work: &Work<'_>, run: &Run<'_>) -> F
     if *end.how == Ended::Ok {
         return Fate::Nothing;
     }
-    let its = |place: &&usize| **place > end.place && index.entry(**place).process == *run.process;
-    let again = work
-        .deliveries
-        .iter()
-        .find(its)
-        .copied()
-        .unwrap_or(usize::MAX);
-    let Some(place) = work
-        .settled
-        .iter()
-        .find(its)
-        .copied()
-        .filter(|place| *place < again)
-    else {
-        return Fate::Died;
-    };
-    let What::Settled { how, .. } = &index.entry(place).what else {
-        unreachable!("the index keeps places of settlements");
-    };
+    // Of the deliveries that its process held, nobody knows which one it worked on: the most
+    // favourable.
+    let held = held(index, work, run);
+    let settled = work.settled.iter().filter(|place| **place > end.place);
+    let fates = settled.filter_map(|place| {
+        let What::Settled { how, receipt, .. } = &index.entry(*place).what else {
+            unreachable!("the index keeps places of settlements");
+        };
+        held.contains(receipt)
+            .then(|| of_settlement(policy, how, *place))
+    });
+    fates.min_by_key(Fate::rank).unwrap_or(Fate::Died)
+}
+
+impl Fate {
+    /// The lower, the less is counted.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Nothing => 0,
+            Self::Parked(_) => 1,
+            Self::Died => 2,
+            Self::Recorded(_) => 3,
+        }
+    }
+}
+
+fn of_settlement(policy: &Policy, how: &Settled, place: usize) -> Fate {
     let consumer = &policy.consumer;
     let in_order = |delay: u64| Duration::from_nanos(delay) >= consumer.park.min(consumer.lease);
     match how {
@@ -278,7 +286,12 @@ fn count(policy: &Policy, index: &Index<'_>, work: &Work<'_>, seen: &mut Vec<Str
 }
 
 /// Whether a run surely works on the delivery of this receipt: its process held no other.
-fn is_of(index: &Index<'_>, work: &Work<'_>, run: &Run<'_>, wanted: Receipt) -> bool {
+fn is_of(index: &Index<'_>, work: &Work<'_>, run: &Run<'_>, this: Receipt) -> bool {
+    *held(index, work, run) == [this]
+}
+
+/// The deliveries of a work that the process of a run had in hand when it began.
+fn held(index: &Index<'_>, work: &Work<'_>, run: &Run<'_>) -> Vec<Receipt> {
     let receipt = |place: &usize| match &index.entry(*place).what {
         What::Delivered { receipt, .. } | What::Settled { receipt, .. } => Some(*receipt),
         _ => None,
@@ -286,6 +299,5 @@ fn is_of(index: &Index<'_>, work: &Work<'_>, run: &Run<'_>, wanted: Receipt) -> 
     let its = |place: &&usize| **place < run.start && index.entry(**place).process == *run.process;
     let settled: Vec<_> = (work.settled.iter().filter(its).filter_map(receipt)).collect();
     let delivered = work.deliveries.iter().filter(its).filter_map(receipt);
-    let mut held = delivered.filter(|held| !settled.contains(held));
-    held.next() == Some(wanted) && held.next().is_none()
+    delivered.filter(|held| !settled.contains(held)).collect()
 }

@@ -12,15 +12,15 @@
 //!
 //! **What is legal.** To wait while all workers of the process are busy that makes the attempt in the
 //! end: it may have the message in hand, prefetched, where nobody sees it, and the broker gives it to
-//! no other. A handler counts as busy for as long as the longest successful run
-//! of its consumer took, and no longer, unless its limit ended it: one that sleeps while it holds its
-//! message is not at work. A quarter of a second for each delivery that a process takes in between. An
+//! no other. A handler counts as busy for as long as the longest successful run of its consumer took,
+//! or until the last answer of an outside service, and no longer, unless its limit ended it or a
+//! service did not answer: one that sleeps while it holds its message is not at work. A quarter of a second for each delivery that a process takes in between. An
 //! event of an ordered key waits behind its predecessor, and is left out. Where the broker takes
 //! messages away from handlers within their limit, or from processes that have too many of them in
 //! hand, nobody can say who is busy.
 //!
-//! **What it cannot see.** A worker that idles while nothing waits. Handlers of which none ended
-//! well.
+//! **What it cannot see.** A worker that idles while nothing waits. A handler that sleeps after it has
+//! given a call up that was not answered.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -175,6 +175,22 @@ impl Spans {
     }
 }
 
+/// Until when a run waited for outside services: for the last answer, or to its end where none came.
+fn called_until(index: &Index<'_>, run: &Run<'_>) -> Option<u64> {
+    let (mut open, mut last) = (0_u32, None);
+    for call in index.calls_of(run) {
+        open = match call.seen {
+            None => open + 1,
+            Some(_) => open.saturating_sub(1),
+        };
+        last = Some(call.at);
+    }
+    match open {
+        0 => last,
+        _ => run.end.map(|end| end.at),
+    }
+}
+
 /// When all workers of a process were busy.
 struct Crew<'a> {
     busy: BTreeMap<&'a str, Spans>,
@@ -228,7 +244,8 @@ impl<'a> Crew<'a> {
                 true => longest.max(limit),
                 false => longest,
             };
-            let end = end.min(run.started_at.saturating_add(most));
+            let called = called_until(index, run).unwrap_or(0);
+            let end = end.min(run.started_at.saturating_add(most).max(called));
             changes.push((run.started_at, true, &**run.process));
             changes.push((end, false, &**run.process));
         }

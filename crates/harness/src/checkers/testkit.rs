@@ -447,6 +447,7 @@ impl Kit {
         self.reading.letters.push(Letter {
             consumer: Arc::from(hand.consumer),
             event: Some(hand.event.clone()),
+            raw: None,
             story: Some(story),
             death: None,
         });

@@ -42,9 +42,11 @@ struct ScenarioLine<'a> {
     anomalies: u64,
     repeated_seeds: u64,
     violated_seeds: u64,
-    virtual_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    virtual_seconds: Option<f64>,
     wall_seconds: f64,
-    virtual_to_real: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    virtual_to_real: Option<f64>,
 }
 
 /// How the work of all consumers ended.
@@ -119,14 +121,16 @@ struct SummaryLine<'a> {
     #[serde(flatten)]
     ended: Ended,
     anomalies: u64,
-    virtual_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    virtual_seconds: Option<f64>,
     wall_seconds: f64,
     max_rss_bytes: Option<u64>,
     reached: BTreeMap<String, u64>,
     never_reached: Vec<String>,
     canaries: Option<Canaries<'a>>,
     interrupted: bool,
-    not_covered: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_covered: Option<&'static str>,
 }
 
 fn line(value: &impl Serialize) -> String {
@@ -158,6 +162,19 @@ fn names(cells: &[Cell]) -> Vec<String> {
 
 /// The line of a scenario.
 pub fn scenario(tally: &Tally) -> String {
+    line(&scenario_line(tally))
+}
+
+/// The same for a run on real servers, which has no virtual time.
+pub fn real_scenario(tally: &Tally) -> String {
+    line(&ScenarioLine {
+        virtual_seconds: None,
+        virtual_to_real: None,
+        ..scenario_line(tally)
+    })
+}
+
+fn scenario_line(tally: &Tally) -> ScenarioLine<'_> {
     let judgement = tally.judgement();
     let (virtual_seconds, wall) = (seconds(tally.virtual_ns), tally.wall.as_secs_f64());
     let ratio = if wall > 0.0 {
@@ -165,7 +182,7 @@ pub fn scenario(tally: &Tally) -> String {
     } else {
         0.0
     };
-    line(&ScenarioLine {
+    ScenarioLine {
         r#type: "scenario",
         scenario: &tally.scenario.name,
         path: tally.scenario.path.display().to_string(),
@@ -192,10 +209,10 @@ pub fn scenario(tally: &Tally) -> String {
         anomalies: tally.anomalies,
         repeated_seeds: tally.repeated,
         violated_seeds: tally.violated,
-        virtual_seconds,
+        virtual_seconds: Some(virtual_seconds),
         wall_seconds: seconds(tally.wall.as_nanos()),
-        virtual_to_real: ratio,
-    })
+        virtual_to_real: Some(ratio),
+    }
 }
 
 /// The first line of a shard's output.
@@ -266,7 +283,7 @@ pub fn trace(of: &TraceLine) -> String {
     line.to_string()
 }
 
-/// The last line; a run on real servers has no canaries.
+/// The last line of a gate.
 pub fn summary(
     tallies: &[Tally],
     whole: &Judgement,
@@ -274,9 +291,37 @@ pub fn summary(
     interrupted: bool,
     canaries: Option<Canaries<'_>>,
 ) -> String {
+    line(&SummaryLine {
+        canaries,
+        ..summary_line(tallies, whole, wall, interrupted)
+    })
+}
+
+/// The last line of a run on real servers: without canaries, virtual time and a word on what only
+/// real servers show.
+pub fn real_summary(
+    tallies: &[Tally],
+    whole: &Judgement,
+    wall: Duration,
+    interrupted: bool,
+) -> String {
+    line(&SummaryLine {
+        virtual_seconds: None,
+        not_covered: None,
+        ..summary_line(tallies, whole, wall, interrupted)
+    })
+}
+
+fn summary_line<'a>(
+    tallies: &[Tally],
+    whole: &'a Judgement,
+    wall: Duration,
+    interrupted: bool,
+) -> SummaryLine<'a> {
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum();
     let (reached, missed) = super::reached(tallies);
-    line(&SummaryLine {
+    let virtual_ns = tallies.iter().map(|tally| tally.virtual_ns).sum();
+    SummaryLine {
         r#type: "summary",
         verdict: whole.verdict,
         because: whole.because.iter().map(String::as_str).collect(),
@@ -287,15 +332,15 @@ pub fn summary(
         events: sum(|tally| tally.events),
         ended: Ended::of(&super::ends(tallies)),
         anomalies: sum(|tally| tally.anomalies),
-        virtual_seconds: seconds(tallies.iter().map(|tally| tally.virtual_ns).sum()),
+        virtual_seconds: Some(seconds(virtual_ns)),
         wall_seconds: seconds(wall.as_nanos()),
         max_rss_bytes: max_rss_bytes(),
         reached: reached_counts(&reached),
         never_reached: names(&missed),
-        canaries,
+        canaries: None,
         interrupted,
-        not_covered: super::NOT_COVERED,
-    })
+        not_covered: Some(super::NOT_COVERED),
+    }
 }
 
 /// The largest memory that this process had, where the system says (Linux: `VmHWM`).

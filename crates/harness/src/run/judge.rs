@@ -4,6 +4,8 @@ use redeliver_sim::fault::Rule;
 use redeliver_sim::reach::Called;
 use redeliver_sim::trace::Entry;
 
+use redeliver_pipeline::client::CLIENT;
+
 use crate::checkers::{self, Index, View};
 use crate::run::any_workload::Facts;
 use crate::run::named;
@@ -228,7 +230,7 @@ fn accepted(plan: &Plan, view: &View<'_>) -> Vec<Request> {
         if let What::Commit {
             on, seen: Seen::Ok, ..
         } = &entry.what
-            && &*on.consumer == "client"
+            && *on.consumer == *CLIENT
         {
             keys.insert(&on.subject);
         }

@@ -14,6 +14,9 @@ use redeliver_rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpError, Confirmation, Properties, Publish,
 };
 
+/// How the body of a malformed message begins; its number follows.
+pub const BODY: &str = "not an event, number ";
+
 /// Publishes the malformed messages of a run, spread over `over`, each until it is confirmed.
 pub async fn run<A: Amqp, E: Env>(amqp: &A, env: &E, names: &Names, plan: &Plan, over: Duration) {
     let Some(event_type) = plan.requests.first().map(|r| r.draft.event_type.clone()) else {
@@ -48,7 +51,7 @@ async fn publish<A: Amqp>(
             delivery_mode: Some(2),
             ..Properties::default()
         },
-        body: Bytes::from(format!("not an event, number {number}")),
+        body: Bytes::from(format!("{BODY}{number}")),
     };
     let confirmation = channel.publish(message).await?.await;
     connection.close().await.ok();

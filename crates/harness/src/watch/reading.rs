@@ -27,6 +27,8 @@ pub struct Letter {
     pub consumer: Arc<str>,
     /// The event, where the message is one.
     pub event: Option<Arc<Event>>,
+    /// The bytes of one that is none.
+    pub raw: Option<Bytes>,
     /// Its story; none where it came here without one (through the broker's own dead lettering).
     pub story: Option<DeadLetter>,
     /// How the broker gave it up, where it did: its reason and the queue, without the namespace.

@@ -103,8 +103,10 @@ impl Node {
         self.node().restart().expect("the node answers");
     }
 
-    /// Ends the node without a word, and starts it again.
+    /// Ends the node without a word, and starts it again. What was declared is on disk by then: a
+    /// queue is announced when it stands in memory, and its definition reaches the log a little later.
     pub(super) fn kill(&self) {
+        self.tell("mnesia:sync_log().");
         self.node().kill().expect("the node can be killed");
     }
 }

@@ -121,21 +121,45 @@ impl<'a> Index<'a> {
 
     /// The last answer that a run got from a service, where that was not for good.
     fn failed_call(&self, run: &Run<'a>) -> Option<String> {
-        let entries = &self.entries[run.start..run.end?.place];
-        let mut answers = entries.iter().filter_map(|entry| match &entry.what {
-            What::Call {
-                key,
-                seen: Some(seen),
-                ..
-            } if entry.process == *run.process && is_of(key, &run.on.subject) => Some(seen),
-            _ => None,
-        });
-        match answers.next_back()? {
+        match self.calls_of(run).filter_map(|call| call.seen).last()? {
             Seen::InDoubt(error) => Some(error.clone()),
             Seen::Failed(error) if error.contains(UNAVAILABLE) => Some(error.clone()),
             _ => None,
         }
     }
+
+    /// The calls of a run that has ended: each when it was made and once more, with its answer, when
+    /// that was there.
+    pub(in crate::checkers) fn calls_of(&self, run: &Run<'a>) -> impl Iterator<Item = Called<'a>> {
+        let until = run.end.map_or(run.start, |end| end.place);
+        let (process, work) = (run.process, &run.on.subject);
+        let entries = self.entries[run.start..until].iter();
+        entries.filter_map(move |entry| match &entry.what {
+            What::Call {
+                service,
+                key,
+                token,
+                seen,
+                ..
+            } if entry.process == *process && is_of(key, work) => Some(Called {
+                at: entry.at,
+                service,
+                token: *token,
+                seen: seen.as_ref(),
+            }),
+            _ => None,
+        })
+    }
+}
+
+/// A call to an outside service, or its answer.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::checkers) struct Called<'a> {
+    pub(in crate::checkers) at: u64,
+    pub(in crate::checkers) service: &'static str,
+    pub(in crate::checkers) token: u64,
+    /// None when it was made.
+    pub(in crate::checkers) seen: Option<&'a Seen>,
 }
 
 /// How a service says that it may act later: [`ServiceError::Unavailable`].

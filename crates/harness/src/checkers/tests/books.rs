@@ -7,6 +7,7 @@ use crate::verdict::AnomalyKind::Misfiled;
 use crate::watch::history::{Ended, Seen, Settled};
 use crate::watch::reading::Letter;
 use redeliver_core::dead_letter::{DeadLetter, Reason};
+use redeliver_core::inbox::InboxState;
 use redeliver_core::ports::Timestamp;
 
 /// One message that is given up after a first attempt that failed for good, with this story.
@@ -115,6 +116,32 @@ fn poison_of_the_second_half_of_an_outside_handler_is_no_run() {
     kit.silent();
 }
 
+/// Its letter is published, and a while later something else happens.
+fn noted(published: bool, later: u64) -> Kit {
+    let (mut kit, hand) = buried(|_| {});
+    let state = InboxState::Dead {
+        story: Box::new(Kit::story(&hand, Reason::Poison)),
+        published,
+    };
+    kit.reading.store.inbox.clear();
+    kit.inbox(&hand, state);
+    kit.wait(later);
+    kit.flow("order-2", "worker-1");
+    kit
+}
+
+#[test]
+fn that_a_letter_was_published_is_noted() {
+    let later = 11_000 * MS;
+    noted(true, later).silent();
+    noted(false, later).only("misfiled", Misfiled, "and nobody noted that");
+    let mut kit = noted(false, later);
+    kit.disturbed.push((0, 5_000 * MS));
+    kit.silent();
+    // Just now.
+    noted(false, 5_000 * MS).silent();
+}
+
 #[test]
 fn copies_that_disagree_are_found() {
     let (mut kit, hand) = buried(|_| {});
@@ -194,12 +221,21 @@ fn malformed_messages_are_accounted_for() {
     );
     let letter = Letter {
         consumer: Arc::from(CHARGE),
+        raw: Some("not an event, number 1".into()),
         ..Letter::default()
     };
     kit.reading.letters = vec![letter; 3];
     kit.silent();
+    kit.reading.letters[1].raw = Some("".into());
+    kit.only(
+        "misfiled",
+        Misfiled,
+        "a dead letter of charge without an event has not the bytes of any message that was sent: it \
+         is empty",
+    );
+    kit.reading.letters.remove(1);
     kit.malformed = 0;
-    kit.only("misfiled", Misfiled, "and 3 are");
+    kit.only("misfiled", Misfiled, "and 2 are");
 }
 
 #[test]

@@ -417,3 +417,35 @@ fn a_claim_and_an_unpublished_row_are_leaks() {
         "claimed in charge by worker-1#0, whose lease is over",
     );
 }
+
+/// A process holds two copies, works on one of them, and parks both: the other for the rest of a wait,
+/// that one in good order, since the record of its failure was lost.
+#[test]
+fn a_run_is_told_by_the_settlement_of_its_own_delivery() {
+    let run = |parks: u64| {
+        let mut kit = Kit::new();
+        let event = kit.accepted("order-1");
+        for attempt in 1..=2 {
+            let hand = kit.deliver_as(&event, "worker-1", CHARGE, (attempt, false));
+            kit.fail(&hand);
+        }
+        let other = kit.deliver_as(&event, "worker-1", CHARGE, (3, false));
+        let own = kit.deliver_as(&event, "worker-1", CHARGE, (3, false));
+        kit.run(&own, transient());
+        kit.settle(&other, Settled::Park { delay: MS });
+        kit.settle(&own, Settled::Park { delay: parks });
+        kit.wait(parks);
+        let last = kit.deliver_as(&event, "worker-1", CHARGE, (3, false));
+        kit.run(&last, transient());
+        kit.bury(&last, Kit::story(&last, Reason::AttemptsExhausted));
+        kit
+    };
+    run(30_000 * MS).silent();
+    let found = run(MS).check();
+    assert!(
+        found
+            .iter()
+            .any(|it| it.seen.contains("its handler failed 4 times")),
+        "{found:#?}"
+    );
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::checkers::testkit::{CHARGE, Kit, MAIL, MS, failed, in_doubt, poison, transient};
-use crate::verdict::AnomalyKind::{Duplicated, EffectWithoutEvent, Lost, Stuck};
+use crate::verdict::AnomalyKind::{Duplicated, EffectWithoutEvent, Invariant, Lost, Stuck};
 use crate::watch::history::{Effects, Ended, Seen, Settled, What};
 use redeliver_core::dead_letter::Reason;
 use redeliver_core::inbox::InboxState;
@@ -196,10 +196,12 @@ fn in_doubt_then_ok(first_happened: bool) -> Kit {
     let mut kit = Kit::new();
     let event = kit.accepted("order-1");
     let (shipped, again) = (kit.event("shipped-1"), kit.event("shipped-1b"));
+    let cause = event.clone();
     let retype = |event: &Arc<redeliver_core::event::Event>| {
-        let mut event = (**event).clone();
-        event.event_type = Arc::from("order.shipped");
-        Arc::new(event)
+        let mut shipped = (**event).clone();
+        shipped.event_type = Arc::from("order.shipped");
+        (shipped.causation, shipped.correlation) = (Some(cause.id), cause.correlation);
+        Arc::new(shipped)
     };
     let (shipped, again) = (retype(&shipped), retype(&again));
     for (emitted, seen) in [(&shipped, in_doubt()), (&again, Seen::Ok)] {
@@ -217,6 +219,55 @@ fn in_doubt_then_ok(first_happened: bool) -> Kit {
         kit.outbox(&shipped, true);
     }
     kit
+}
+
+/// A handler's event that its author made so, with this cause.
+fn emitted(change: impl Fn(&mut redeliver_core::event::Event)) -> Kit {
+    let mut kit = Kit::new();
+    let cause = kit.accepted("order-1");
+    let mut event = (*kit.event("order-1>shipped")).clone();
+    event.event_type = Arc::from("order.shipped");
+    (event.causation, event.correlation) = (Some(cause.id), cause.correlation);
+    change(&mut event);
+    let event = Arc::new(event);
+    let hand = kit.deliver(&cause, "worker-1");
+    kit.run(&hand, Ended::Ok);
+    let effects = Effects {
+        emitted: vec![event.clone()],
+        ..Kit::effects(&hand)
+    };
+    kit.handled(&hand, effects, Seen::Ok);
+    kit.settle(&hand, Settled::Done);
+    kit.inbox(&hand, Kit::done());
+    kit.outbox(&event, true);
+    kit
+}
+
+#[test]
+fn an_event_says_where_it_comes_from() {
+    emitted(|_| {}).silent();
+    let lineage = |kit: Kit| {
+        let found = kit.check();
+        let [found] = &found[..] else {
+            panic!("one anomaly: {found:#?}");
+        };
+        assert_eq!((found.checker, found.kind), ("lineage", Invariant));
+        found.seen.clone()
+    };
+    let seen = lineage(emitted(|event| event.causation = None));
+    assert!(
+        seen.starts_with(
+            "order-1>shipped was emitted by charge for order-1 with the causation none,"
+        ),
+        "{seen}"
+    );
+    let seen = lineage(emitted(|event| event.correlation = event.id));
+    assert!(seen.contains("with the correlation 0"), "{seen}");
+    let seen = lineage(emitted(|event| event.trace = Some("00-1-1-01".into())));
+    assert!(
+        seen.ends_with("with the trace context 00-1-1-01, not none"),
+        "{seen}"
+    );
 }
 
 #[test]

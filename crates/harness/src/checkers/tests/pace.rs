@@ -88,6 +88,50 @@ fn a_handler_that_sleeps_out_its_backoff_is_not_busy() {
     );
 }
 
+/// Its first message is held for a minute by a handler that calls a service and fails; the answer
+/// comes after so long, if at all.
+fn behind_a_call(answer: Option<u64>) -> Kit {
+    let mut kit = Kit::new();
+    kit.policy.consumer.handler_limit = Duration::from_secs(300);
+    (kit.policy.consumer.workers, kit.policy.consumer.prefetch) = (1, 1);
+    let (first, second) = (kit.accepted("order-1"), kit.accepted("order-2"));
+    let hand = kit.deliver(&first, "worker-1");
+    let run = kit.start(&hand);
+    let call = |seen| What::Call {
+        service: "payments",
+        operation: "charge",
+        key: Arc::from("order-1"),
+        token: 1,
+        seen,
+    };
+    kit.add("worker-1", call(None));
+    kit.wait(answer.unwrap_or(0));
+    if answer.is_some() {
+        let away = Seen::Failed("payments is unavailable: 503".to_owned());
+        kit.add("worker-1", call(Some(away)));
+    }
+    kit.wait(60 * SECOND - answer.unwrap_or(0));
+    kit.end(&hand, run, transient());
+    works_for(&mut kit, &second, SECOND);
+    kit
+}
+
+/// No run ends well, so that nobody knows how long one takes.
+#[test]
+fn a_handler_that_waits_for_a_service_is_busy() {
+    let silent = |kit: Kit| {
+        let found = kit.check();
+        assert!(found.iter().all(|it| it.checker != "starved"), "{found:#?}");
+    };
+    silent(behind_a_call(None));
+    silent(behind_a_call(Some(59 * SECOND)));
+    behind_a_call(Some(4 * SECOND)).red(
+        "starved",
+        Stuck,
+        "for 4.002 s of that all workers of worker-1 were busy",
+    );
+}
+
 fn put_back(times: usize, delay: u64) -> Kit {
     let mut kit = Kit::new();
     let event = kit.accepted("order-1");
@@ -272,6 +316,43 @@ fn a_claim_is_ended_by_its_holder() {
     assert_eq!(fencing(&late("open", 1)), None);
     assert_eq!(fencing(&late("open", 0)), None);
     assert_eq!(fencing(&late("dead", 2)), None);
+}
+
+#[test]
+fn a_call_carries_the_token_of_its_claim() {
+    let called = |token| {
+        let mut kit = claims(1, 2, false);
+        let event = kit.reading.store.outbox[0].outgoing.event.clone();
+        let hand = kit.deliver_as(&event, "worker-2", CHARGE, (1, false));
+        let run = kit.start(&hand);
+        let call = What::Call {
+            service: "payments",
+            operation: "charge",
+            key: event.idempotency_key.clone(),
+            token,
+            seen: None,
+        };
+        kit.add("worker-2", call);
+        kit.end(&hand, run, Ended::Ok);
+        fencing(&kit)
+    };
+    assert_eq!(called(1), None);
+    assert_eq!(called(2), None);
+    let none = called(0).expect("a token that no claim had");
+    assert!(
+        none.contains("worker-2 called payments for order-1 at")
+            && none.ends_with("with the token 0, which none of its claims had"),
+        "{none}"
+    );
+    let mut kit = claims(1, 2, false);
+    kit.charged("order-1/fee", 2, SECOND);
+    assert_eq!(fencing(&kit), None);
+    kit.charged("order-1/fee", 7, SECOND);
+    let lost = fencing(&kit).expect("a token that got lost on its way");
+    assert!(
+        lost.starts_with("payments acted for order-1 on a call with the token 7"),
+        "{lost}"
+    );
 }
 
 /// It was sent earlier, by a process that stood still and learnt of its commit last.

@@ -182,6 +182,7 @@ async fn queues(kit: &Kit, plan: &Plan) -> Result<(Vec<Queued>, Vec<Letter>), Am
                     let death = death_of(&delivery);
                     letters.push(Letter {
                         consumer: Arc::from(consumer),
+                        raw: event.is_none().then(|| delivery.body.clone()),
                         event,
                         story: story_of(&delivery),
                         death: death.map(|death| (death.reason, names.bare(&death.queue))),

@@ -134,9 +134,11 @@ fn letters(w: &World, names: &Names, plan: &Plan) -> Vec<Letter> {
     let mut found = Vec::new();
     for subscription in &plan.topology.subscriptions {
         for (delivery, _) in messages(w, &names.dead(&subscription.consumer)) {
+            let event = event(&delivery);
             found.push(Letter {
                 consumer: subscription.consumer.clone(),
-                event: event(&delivery),
+                raw: event.is_none().then(|| delivery.body.clone()),
+                event,
                 story: story_of(&delivery),
                 death: death_of(&delivery).map(|death| (death.reason, names.bare(&death.queue))),
             });

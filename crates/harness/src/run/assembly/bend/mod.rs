@@ -77,6 +77,11 @@ pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// An event as it really goes into the outbox.
+    fn emitted(&self, outgoing: Outgoing) -> Outgoing {
+        outgoing
+    }
+
     /// Takes an event that is on its way into the outbox; false where it shall go there.
     fn emit<'a>(&'a self, _: &'a Outgoing) -> Boxed<'a, bool> {
         Box::pin(std::future::ready(false))

@@ -85,7 +85,7 @@ impl<T: Tx> Tx for BentTx<T> {
             self.taken.push(outgoing.clone());
             return Ok(outgoing);
         }
-        self.inner.emit(outgoing).await
+        self.inner.emit(self.bend.emitted(outgoing)).await
     }
 
     async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
