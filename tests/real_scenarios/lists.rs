@@ -96,6 +96,10 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "many-attempts",
         "acks over a real connection are not lost, and so many attempts take minutes",
     ),
+    (
+        "panicking-handlers",
+        "acks over a real connection are not lost, and so many attempts take minutes",
+    ),
     ("partition-and-heal", "the network is not ours to cut"),
     (
         "retries-end-by-time",

@@ -113,8 +113,12 @@ impl Shrinker<'_> {
         let s = &self.best;
         let lasts = s.rules.iter().map(|rule| rule.lasts);
         let lasts = lasts.chain(s.events.iter().map(|event| event.lasts));
-        let spoilt =
-            s.poison.poison + s.poison.killer + s.poison.unknown_version + s.poison.transient;
+        let poison = &s.poison;
+        let spoilt = poison.poison
+            + poison.killer
+            + poison.unknown_version
+            + poison.transient
+            + poison.panics;
         let processes = s.clients + s.relays + s.worker_processes;
         [
             s.only.len() as u64 + u64::from(spoilt + s.poison.malformed),
@@ -227,6 +231,7 @@ impl Shrinker<'_> {
 
     fn poison(&mut self) {
         self.fewer(|scenario| &mut scenario.poison.malformed, 0);
+        self.fewer(|scenario| &mut scenario.poison.panics, 0);
         self.fewer(|scenario| &mut scenario.poison.transient, 0);
         self.fewer(|scenario| &mut scenario.poison.unknown_version, 0);
         self.fewer(|scenario| &mut scenario.poison.killer, 0);

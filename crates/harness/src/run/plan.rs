@@ -62,11 +62,13 @@ impl Plan {
         let (poison, killers) = (pick(wanted.poison), pick(wanted.killer));
         let unknown = pick(wanted.unknown_version);
         let transient = pick(wanted.transient);
-        let poison_keys = [&poison[..], &killers, &unknown, &transient].concat();
+        let panics = pick(wanted.panics);
+        let poison_keys = [&poison[..], &killers, &unknown, &transient, &panics].concat();
         let poisoned = Poisoned {
             poison: poison.into_iter().collect(),
             killers: killers.into_iter().collect(),
             transient: transient.into_iter().collect(),
+            panics: panics.into_iter().collect(),
         };
         if !scenario.only.is_empty() {
             requests.retain(|request| scenario.only.contains(&request.key));

@@ -19,6 +19,8 @@ pub struct Poisoned {
     pub killers: BTreeSet<Arc<str>>,
     /// Their handler fails each time, as if it might pass.
     pub transient: BTreeSet<Arc<str>>,
+    /// Their handler panics each time.
+    pub panics: BTreeSet<Arc<str>>,
 }
 
 /// How a process is killed from within. Never returns where it works.
@@ -112,6 +114,10 @@ impl<W: World> Observed<W> {
         if self.poisoned.transient.contains(key) {
             let what = "the scenario makes this message fail each time";
             return Err(Failure::transient("spoiled", what));
+        }
+        if self.poisoned.panics.contains(key) {
+            // Without the panic hook, which would tell of each on standard error.
+            std::panic::resume_unwind(Box::new("the scenario makes this handler panic"));
         }
         if self.poisoned.poison.contains(key) {
             return Err(Failure::poison(

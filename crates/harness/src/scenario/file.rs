@@ -124,6 +124,8 @@ pub(crate) struct PoisonTable {
     pub(crate) unknown_version: u32,
     /// Their handler fails each time, as if it might pass: they use up their retries.
     pub(crate) transient: u32,
+    /// Their handler panics each time, which may pass as well: they use up their retries.
+    pub(crate) panics: u32,
     /// Messages beside the requests that are no events at all.
     pub(crate) malformed: u32,
 }

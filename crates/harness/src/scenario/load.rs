@@ -182,6 +182,7 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
         killer: file.poison.killer,
         unknown_version: file.poison.unknown_version,
         transient: file.poison.transient,
+        panics: file.poison.panics,
         malformed: file.poison.malformed,
     };
     let poison = scenario.poison;
@@ -190,6 +191,7 @@ fn fill(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
         poison.killer,
         poison.unknown_version,
         poison.transient,
+        poison.panics,
     ];
     if spoilt.iter().map(|n| u64::from(*n)).sum::<u64>() > u64::from(scenario.messages) {
         let what = "more messages are poison than there are";

@@ -128,6 +128,8 @@ pub struct Poison {
     pub unknown_version: u32,
     /// Their handler fails each time, as if it might pass: they use up their retries.
     pub transient: u32,
+    /// Their handler panics each time, which may pass as well: they use up their retries.
+    pub panics: u32,
     /// Messages beside the requests that are no events at all.
     pub malformed: u32,
 }

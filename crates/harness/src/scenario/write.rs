@@ -148,6 +148,7 @@ impl Scenario {
         lines.add_if("killer", poison.killer, 0);
         lines.add_if("unknown-version", poison.unknown_version, 0);
         lines.add_if("transient", poison.transient, 0);
+        lines.add_if("panics", poison.panics, 0);
         lines.add_if("malformed", poison.malformed, 0);
         lines.0
     }
