@@ -192,12 +192,13 @@ fn nanos(d: Duration) -> u64 {
 
 fn poison() -> impl Strategy<Value = Poison> {
     let some = || 0u32..2;
-    (some(), some(), some(), some(), some()).prop_map(
-        |(poison, killer, unknown_version, transient, malformed)| Poison {
+    (some(), some(), some(), some(), some(), some()).prop_map(
+        |(poison, killer, unknown_version, transient, panics, malformed)| Poison {
             poison,
             killer,
             unknown_version,
             transient,
+            panics,
             malformed,
         },
     )

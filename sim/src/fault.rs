@@ -100,6 +100,8 @@ kinds! {
     RejectedPublish = "rejected-publish",
     /// The broker finds no queue for a publish: returned where that was asked for, dropped otherwise.
     UnroutablePublish = "unroutable-publish",
+    /// The broker does not take a publish and never answers for it; its channel lives on.
+    UnansweredPublish = "unanswered-publish",
 }
 
 impl Kind {
@@ -134,7 +136,8 @@ impl Kind {
             | Self::DuplicatePublish
             | Self::LatePublish
             | Self::RejectedPublish
-            | Self::UnroutablePublish => &[Seam::Publish],
+            | Self::UnroutablePublish
+            | Self::UnansweredPublish => &[Seam::Publish],
             Self::LostDelivery | Self::LateDelivery => &[Seam::Deliver],
             Self::LostAck => &[Seam::Ack],
             Self::RefusedConnection => &[Seam::Connect],

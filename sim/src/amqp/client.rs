@@ -273,6 +273,9 @@ impl Channel {
             if w.net.connection(chan.conn).dark {
                 return Ok(w.void_confirm(chan));
             }
+            if struck == Some(Kind::UnansweredPublish) {
+                return Ok(w.void_confirm(chan));
+            }
             let refused = match struck {
                 Some(Kind::RejectedPublish) => Some(Confirmed::Nack),
                 Some(Kind::UnroutablePublish) if publish.mandatory => {
