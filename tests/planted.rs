@@ -157,6 +157,11 @@ plants! {
     a_second_taken_for_a_minute = "elapsed-in-another-unit",
     a_letter_that_tells_nothing = "letter-without-story",
     a_token_that_stays = "token-not-raised",
+    a_token_that_is_left_out = "token-left-out",
+    a_correlation_that_ends_at_the_first_consumer = "correlation-lost",
+    a_nack_taken_for_a_confirm = "nack-taken-for-confirm",
+    a_letter_without_the_bytes_of_its_message = "letter-without-bytes",
+    a_letter_that_nobody_noted = "letter-never-noted",
 }
 
 /// What is left of a planted bug once everything is gone that it does not need.

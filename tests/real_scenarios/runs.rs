@@ -105,7 +105,7 @@ fn a_fault_that_is_not_given_leaves_its_scenario_open() {
     for told in [
         "inconclusive",
         "because: never struck: lost-confirm, lost-publish",
-        "Real servers were not given: lost-confirm, lost-publish.",
+        "Real servers were not given: consumer-timeout, lost-confirm, lost-publish.",
     ] {
         assert!(text.contains(told), "{told} is missing:\n{text}");
     }

@@ -11,7 +11,8 @@
 //! **What is legal.** Several copies of one letter: its process may have died between the confirm
 //! and the mark. A letter without a story, where the broker itself put it there. A letter without
 //! an inbox row from a consumer without an inbox, or of a message that could not be read, so that
-//! nothing could be noted under its key.
+//! nothing could be noted under its key. An attempt that never began: what is delivered again is counted
+//! first, since it may be what killed the last process, and then it may find another copy at work.
 //!
 //! **What it cannot see.** Whether an error text is true. The run behind a story where the failure
 //! lay outside a run (in the database, or in the second half of an outside handler). Which of the
@@ -296,6 +297,33 @@ fn unseen(index: &Index<'_>, work: &Work<'_>, story: &DeadLetter) -> Option<Stri
     }
 }
 
+/// Deliveries that may have been counted and gave way to another copy before their handler began.
+fn gave_way(index: &Index<'_>, work: &Work<'_>) -> usize {
+    let again = work
+        .deliveries
+        .iter()
+        .filter_map(|place| match &index.entry(*place).what {
+            What::Delivered {
+                receipt,
+                redelivered: true,
+                ..
+            } => Some(*receipt),
+            _ => None,
+        });
+    let settled = work.settled.iter();
+    let parked: Vec<_> = settled
+        .filter_map(|place| match &index.entry(*place).what {
+            What::Settled {
+                receipt,
+                how: Settled::Park { .. },
+                ..
+            } => Some(*receipt),
+            _ => None,
+        })
+        .collect();
+    again.filter(|receipt| parked.contains(receipt)).count()
+}
+
 /// A reason that the runs of an undisturbed work do not bear out: so many failed ones, or so much
 /// time between them.
 fn unspent(
@@ -314,7 +342,7 @@ fn unspent(
     let numbers: BTreeSet<u32> = runs.iter().map(|run| run.on.attempt).collect();
     match story.reason {
         Reason::AttemptsExhausted | Reason::TimeExhausted
-            if numbers.len() < story.attempts as usize =>
+            if numbers.len() + gave_way(index, work) < story.attempts as usize =>
         {
             let count = Count(numbers.len() as u64, "attempt");
             Some(format!("only {count} began"))

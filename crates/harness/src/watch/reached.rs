@@ -308,6 +308,9 @@ mod tests {
             "pause@worker/ack",
             "pause-after@relay/publish",
             "pause-after@worker/ack",
+            "rejected-publish@relay/publish",
+            "unroutable-publish@relay/publish",
+            "unanswered-publish@relay/publish",
         ];
         assert_eq!(missed, expected);
         let shown = matrix(&reached);

@@ -237,13 +237,14 @@ impl World {
         self.rig.broker.block_publishers(false);
         self.rig.broker.restart(RestartKind::Kill);
         for _ in 0..200 {
+            // First: what comes back in time is there to be taken.
+            self.now += S;
+            self.rig.broker.advance(self.now);
             let chan = self.channel(0);
             let left: Vec<_> = QUEUES
                 .iter()
                 .filter_map(|q| self.rig.broker.get(chan, q, true).unwrap())
                 .collect();
-            self.now += S;
-            self.rig.broker.advance(self.now);
             if left.is_empty() && self.rig.broker.next_deadline().is_none() {
                 break;
             }
@@ -311,4 +312,44 @@ proptest! {
         };
         prop_assert_eq!(run(), run());
     }
+}
+
+/// A dead letter that is tried again in the last second of a program.
+#[test]
+fn a_letter_that_comes_last_is_taken_too() {
+    let publish = |queue, expiration, fan_out| Step::Publish {
+        client: 0,
+        queue,
+        expiration,
+        fan_out,
+    };
+    let mut world = World::new(Profile::Rabbit3_10);
+    for step in [
+        publish(4, None, false),
+        publish(0, None, true),
+        publish(4, Some(0), false),
+        publish(1, Some(0), false),
+        publish(0, Some(0), true),
+        Step::Get {
+            client: 0,
+            queue: 3,
+        },
+        publish(2, None, false),
+        publish(2, None, false),
+        Step::Consume {
+            client: 0,
+            queue: 4,
+            prefetch: 1,
+        },
+        publish(0, Some(0), false),
+        Step::Restart,
+        Step::Purge { queue: 4 },
+        Step::Purge { queue: 3 },
+        Step::Advance { ms: 700 },
+        Step::Purge { queue: 5 },
+        Step::Purge { queue: 0 },
+    ] {
+        world.run(step);
+    }
+    world.finish();
 }

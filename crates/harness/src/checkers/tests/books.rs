@@ -95,6 +95,26 @@ fn exhausted_after(nanos: u64) -> Kit {
     kit
 }
 
+/// A copy was delivered again, counted as the second attempt, and parked behind the first.
+#[test]
+fn an_attempt_that_gave_way_to_another_copy_never_began() {
+    let exhausted = |redelivered| {
+        let mut kit = Kit::new();
+        let event = kit.accepted("order-1");
+        let first = kit.deliver_as(&event, "worker-1", CHARGE, (1, true));
+        let copy = kit.deliver_as(&event, "worker-1", CHARGE, (1, redelivered));
+        kit.fail(&first);
+        kit.settle(&copy, Settled::Park { delay: MS });
+        kit.wait(60_000 * MS);
+        let last = kit.deliver_as(&event, "worker-1", CHARGE, (3, false));
+        kit.run(&last, transient());
+        kit.bury(&last, Kit::story(&last, Reason::AttemptsExhausted));
+        kit
+    };
+    exhausted(true).silent();
+    exhausted(false).only("misfiled", Misfiled, "only 2 attempts began");
+}
+
 #[test]
 fn time_is_exhausted_when_the_next_attempt_would_be_too_late() {
     exhausted_after(599_500 * MS).silent();
