@@ -26,6 +26,8 @@ pub use publish::Confirm;
 const CALL: Latency = Latency::micros(150, 400, 1_500, 8_000);
 const DELIVER: Latency = Latency::micros(100, 300, 1_500, 10_000);
 const CONNECT: Latency = Latency::micros(1_000, 3_000, 12_000, 60_000);
+/// The confirm of a publish that no queue takes.
+const UNROUTABLE: Latency = Latency::micros(100, 200, 600, 3_000);
 const NOTICE: Latency = Latency::micros(500, 20_000, 900_000, 6_000_000);
 
 const SITE_CALL: Site = Site::new("amqp.call");

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::{Confirmed, DELIVER, Error, Incoming, NOTICE, SITE_CONFIRM, SITE_DELIVER, SITE_NOTICE};
+use super::{
+    Confirmed, DELIVER, Error, Incoming, NOTICE, SITE_CONFIRM, SITE_DELIVER, SITE_NOTICE,
+    UNROUTABLE,
+};
 use crate::broker::{Broker, ChanId, ConfirmPath, ConnId, Delivery, Output};
 use crate::choice::{Key, Site};
 use crate::fault::{Kind, Seam};
@@ -100,7 +103,7 @@ impl World {
 
     fn forward_confirm(&mut self, chan: ChanId, tag: u64, ack: bool, path: ConfirmPath) {
         let latency = match path {
-            ConfirmPath::Unroutable => Latency::micros(100, 200, 600, 3_000),
+            ConfirmPath::Unroutable => UNROUTABLE,
             ConfirmPath::Transient => Latency::micros(150, 400, 1_500, 8_000),
             ConfirmPath::Persistent => Latency::micros(500, 3_000, 12_000, 80_000),
             ConfirmPath::Quorum => Latency::micros(500, 2_000, 9_000, 60_000),
@@ -120,15 +123,7 @@ impl World {
         let at = self.now() + after;
         // Confirms are not monotone: each comes when its own message is safe.
         self.at(at, move |w| {
-            if w.net.connections[chan.conn.0 as usize].dark {
-                return;
-            }
-            if let Some(channel) = w.net.channel(chan)
-                && let Some(slot) = channel.confirms.get_mut(&tag)
-            {
-                slot.result = Some(Ok(result));
-                slot.waker.take().into_iter().for_each(Waker::wake);
-            }
+            w.confirm_at_client(chan, tag, result);
         });
     }
 

@@ -5,9 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::{ClientChannel, ClientConnection, Confirmed, Error, SITE_CONFIRM, Slot};
+use super::{ClientChannel, ClientConnection, Confirmed, Error, SITE_CONFIRM, Slot, UNROUTABLE};
 use crate::broker::{ChanId, Publish};
-use crate::latency::Latency;
 use crate::process::ProcessId;
 use crate::world::{World, with};
 
@@ -110,20 +109,24 @@ impl World {
     ) -> u64 {
         let tag = self.void_confirm(chan);
         let process = self.net.connection(chan.conn).process;
-        let latency = Latency::micros(100, 200, 600, 3_000);
-        let after = self.latency(latency, SITE_CONFIRM, process, subject, attempt);
+        let after = self.latency(UNROUTABLE, SITE_CONFIRM, process, subject, attempt);
         self.at(self.now() + after, move |w| {
-            if w.net.connection(chan.conn).dark {
-                return;
-            }
-            if let Some(channel) = w.net.channel(chan)
-                && let Some(slot) = channel.confirms.get_mut(&tag)
-            {
-                slot.result = Some(Ok(answer));
-                slot.waker.take().into_iter().for_each(Waker::wake);
-            }
+            w.confirm_at_client(chan, tag, answer);
         });
         tag
+    }
+
+    /// The answer to a publish arrives at its client, unless the connection is cut by then.
+    pub(super) fn confirm_at_client(&mut self, chan: ChanId, tag: u64, answer: Confirmed) {
+        if self.net.connection(chan.conn).dark {
+            return;
+        }
+        if let Some(channel) = self.net.channel(chan)
+            && let Some(slot) = channel.confirms.get_mut(&tag)
+        {
+            slot.result = Some(Ok(answer));
+            slot.waker.take().into_iter().for_each(Waker::wake);
+        }
     }
 
     fn copy_confirm(&mut self, chan: ChanId, from: u64, to: u64) {

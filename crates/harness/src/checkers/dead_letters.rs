@@ -1,7 +1,7 @@
 //! The books of the dead are kept.
 //!
-//! Every dead letter is a committed event, or one of the malformed messages that were sent, byte for byte; it
-//! lies with the consumer that gave it up, and its story is true and bounded. All copies of a
+//! Every dead letter is a committed event, or one of the malformed messages that were sent, byte for
+//! byte; it lies with the consumer that gave it up, and its story is true and bounded. All copies of a
 //! letter tell the same story. Every inbox row that is dead has its letter and says so, and every letter
 //! its row. What was given up has not taken effect. What was poisonous from the start is there.
 //!
@@ -26,10 +26,9 @@ use bytes::Bytes;
 use super::index::{End, Index, Truth, Work};
 use super::say::{About, At, Count, Promise};
 use super::{Checker, View, rules};
-use crate::run::stranger;
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::history::{Ended, Seen, Settled, What};
-use crate::watch::reading::Letter;
+use crate::watch::reading::{Letter, STRANGER};
 use redeliver_core::dead_letter::{DeadLetter, MAX_ERROR_BYTES, Reason};
 use redeliver_core::event::{Event, MalformedReason};
 use redeliver_core::inbox::InboxState;
@@ -122,7 +121,7 @@ fn unaddressed(view: &View<'_>, index: &Index<'_>, found: &mut Vec<Anomaly>) {
 
 /// A letter without an event that is none of the malformed messages either.
 fn without_bytes<'a>(view: &View<'a>) -> Option<&'a Letter> {
-    let sent = |raw: &Bytes| raw.starts_with(stranger::BODY.as_bytes());
+    let sent = |raw: &Bytes| raw.starts_with(STRANGER.as_bytes());
     let mut letters = view.reading.letters.iter();
     letters.find(|letter| letter.event.is_none() && !letter.raw.as_ref().is_some_and(sent))
 }

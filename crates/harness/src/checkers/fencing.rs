@@ -2,8 +2,8 @@
 //!
 //! A claim carries a number that is higher than that of every claim before it, so that a service can
 //! refuse a worker that was taken for dead and calls again. Where the number stays, zombie and heir
-//! look the same to it. Each call of the claim's holder carries it. Nor may the zombie write its late answer or failure over the heir's claim: a
-//! third would begin while the heir still works.
+//! look the same to it. Each call of the claim's holder carries it. Nor may the zombie write its late
+//! answer or failure over the heir's claim: a third would begin while the heir still works.
 //!
 //! **When it may be judged.** At any time, of claims that were seen to be committed.
 //!
@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use super::index::{Index, Truth, Work};
+use super::index::{Index, Truth, Work, called_for};
 use super::say::{At, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
@@ -85,14 +85,11 @@ fn tokens(index: &Index<'_>) -> BTreeMap<usize, Vec<u64>> {
     tokens
 }
 
-/// By key: what services did for it. The key of a call is that of the work, or begins with it and a
-/// slash.
+/// By key: what services did for it.
 fn arrived<'a>(view: &View<'a>, index: &Index<'_>) -> BTreeMap<usize, Vec<&'a LedgerEntry>> {
     let mut arrived: BTreeMap<usize, Vec<&LedgerEntry>> = BTreeMap::new();
     for entry in &view.reading.ledger {
-        let slashes = entry.key.match_indices('/').map(|(at, _)| &entry.key[..at]);
-        let mut names = std::iter::once(&*entry.key).chain(slashes);
-        if let Some(key) = names.find_map(|name| index.key_id(name)) {
+        if let Some(key) = called_for(&entry.key).find_map(|work| index.key_id(work)) {
             arrived.entry(key).or_default().push(entry);
         }
     }

@@ -1,7 +1,7 @@
 //! An event that a handler emits says where it comes from.
 //!
 //! It carries the correlation and the trace context of the event that was handled, and names that event
-//! as its causation. Whoever looks for what became of a request follows these, through all consumers.
+//! as its causation. These fields connect a request with all events that follow from it.
 //!
 //! **When it may be judged.** At any time, of events whose commit was seen and whose cause is known.
 //!

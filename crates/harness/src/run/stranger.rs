@@ -7,15 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::run::plan::Plan;
+use crate::watch::reading::STRANGER;
 use redeliver_core::event::exchange_of;
 use redeliver_core::ports::Env;
 use redeliver_rabbitmq::Names;
 use redeliver_rabbitmq::amqp::{
     Amqp, AmqpChannel, AmqpConnection, AmqpError, Confirmation, Properties, Publish,
 };
-
-/// How the body of a malformed message begins; its number follows.
-pub const BODY: &str = "not an event, number ";
 
 /// Publishes the malformed messages of a run, spread over `over`, each until it is confirmed.
 pub async fn run<A: Amqp, E: Env>(amqp: &A, env: &E, names: &Names, plan: &Plan, over: Duration) {
@@ -51,7 +49,7 @@ async fn publish<A: Amqp>(
             delivery_mode: Some(2),
             ..Properties::default()
         },
-        body: Bytes::from(format!("{BODY}{number}")),
+        body: Bytes::from(format!("{STRANGER}{number}")),
     };
     let confirmation = channel.publish(message).await?.await;
     connection.close().await.ok();

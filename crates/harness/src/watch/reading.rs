@@ -52,6 +52,9 @@ impl Letter {
     }
 }
 
+/// How the bytes of a malformed message begin that the harness publishes; its number follows.
+pub const STRANGER: &str = "not an event, number ";
+
 /// A message that the broker threw away, and told nobody. Only a broker model says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {

@@ -105,8 +105,8 @@ impl<'a> Index<'a> {
 
     fn unplanned(&self, work: &Work<'a>, reason: &'static str) -> Unplanned {
         let about = self.about(work);
-        let runs = work.runs.iter().rev().map(|run| &self.runs[*run]);
-        let last = runs.into_iter().find(|run| run.end.is_some());
+        let mut runs = work.runs.iter().rev().map(|run| &self.runs[*run]);
+        let last = runs.find(|run| run.end.is_some());
         let ended = last.and_then(|run| Some((run.started_at, run.end?.at)));
         Unplanned {
             consumer: Arc::from(about.consumer),
@@ -141,12 +141,14 @@ impl<'a> Index<'a> {
                 token,
                 seen,
                 ..
-            } if entry.process == *process && is_of(key, work) => Some(Called {
-                at: entry.at,
-                service,
-                token: *token,
-                seen: seen.as_ref(),
-            }),
+            } if entry.process == *process && called_for(key).any(|known| *known == **work) => {
+                Some(Called {
+                    at: entry.at,
+                    service,
+                    token: *token,
+                    seen: seen.as_ref(),
+                })
+            }
             _ => None,
         })
     }
@@ -167,10 +169,11 @@ pub(in crate::checkers) struct Called<'a> {
 /// [`ServiceError::Unavailable`]: redeliver_core::ports::ServiceError::Unavailable
 const UNAVAILABLE: &str = " is unavailable: ";
 
-/// Whether a call under this key belongs to that work: its own key, or with a name behind it.
-fn is_of(key: &str, work: &str) -> bool {
-    let rest = key.strip_prefix(work);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// The works for which a call under this key may be: that of the key itself, and those whose key stands
+/// before one of its slashes, where the call has a name.
+pub(in crate::checkers) fn called_for(key: &str) -> impl Iterator<Item = &str> {
+    let named = key.match_indices('/').map(|(at, _)| &key[..at]);
+    std::iter::once(key).chain(named)
 }
 
 /// The story of a work that was given up, from its row or from its letter.

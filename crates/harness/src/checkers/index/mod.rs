@@ -28,6 +28,7 @@ mod fill;
 mod truth;
 
 pub(super) use end::{End, Place};
+pub(super) use ends::called_for;
 
 /// For look-ups only: nothing ever goes through it in its order.
 type Lookup<K> = QuickMap<K, usize>;
