@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod explore;
 mod gate;
+mod load;
 mod migrations;
 mod planted;
 mod replay;
@@ -53,6 +54,9 @@ enum Command {
     Replay(replay::Args),
     Explore(explore::Args),
     Run(run::Args),
+    Load(load::Args),
+    Check(load::CheckArgs),
+    LoadProcess(load::ProcessArgs),
     Shrink(shrink::Args),
     Explain(explain::Args),
     Report(report::Args),
@@ -105,6 +109,9 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Replay(args) => replay::replay(&args, &context),
         Command::Explore(args) => explore::explore(&args, &context),
         Command::Run(args) => run::run(&args, &context),
+        Command::Load(args) => load::load(&args, &context),
+        Command::Check(args) => load::check(&args, &context),
+        Command::LoadProcess(_) => load::process(&context),
         Command::Shrink(args) => shrink::run(&args, &context),
         Command::Explain(args) => explain::explain(&args, &context),
         Command::Report(args) => report::report(&args, &context),

@@ -14,7 +14,9 @@ use redeliver_core::topology::QueueType;
 use redeliver_harness::explore::commit;
 use redeliver_harness::report::page::failure::{self, Failure};
 use redeliver_harness::report::{Tally, json, table};
-use redeliver_harness::run::{LiveError, LiveOptions, LiveReport, Tell, TraceLine, live_name};
+use redeliver_harness::run::{
+    CONNECTIONS, LiveError, LiveOptions, LiveReport, Tell, TraceLine, live_name,
+};
 use redeliver_harness::scenario::{Scenario, parse_duration};
 use redeliver_harness::story;
 use redeliver_harness::verdict::{Judgement, Verdict};
@@ -111,6 +113,7 @@ pub(super) fn run(args: &Args, context: &Context) -> u8 {
         seed: args.seed,
         queue_type: args.queue_type.map(QueueType::from),
         stop,
+        connections: CONNECTIONS,
         patience: args.patience,
         tell: Tell::by(out::complain),
     };

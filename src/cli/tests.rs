@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::*;
 use redeliver_core::topology::{QueueType, Subscription, Topology};
 use redeliver_definitions::Existing;
+use redeliver_harness::load::check::CheckError;
 use redeliver_harness::run::{LiveError, RunResult};
 use redeliver_harness::verdict::{Anomaly, AnomalyKind, Verdict};
 
@@ -40,20 +41,34 @@ fn simulate(scenario: &Scenario, seed: u64, _: bool) -> RunResult {
     }
 }
 
+/// A workload that does nothing anywhere.
+pub(super) fn idle() -> Registered {
+    Registered {
+        name: "idle",
+        simulate: |_, _, _| RunResult::default(),
+        altered: |_, _, _, _| RunResult::default(),
+        run_live: |_, _| Err(LiveError::Other(String::new())),
+        load: |_, _| Err(LiveError::Other(String::new())),
+        load_process: |_| Err(LiveError::Other(String::new())),
+        check: |_| Err(CheckError::Other(String::new())),
+        remove_live: |_, _| Ok(()),
+        topology: no_topology,
+        postgres: || None,
+    }
+}
+
 fn workloads() -> Vec<Registered> {
     let fake = Registered {
         name: "fake",
         simulate,
         altered: |_, scenario, seed, record| simulate(scenario, seed, record),
-        remove_live: |_, _| Ok(()),
         run_live: |_, options| match options.seed {
             1 => Err(LiveError::Environment(
                 "the broker does not answer".to_owned(),
             )),
             _ => Err(LiveError::Other("no".to_owned())),
         },
-        topology: no_topology,
-        postgres: || None,
+        ..idle()
     };
     let lacking = Registered {
         name: "lacking",

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use redeliver::harness::run::{LiveError, LiveOptions, LiveReport, PATIENCE, Tell, run_live};
+use redeliver::harness::run::{
+    CONNECTIONS, LiveError, LiveOptions, LiveReport, PATIENCE, Tell, run_live,
+};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::team::postgres::Postgres;
 use redeliver::harness::team::workload::{Generator, Request, Workload};
@@ -75,6 +77,7 @@ fn run(
         seed: 1,
         queue_type: None,
         stop: Arc::new(AtomicBool::new(false)),
+        connections: CONNECTIONS,
         patience: PATIENCE,
         tell: Tell::default(),
     };

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ports::env::Timestamp;
@@ -12,7 +13,7 @@ use crate::ports::env::Timestamp;
 pub type Hash = [u8; 32];
 
 /// The head of a workflow: its state and the end of its chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkflowHead {
     /// The workflow.
     pub workflow: Arc<str>,
@@ -53,7 +54,7 @@ impl WorkflowHead {
 }
 
 /// One transition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// The workflow.
     pub workflow: Arc<str>,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ports::env::Timestamp;
@@ -14,7 +14,7 @@ use crate::ports::env::Timestamp;
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
 /// Who an event is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// For whoever listens: none, one or many queues.
     Fact,
@@ -84,7 +84,7 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// One event as it travels. Cloned by `Arc`, never changed after it was put into the outbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Identity of this event, UUID v7; the same on every publish and delivery of it.
     pub id: Uuid,
@@ -163,7 +163,7 @@ pub fn exchange_of(event_type: &str) -> &str {
 }
 
 /// An event with its address, as it stands in the outbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outgoing {
     /// The event.
     pub event: Arc<Event>,

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadLetter;
 use crate::ports::env::Timestamp;
 
 /// Where a piece of work stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InboxState {
     /// Nobody works on it: it is new, or waits for its next attempt.
     Open,
@@ -49,7 +50,7 @@ pub enum InboxState {
 }
 
 /// One row of the inbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxRow {
     /// The consumer.
     pub consumer: Arc<str>,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Outgoing;
 use crate::ports::env::Timestamp;
 
@@ -31,7 +33,7 @@ pub struct ClaimedRow {
 }
 
 /// A row as it stands at the end of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxRow {
     /// Id of the row.
     pub id: i64,

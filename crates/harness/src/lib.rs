@@ -7,6 +7,7 @@
 //! | [`check`] | the same in its `cargo test` |
 //! | [`scenario`] | one question to a pipeline, as a file |
 //! | [`run`] | one run of one scenario with one seed |
+//! | [`load`] | many requests a second on real servers, measured and judged |
 //! | [`watch`] | what is seen of it: history, trace, final reading |
 //! | [`checkers`] | a promise each; they see what was watched, and nothing else |
 //! | [`explore`] | which runs to make next, and a failing one made small |
@@ -18,6 +19,7 @@
 pub mod check;
 pub mod checkers;
 pub mod explore;
+pub mod load;
 pub mod prelude;
 pub mod registry;
 pub mod report;

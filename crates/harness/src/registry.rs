@@ -1,5 +1,10 @@
 //! The workloads that a command line knows.
 
+use std::path::Path;
+
+use crate::load::check::{CheckError, Checked};
+use crate::load::job::Job;
+use crate::load::run::{LoadOptions, LoadReport};
 use crate::run::assembly::Altered;
 use crate::run::live::{LiveError, LiveOptions, LiveReport};
 use crate::run::plan;
@@ -22,6 +27,12 @@ pub struct Registered {
     pub altered: fn(&Altered, &Scenario, u64, bool) -> RunResult,
     /// Runs a scenario on real servers.
     pub run_live: fn(&Scenario, &LiveOptions) -> Result<LiveReport, LiveError>,
+    /// Runs a scenario under load on real servers.
+    pub load: fn(&Scenario, &LoadOptions) -> Result<LoadReport, LiveError>,
+    /// Carries out the job of one process of a load run.
+    pub load_process: fn(&Job) -> Result<(), LiveError>,
+    /// Judges the file of a load run.
+    pub check: fn(&Path) -> Result<Checked, CheckError>,
     /// Removes what a run of that name has left on real servers.
     pub remove_live: fn(&Scenario, &LiveOptions) -> Result<(), LiveError>,
     /// What its database looks like: [`Workload::postgres`].
@@ -55,6 +66,9 @@ macro_rules! workloads {
             run_live: |scenario, options| {
                 $crate::run::live::run_live(&$workload, scenario, options)
             },
+            load: |scenario, options| $crate::load::run::load(&$workload, scenario, options),
+            load_process: |job| $crate::load::process::load_process(&$workload, job),
+            check: |path| $crate::load::check::check(&$workload, path),
             remove_live: |scenario, options| {
                 $crate::run::live::remove_live(&$workload, scenario, options)
             },

@@ -21,7 +21,7 @@ mod sql;
 mod tx;
 mod wake;
 
-use redeliver_core::boxed::boxed;
+use redeliver_core::boxed::{Boxed, boxed};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -34,6 +34,7 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, SqlSafeStr, SqlStr};
 
 pub use mapping::OutboxMapping;
 pub use options::PgOptions;
+pub use reading::{Backlog, ReadRow};
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
 use redeliver_core::ports::Scope;
 use redeliver_core::ports::store::{Native, Reading, Store, StoreError};
@@ -96,6 +97,26 @@ impl fmt::Debug for PgStore {
 }
 
 impl PgStore {
+    /// One snapshot of all tables, row by row in the order of
+    /// [`read_all`](Store::read_all): what does not fit into memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_each<'a>(
+        &'a self,
+        take: &'a mut (dyn FnMut(ReadRow) + Send),
+    ) -> Boxed<'a, Result<(), StoreError>> {
+        boxed(reading::read_each(self, take))
+    }
+
+    /// What has not ended yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] and [`StoreError::Transient`] when the database does not answer.
+    pub fn backlog(&self) -> Boxed<'_, Result<Backlog, StoreError>> {
+        boxed(reading::backlog(self))
+    }
+
     /// A store at `url` (`postgres://user:password@host/database`). Connects when first used.
     /// The password is never shown.
     ///

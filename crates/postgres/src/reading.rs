@@ -1,11 +1,17 @@
 //! Reading everything, for checkers.
 
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
 use sqlx::Executor;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::codec::{self, column, event_columns, inbox_columns, text, time};
 use super::{PgStore, answered, error};
+use redeliver_core::audit::{AuditEntry, WorkflowHead};
+use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
+use redeliver_core::ports::env::Timestamp;
 use redeliver_core::ports::store::{Reading, StoreError};
 
 const OUTBOX: &str = concat!(
@@ -30,43 +36,116 @@ const WORKFLOWS: &str = "\
 const ROWS: &str = "select tbl, key, version, doc from redeliver.row_store order by tbl, key";
 const NOW: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now";
 
-/// One snapshot of all tables, in one REPEATABLE READ transaction.
+const BACKLOG: &str = "\
+    select count(*) as waiting, \
+        coalesce(extract(epoch from clock_timestamp() - min(event_time)) * 1000, 0)::bigint as oldest \
+    from redeliver.outbox where published_at is null";
+const UNENDED: &str = "\
+    select count(*) as unended from redeliver.inbox \
+    where state in ('open', 'claimed') or (state = 'dead' and not dead_published)";
+
+/// What has not ended yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Events in the outbox that are not published.
+    pub outbox: u64,
+    /// For how long the oldest of them has waited, in milliseconds.
+    pub oldest_ms: u64,
+    /// Works of the inbox that were begun and have not ended.
+    pub inbox: u64,
+}
+
+/// One row of a reading.
+#[derive(Clone, Debug)]
+pub enum ReadRow {
+    /// Of the outbox.
+    Outbox(OutboxRow),
+    /// Of the inbox.
+    Inbox(InboxRow),
+    /// Of the audit.
+    Audit(AuditEntry),
+    /// The head of a workflow.
+    Workflow(WorkflowHead),
+    /// Of the workload: table, key, version, document.
+    Document(Arc<str>, Arc<str>, i64, serde_json::Value),
+    /// The database's clock.
+    Now(Timestamp),
+}
+
+/// One snapshot of all tables.
 pub(super) async fn read_all(store: &PgStore) -> Result<Reading, StoreError> {
-    let mut tx = store.shared.pool.begin().await.map_err(error::connecting)?;
-    let mode = "set transaction isolation level repeatable read, read only";
-    tx.execute(mode).await.map_err(|e| error::within(&e))?;
-    let reading = Reading {
-        outbox: all(store, &mut tx, OUTBOX, outbox_row).await?,
-        inbox: all(store, &mut tx, INBOX, codec::inbox_row).await?,
-        audit: all(store, &mut tx, AUDIT, codec::audit_entry).await?,
-        workflows: all(store, &mut tx, WORKFLOWS, codec::workflow_head).await?,
-        rows: all(store, &mut tx, ROWS, |row| {
-            let (table, key) = (text(row, "tbl")?, text(row, "key")?);
-            Ok((table, key, column(row, "version")?, codec::document(row)?))
-        })
-        .await?,
-        now: all(store, &mut tx, NOW, |row| time(row, "now"))
-            .await?
-            .pop()
-            .unwrap_or_default(),
+    let mut reading = Reading::default();
+    let mut keep = |row| match row {
+        ReadRow::Outbox(row) => reading.outbox.push(row),
+        ReadRow::Inbox(row) => reading.inbox.push(row),
+        ReadRow::Audit(entry) => reading.audit.push(entry),
+        ReadRow::Workflow(head) => reading.workflows.push(head),
+        ReadRow::Document(table, key, version, document) => {
+            reading.rows.push((table, key, version, document));
+        }
+        ReadRow::Now(now) => reading.now = now,
     };
-    tx.rollback().await.map_err(|e| error::within(&e))?;
+    read_each(store, &mut keep).await?;
     Ok(reading)
 }
 
-async fn all<T>(
+/// Who takes rows as they come.
+type Take<'a> = &'a mut (dyn FnMut(ReadRow) + Send);
+
+/// The same row by row, in one REPEATABLE READ transaction.
+pub(super) async fn read_each(store: &PgStore, take: Take<'_>) -> Result<(), StoreError> {
+    let mut tx = store.shared.pool.begin().await.map_err(error::connecting)?;
+    let mode = "set transaction isolation level repeatable read, read only";
+    tx.execute(mode).await.map_err(|e| error::within(&e))?;
+    let outbox = |row: &PgRow| outbox_row(row).map(ReadRow::Outbox);
+    each(store, &mut tx, OUTBOX, outbox, take).await?;
+    let inbox = |row: &PgRow| codec::inbox_row(row).map(ReadRow::Inbox);
+    each(store, &mut tx, INBOX, inbox, take).await?;
+    let audit = |row: &PgRow| codec::audit_entry(row).map(ReadRow::Audit);
+    each(store, &mut tx, AUDIT, audit, take).await?;
+    let head = |row: &PgRow| codec::workflow_head(row).map(ReadRow::Workflow);
+    each(store, &mut tx, WORKFLOWS, head, take).await?;
+    let document = |row: &PgRow| {
+        let (table, key) = (text(row, "tbl")?, text(row, "key")?);
+        let (version, document) = (column(row, "version")?, codec::document(row)?);
+        Ok(ReadRow::Document(table, key, version, document))
+    };
+    each(store, &mut tx, ROWS, document, take).await?;
+    let now = |row: &PgRow| time(row, "now").map(ReadRow::Now);
+    each(store, &mut tx, NOW, now, take).await?;
+    tx.rollback().await.map_err(|e| error::within(&e))
+}
+
+/// What has not ended yet.
+pub(super) async fn backlog(store: &PgStore) -> Result<Backlog, StoreError> {
+    let ask = async |text| {
+        let query = sqlx::query(store.shared.sql(text));
+        let asked = query.fetch_one(&store.shared.pool);
+        let row = answered(store.shared.options.answer_within, asked).await;
+        row.map_err(|e| error::within(&e))
+    };
+    let (outbox, inbox) = (ask(BACKLOG).await?, ask(UNENDED).await?);
+    let number = |row, name| Ok(u64::try_from(column::<i64>(row, name)?).unwrap_or(0));
+    Ok(Backlog {
+        outbox: number(&outbox, "waiting")?,
+        oldest_ms: number(&outbox, "oldest")?,
+        inbox: number(&inbox, "unended")?,
+    })
+}
+
+async fn each(
     store: &PgStore,
     connection: &mut PgConnection,
     text: &'static str,
-    decode: fn(&PgRow) -> Result<T, StoreError>,
-) -> Result<Vec<T>, StoreError> {
-    let query = sqlx::query(store.shared.sql(text));
-    let rows = answered(
-        store.shared.options.answer_within,
-        query.fetch_all(connection),
-    );
-    let rows = rows.await.map_err(|e| error::within(&e))?;
-    rows.iter().map(decode).collect()
+    decode: impl Fn(&PgRow) -> Result<ReadRow, StoreError> + Send,
+    take: Take<'_>,
+) -> Result<(), StoreError> {
+    let mut rows = sqlx::query(store.shared.sql(text)).fetch(connection);
+    let limit = store.shared.options.answer_within;
+    while let Some(row) = (answered(limit, rows.try_next()).await).map_err(|e| error::within(&e))? {
+        take(decode(&row)?);
+    }
+    Ok(())
 }
 
 fn outbox_row(row: &PgRow) -> Result<OutboxRow, StoreError> {

@@ -1,5 +1,4 @@
 use super::*;
-use redeliver_harness::run::LiveError;
 use redeliver_harness::verdict::Verdict;
 
 fn workload() -> Registered {
@@ -21,15 +20,10 @@ fn workload() -> Registered {
         hash: seed,
         ..RunResult::default()
     };
-    let run_live = |_: &_, _: &_| Err(LiveError::Other(String::new()));
     Registered {
         name: "fake",
         simulate,
-        altered: |_, _, _, _| RunResult::default(),
-        remove_live: |_, _| Ok(()),
-        run_live,
-        topology: crate::cli::tests::no_topology,
-        postgres: || None,
+        ..crate::cli::tests::idle()
     }
 }
 

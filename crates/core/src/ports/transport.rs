@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dead_letter::DeadLetter;
 use crate::event::{Event, Malformed, Outgoing};
 use crate::ports::env::Timestamp;
@@ -24,7 +26,7 @@ pub enum TransportError {
 }
 
 /// What became of one published message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PublishOutcome {
     /// The broker has taken responsibility for it and routed it to at least one queue.
     Confirmed,
@@ -38,7 +40,7 @@ pub enum PublishOutcome {
 
 /// Names one delivery for settling: the delivery tag with the generation of the channel that it
 /// belongs to. A receipt of an earlier channel settles nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Receipt {
     /// Counts the channels of this receiver.
     pub channel: u64,

@@ -20,6 +20,8 @@ use redeliver_pipeline::handler::{Boxed, Consumer, Cx, Failure};
 /// The part of a [`Workload`] that is the same in every world. Each method gives what the method
 /// of that name gives there.
 pub trait Facts: Send + Sync + 'static {
+    /// [`Workload::NAME`].
+    fn name(&self) -> &'static str;
     /// [`Workload::TOKIO`].
     fn tokio(&self) -> bool;
     /// The queues of its consumers.
@@ -59,6 +61,10 @@ pub trait AnyWorkload<W: World>: Facts {
 }
 
 impl<L: Workload> Facts for L {
+    fn name(&self) -> &'static str {
+        L::NAME
+    }
+
     fn tokio(&self) -> bool {
         L::TOKIO
     }

@@ -51,7 +51,8 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn insist<W: World>(
+/// Sends a request until it is answered: carried out, or refused for good.
+pub(crate) async fn insist<W: World>(
     workload: &dyn AnyWorkload<W>,
     (client, env): (&Client<W>, &W::Env),
     request: &Request,

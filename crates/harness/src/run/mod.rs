@@ -23,7 +23,8 @@ pub mod stranger;
 pub mod swarm;
 
 pub use live::{
-    LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name, remove_live, run_live,
+    CONNECTIONS, LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name, remove_live,
+    run_live,
 };
 pub use result::RunResult;
 pub use simulate::{simulate, simulate_altered, simulate_built};

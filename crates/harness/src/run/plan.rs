@@ -7,6 +7,8 @@ use std::time::Duration;
 use redeliver_sim::latency::Latency;
 use redeliver_sim::service::Model;
 
+use crate::load::job::Sorts;
+use crate::load::process::poisoned;
 use crate::run::any_workload::Facts;
 use crate::run::sabotage::Poisoned;
 use crate::scenario::Scenario;
@@ -92,6 +94,32 @@ impl Plan {
         }
     }
 
+    /// Of a load run: with these requests, and these keys of what cannot be handled.
+    pub(crate) fn of_load(
+        workload: &dyn Facts,
+        scenario: &Scenario,
+        requests: Vec<Request>,
+        sorts: &Sorts,
+    ) -> Self {
+        let topology = topology(workload, scenario);
+        let first = requests
+            .first()
+            .map(|it| reach(&topology, &it.draft.event_type));
+        Self {
+            topology,
+            requests,
+            poisoned: Arc::new(poisoned(sorts)),
+            poison_keys: sorts.concat(),
+            unknown: sorts[2].clone(),
+            malformed: scenario.poison.malformed,
+            malformed_reach: first.unwrap_or(0),
+            clients: scenario.clients.max(1),
+            policy: scenario.policy.clone(),
+            answered: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
+        }
+    }
+
     /// Notes that a request was answered.
     pub fn note_answer(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
@@ -104,8 +132,12 @@ impl Plan {
 
     /// Whether every request was answered and every malformed message published.
     pub fn all_sent(&self) -> bool {
-        self.answered.load(Ordering::Relaxed) >= self.requests.len()
-            && self.strangers.load(Ordering::Relaxed) >= self.malformed as usize
+        self.answered.load(Ordering::Relaxed) >= self.requests.len() && self.strangers_sent()
+    }
+
+    /// Whether every malformed message was published.
+    pub fn strangers_sent(&self) -> bool {
+        self.strangers.load(Ordering::Relaxed) >= self.malformed as usize
     }
 
     /// Dead letters that come from messages that are no events.

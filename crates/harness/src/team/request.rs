@@ -1,5 +1,6 @@
 //! Requests: what starts a workflow.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ impl Request {
 #[derive(Debug)]
 pub struct Generator {
     rng: rand_chacha::ChaCha8Rng,
+    /// Requests that other parts of the run have before these.
+    before: u32,
     messages: u32,
     over: Duration,
 }
@@ -44,14 +47,28 @@ impl Generator {
         use rand_chacha::rand_core::SeedableRng;
         Self {
             rng: rand_chacha::ChaCha8Rng::seed_from_u64(seed),
+            before: 0,
             messages,
             over,
         }
     }
 
-    /// How many requests the scenario asks for.
+    /// The same for a part of a run, with so many requests in the parts before it.
+    #[must_use]
+    pub(crate) fn behind(mut self, before: u32) -> Self {
+        self.before = before;
+        self
+    }
+
+    /// How many requests are asked for.
     pub fn messages(&self) -> u32 {
         self.messages
+    }
+
+    /// The numbers of the requests that are asked for: from 1, unless this is a later part of a
+    /// long run, whose requests are made as they are needed. Keys made of them are in no other part.
+    pub fn numbers(&self) -> RangeInclusive<u32> {
+        self.before + 1..=self.before + self.messages
     }
 
     /// 64 bits of chance.
@@ -75,10 +92,10 @@ impl Generator {
         Duration::from_nanos(self.below(redeliver_core::ports::env::nanos(self.over)))
     }
 
-    /// As many requests as the scenario asks for, each of which emits one event, at times of the
-    /// seed's choice. `make` gets their numbers, from 1.
+    /// As many requests as are asked for, each of which emits one event, at times of the seed's
+    /// choice. `make` gets their [numbers](Generator::numbers).
     pub fn each<E: Message>(&mut self, mut make: impl FnMut(u32) -> E) -> Vec<Request> {
-        let all = 1..=self.messages;
+        let all = self.numbers();
         all.map(|number| Request::emit(self.when(), &make(number)))
             .collect()
     }

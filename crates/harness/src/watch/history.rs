@@ -3,16 +3,23 @@
 //! Decorators on the ports write it, in either world; see [`crate::watch::record`]. Checkers
 //! judge a run by its history and by a final reading, so they judge a real run as well.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::file::{Appender, Record};
 use redeliver_core::dead_letter::Reason;
 use redeliver_core::event::Event;
 use redeliver_core::ports::{PublishOutcome, Receipt, Scope};
 
+/// A name from a program's text: a table, an operation, a kind of fault. By this other name, since
+/// `Deserialize` takes a `&str` for one that borrows from its input.
+pub type Name = &'static str;
+
 /// On whose behalf, owned.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnBehalf {
     /// The consumer, or `client` for a request from outside.
     pub consumer: Arc<str>,
@@ -34,7 +41,7 @@ impl OnBehalf {
 }
 
 /// How something asked of the outside ended, as its caller saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// It happened.
     Ok,
@@ -48,12 +55,13 @@ pub enum Seen {
 pub type Transition = (Arc<str>, u64, Arc<str>, Arc<str>);
 
 /// Everything a transaction would change, if it commits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effects {
     /// Events put into the outbox, as numbered by it.
     pub emitted: Vec<Arc<Event>>,
     /// Rows of the workload inserted or updated: table and key.
-    pub rows: Vec<(&'static str, Arc<str>)>,
+    #[serde(deserialize_with = "names::with_keys")]
+    pub rows: Vec<(Name, Arc<str>)>,
     /// Transitions: workflow, number, from, to.
     pub transitions: Vec<Transition>,
     /// Inbox rows saved: consumer, key, state, attempts, fencing token.
@@ -68,14 +76,15 @@ impl Effects {
 }
 
 /// An inbox row as a transaction saved it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxSaved {
     /// The consumer.
     pub consumer: Arc<str>,
     /// The idempotency key.
     pub key: Arc<str>,
     /// `open`, `claimed`, `done` or `dead`.
-    pub state: &'static str,
+    #[serde(deserialize_with = "names::one")]
+    pub state: Name,
     /// Attempts recorded.
     pub attempts: u32,
     /// Fencing token.
@@ -83,7 +92,7 @@ pub struct InboxSaved {
 }
 
 /// What a delivery was settled as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settled {
     /// Acked.
     Done,
@@ -104,7 +113,7 @@ pub enum Settled {
 }
 
 /// How a handler's run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// It returned Ok. Its transaction may still fail to commit.
     Ok,
@@ -117,8 +126,16 @@ pub enum Ended {
 }
 
 /// One thing that a client did or saw.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum What {
+    /// A load generator began to send a request.
+    Request {
+        /// Its idempotency key.
+        key: Arc<str>,
+        /// When it was to be sent. The entry's own time says when it was: their difference is the
+        /// generator's lateness, and what the request waits for afterwards is the system's.
+        due: u64,
+    },
     /// A transaction ended.
     Commit {
         /// Whose.
@@ -190,9 +207,11 @@ pub enum What {
     /// An outside service was called.
     Call {
         /// Which service and operation.
-        service: &'static str,
+        #[serde(deserialize_with = "names::one")]
+        service: Name,
         /// Which operation.
-        operation: &'static str,
+        #[serde(deserialize_with = "names::one")]
+        operation: Name,
         /// With which idempotency key.
         key: Arc<str>,
         /// With which fencing token.
@@ -203,12 +222,14 @@ pub enum What {
     /// A process started, stopped or died.
     Process {
         /// `started`, `stopped`, `crashed`, `paused`, `resumed`.
-        what: &'static str,
+        #[serde(deserialize_with = "names::one")]
+        what: Name,
     },
     /// A fault struck, by its name in scenario files.
     Fault {
         /// Kind.
-        kind: &'static str,
+        #[serde(deserialize_with = "names::one")]
+        kind: Name,
         /// Where.
         at: String,
     },
@@ -217,7 +238,7 @@ pub enum What {
 }
 
 /// One entry.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Nanoseconds since the start of the run.
     pub at: u64,
@@ -236,39 +257,129 @@ pub struct History {
     pub runs: u64,
 }
 
-/// Where a running system writes its history.
-#[derive(Clone, Debug, Default)]
-pub struct Recorder(Arc<Mutex<History>>);
+/// Where a running system writes its history: into memory, or as it happens into a file.
+#[derive(Clone, Debug)]
+pub struct Recorder(Arc<Sink>);
+
+#[derive(Debug)]
+enum Sink {
+    Memory(Mutex<History>),
+    File { file: Appender, runs: AtomicU64 },
+}
+
+impl Default for Recorder {
+    /// Into memory.
+    fn default() -> Self {
+        Self(Arc::new(Sink::Memory(Mutex::default())))
+    }
+}
 
 impl Recorder {
+    /// Into a file, to which other processes may write as well. The numbers of this one's handler
+    /// runs begin above `runs`.
+    pub fn to_file(file: Appender, runs: u64) -> Self {
+        let runs = AtomicU64::new(runs);
+        Self(Arc::new(Sink::File { file, runs }))
+    }
+
     /// Makes room for a run of so many messages: moving a long history as it grows is dear.
     pub fn expect(&self, messages: usize) {
-        self.lock().entries.reserve(messages.saturating_mul(32));
+        if let Sink::Memory(history) = &*self.0 {
+            lock(history).entries.reserve(messages.saturating_mul(32));
+        }
     }
 
     /// Adds an entry.
     pub fn add(&self, at: u64, process: &Arc<str>, what: What) {
-        self.lock().entries.push(Entry {
-            at,
-            process: process.clone(),
-            what,
-        });
+        let process = process.clone();
+        let entry = Entry { at, process, what };
+        match &*self.0 {
+            Sink::Memory(history) => lock(history).entries.push(entry),
+            Sink::File { file, .. } => file.append(&Record::Entry(entry)),
+        }
     }
 
     /// Gives the next run its number.
     pub fn next_run(&self) -> u64 {
-        let mut history = self.lock();
-        history.runs += 1;
-        history.runs
+        match &*self.0 {
+            Sink::Memory(history) => {
+                let mut history = lock(history);
+                history.runs += 1;
+                history.runs
+            }
+            Sink::File { runs, .. } => runs.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 
-    /// Takes the history, leaving an empty one.
+    /// Where the history stands at the time `now`: how many entries it has, or for a file, which
+    /// others write as well, that time. Whoever reads the file makes the one of the other.
+    pub fn place(&self, now: impl FnOnce() -> u64) -> usize {
+        match &*self.0 {
+            Sink::Memory(history) => lock(history).entries.len(),
+            Sink::File { .. } => usize::try_from(now()).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// How many entries there are in memory.
+    pub fn len(&self) -> usize {
+        match &*self.0 {
+            Sink::Memory(history) => lock(history).entries.len(),
+            Sink::File { .. } => 0,
+        }
+    }
+
+    /// Whether there are none in memory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the history out of memory, leaving an empty one.
     pub fn take(&self) -> History {
-        std::mem::take(&mut *self.lock())
+        match &*self.0 {
+            Sink::Memory(history) => std::mem::take(&mut *lock(history)),
+            Sink::File { .. } => History::default(),
+        }
+    }
+}
+
+fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
+    history.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names that live as long as the program: a history that is read back from a file has the same
+/// few ones as the program that wrote it.
+pub(crate) mod names {
+    use std::collections::BTreeSet;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use serde::de::{Deserialize, Deserializer, Error};
+
+    /// More different names than any workload has: a file with more is no history.
+    const MOST: usize = 10_000;
+
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+    fn known<E: Error>(name: &str) -> Result<&'static str, E> {
+        let mut all = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = all.get(name) {
+            return Ok(*name);
+        }
+        if all.len() >= MOST {
+            return Err(E::custom("too many different names"));
+        }
+        let name: &'static str = Box::leak(Box::from(name));
+        all.insert(name);
+        Ok(name)
     }
 
-    /// Looks at the history so far.
-    pub fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn one<'de, D: Deserializer<'de>>(input: D) -> Result<&'static str, D::Error> {
+        known(&String::deserialize(input)?)
+    }
+
+    pub(super) type Keyed = Vec<(&'static str, Arc<str>)>;
+
+    pub(super) fn with_keys<'de, D: Deserializer<'de>>(input: D) -> Result<Keyed, D::Error> {
+        let all = Vec::<(String, Arc<str>)>::deserialize(input)?.into_iter();
+        all.map(|(name, key)| Ok((known(&name)?, key))).collect()
     }
 }

@@ -2,7 +2,10 @@
 //! of tables, queues and ledgers.
 
 pub mod ends;
+pub mod file;
 pub mod history;
+pub mod latencies;
+pub mod legs;
 pub mod pickups;
 pub mod reached;
 pub mod reading;

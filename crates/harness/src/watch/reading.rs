@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use redeliver_core::dead_letter::DeadLetter;
 use redeliver_core::event::Event;
 use redeliver_core::ports::store;
 
 /// A message found in a queue at the end.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Queued {
     /// The queue, without the run's namespace: a consumer's name, or that of a delay queue.
     pub queue: Arc<str>,
@@ -21,7 +22,7 @@ pub struct Queued {
 }
 
 /// A dead letter found at the end.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Letter {
     /// The dead-letter queue's consumer.
     pub consumer: Arc<str>,
@@ -82,7 +83,7 @@ impl FinalReading {
 }
 
 /// One effect in the ledger of an outside service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
     /// Which service.
     pub service: Arc<str>,
@@ -99,7 +100,7 @@ pub struct LedgerEntry {
 }
 
 /// What a query gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
     /// The query.
     pub sql: Arc<str>,

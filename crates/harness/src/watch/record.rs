@@ -61,13 +61,13 @@ impl<E: Env> Log<E> {
     pub fn start(&self, on: OnBehalf) -> u64 {
         let run = self.recorder.next_run();
         let read = self.reads().remove(&on.subject);
-        let read = read.unwrap_or_else(|| self.recorder.lock().entries.len());
+        let read = read.unwrap_or_else(|| self.recorder.place(|| self.now()));
         self.add(What::HandlerStart { on, run, read });
         run
     }
 
     fn read(&self, key: &Arc<str>) {
-        let here = self.recorder.lock().entries.len();
+        let here = self.recorder.place(|| self.now());
         self.reads().insert(key.clone(), here);
     }
 

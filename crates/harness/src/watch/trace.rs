@@ -55,6 +55,7 @@ fn code(seen: &Seen) -> u64 {
 /// The word of an entry, what it is about, and two numbers that tell it from its like.
 fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
     match what {
+        What::Request { key, due } => ("request", key, [*due, 0]),
         What::Commit {
             on, effects, seen, ..
         } => {
@@ -227,6 +228,7 @@ fn detail(what: &What) -> String {
             let seen = seen.as_ref().map_or_else(|| "…".to_owned(), told);
             format!("{service}/{operation}, token {token} {seen}")
         }
+        What::Request { due, .. } => format!("due at {} ms", due / 1_000_000),
         What::Process { .. } | What::Heal => String::new(),
         What::Fault { at, .. } => at.clone(),
     }

@@ -52,6 +52,11 @@ impl LapinAmqp {
             .map_err(unclear)
             .map(|uri| Self { uri: Arc::new(uri) })
     }
+
+    /// Its host and port.
+    pub fn place(&self) -> (&str, u16) {
+        (&self.uri.authority.host, self.uri.authority.port)
+    }
 }
 
 impl fmt::Debug for LapinAmqp {

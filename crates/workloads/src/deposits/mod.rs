@@ -57,7 +57,7 @@ impl Workload for Deposits {
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
-        for number in 1..=generator.messages() {
+        for number in generator.numbers() {
             let again = generator.percent(SENT_AGAIN) && !requests.is_empty();
             requests.push(if again {
                 again_soon(&requests, generator)

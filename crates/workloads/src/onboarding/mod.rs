@@ -59,7 +59,7 @@ impl Workload for Onboarding {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let mut requests: Vec<Request> = (1..=generator.messages())
+        let mut requests: Vec<Request> = (generator.numbers())
             .map(|number| {
                 let at = generator.when();
                 let doubt = generator.below(100) as u8;

@@ -52,7 +52,7 @@ impl Workload for Orders {
     }
 
     fn requests(&self, generator: &mut Generator) -> Vec<Request> {
-        let mut requests: Vec<Request> = (1..=generator.messages())
+        let mut requests: Vec<Request> = (generator.numbers())
             .map(|number| {
                 let at = generator.when();
                 let order = OrderPlaced {

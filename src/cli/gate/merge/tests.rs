@@ -14,7 +14,7 @@ use redeliver_harness::registry::Registered;
 use redeliver_harness::report::Tally;
 use redeliver_harness::report::part::Part;
 use redeliver_harness::run::shard::Shard;
-use redeliver_harness::run::{LiveError, RunResult};
+use redeliver_harness::run::RunResult;
 use redeliver_harness::scenario::{Reach, Scenario};
 use redeliver_harness::verdict::{Anomaly, AnomalyKind, Judgement};
 use redeliver_harness::watch::reached::{Cell, Part as Stage};
@@ -64,11 +64,7 @@ fn workload() -> Registered {
     Registered {
         name: "fake",
         simulate,
-        altered: |_, _, _, _| RunResult::default(),
-        remove_live: |_, _| Ok(()),
-        run_live: |_, _| Err(LiveError::Other(String::new())),
-        topology: crate::cli::tests::no_topology,
-        postgres: || None,
+        ..crate::cli::tests::idle()
     }
 }
 

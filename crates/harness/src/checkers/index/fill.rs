@@ -140,7 +140,8 @@ impl<'a> Index<'a> {
             What::Process { what } => self.process(place, entry, what, open),
             What::Fault { .. } => self.healed = false,
             What::Heal => self.healed = true,
-            What::Delivered { key: None, .. }
+            What::Request { .. }
+            | What::Delivered { key: None, .. }
             | What::Settled { key: None, .. }
             | What::Call { .. } => {}
         }

@@ -177,6 +177,8 @@ impl<'a> Builder<'a> {
         };
         let (at, source) = (entry.at, Source::Entry(entry));
         match &entry.what {
+            // Only load generators write these, and no load is drawn message by message.
+            What::Request { .. } => {}
             What::Commit { effects, seen, .. } => {
                 let (source, label) = (Source::Sent(entry), committed(effects));
                 add(sent, Kind::Commit, tone(seen), label, source);

@@ -16,10 +16,12 @@ use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::run::swarm;
 use crate::scenario::Scenario;
+use crate::watch::file::{Appender, Given, Record};
 use crate::watch::trace::TraceLine;
 use redeliver_core::env::live::LiveEnv;
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::Env;
+use redeliver_core::ports::env::nanos;
 
 pub(super) use ports::Chaotic;
 
@@ -56,7 +58,7 @@ fn can_strike(rule: &Rule) -> bool {
 }
 
 /// What a scenario asks for that real servers are not given.
-pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
+pub(crate) fn not_given(scenario: &Scenario) -> Vec<String> {
     let rules = scenario.rules.iter().filter(|rule| !can_strike(rule));
     let rules = rules.map(|rule| match rule.seam {
         _ if rule.call.is_some() => format!("{} of one call", rule.kind.as_str()),
@@ -78,14 +80,25 @@ pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
     names
 }
 
+/// How a process dies.
+#[derive(Clone, Debug)]
+pub(crate) enum Death {
+    /// Its tasks are dropped: it shares an operating system process with others.
+    Tasks,
+    /// Its operating system process kills itself without a word, and what was struck stands in the
+    /// file.
+    Process(Appender),
+}
+
 /// All faults of a run.
 #[derive(Debug)]
-pub(super) struct Chaos {
+pub(crate) struct Chaos {
     rules: Vec<Rule>,
     /// Timed faults, for the crew.
     pub(super) events: Vec<Event>,
     healed: AtomicBool,
     started: Instant,
+    death: Death,
     state: Mutex<State>,
 }
 
@@ -100,7 +113,7 @@ struct State {
 
 impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
-    pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
+    pub(crate) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
         let swarm = swarm::draw(scenario, seed);
         let heal = redeliver_core::ports::env::nanos(scenario.faults_until);
         let rules: Vec<Rule> = swarm
@@ -134,7 +147,32 @@ impl Chaos {
             events,
             healed: AtomicBool::new(false),
             started,
+            death: Death::Tasks,
             state: Mutex::new(state),
+        }
+    }
+
+    /// The same where each process of the run is one of the operating system.
+    pub(crate) fn of_process(self, file: Appender) -> Self {
+        Self {
+            death: Death::Process(file),
+            ..self
+        }
+    }
+
+    /// Kills a process from within.
+    pub(crate) fn kill(&self, env: &LiveEnv) {
+        match &self.death {
+            Death::Tasks => {
+                // Not from within one of the tasks that the crash aborts.
+                let env = env.clone();
+                tokio::spawn(async move { env.crash().await });
+            }
+            Death::Process(_) => {
+                let own = rustix::process::getpid();
+                // A process may always kill itself, so there is nothing to do about an error.
+                let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+            }
         }
     }
 
@@ -150,7 +188,7 @@ impl Chaos {
     }
 
     /// The faults of one process.
-    pub(super) fn of(self: &Arc<Self>, env: &LiveEnv) -> Striker {
+    pub(crate) fn of(self: &Arc<Self>, env: &LiveEnv) -> Striker {
         Striker {
             chaos: self.clone(),
             env: env.clone(),
@@ -173,7 +211,10 @@ impl Chaos {
             detail,
             lasts: 0,
         };
-        self.lock().told.push(line);
+        // Where a file takes it, memory need not.
+        if matches!(self.death, Death::Tasks) {
+            self.lock().told.push(line);
+        }
     }
 
     /// All that was noted so far.
@@ -243,7 +284,7 @@ struct Hit {
 
 /// Strikes the calls of one process.
 #[derive(Clone, Debug)]
-pub(super) struct Striker {
+pub(crate) struct Striker {
     chaos: Arc<Chaos>,
     env: LiveEnv,
 }
@@ -286,6 +327,16 @@ impl Striker {
                 *state.struck.entry(rule.kind.as_str()).or_default() += 1;
                 let lasts = Duration::from_nanos(lasts);
                 drop(state);
+                if let Death::Process(file) = &self.chaos.death {
+                    file.append(&Record::Fault(Given {
+                        at: now,
+                        kind: rule.kind.as_str(),
+                        target: self.env.process().to_owned(),
+                        place: seam.as_str().to_owned(),
+                        subject: Arc::from(subject),
+                        lasts: nanos(lasts),
+                    }));
+                }
                 let detail = format!("{} at {}", rule.kind.as_str(), seam.as_str());
                 self.chaos
                     .tell(self.env.process(), "fault", subject, detail);
@@ -301,9 +352,7 @@ impl Striker {
 
     /// Kills the process of this call; the crew starts it again. Never returns.
     async fn die(&self) {
-        let env = self.env.clone();
-        // Not from within one of the tasks that the crash aborts.
-        tokio::spawn(async move { env.crash().await });
+        self.chaos.kill(&self.env);
         std::future::pending().await
     }
 

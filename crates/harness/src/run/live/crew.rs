@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use redeliver_sim::fault::Kind;
 use tokio::sync::Mutex;
 
-use super::{Kit, LiveWorld};
+use super::chaos::Chaos;
+use super::{Kit, LiveWorld, Ready};
 use crate::run::any_workload::AnyWorkload;
 use crate::run::client;
 use crate::run::plan::Plan;
@@ -21,7 +22,7 @@ use redeliver_pipeline::relay::until;
 use redeliver_pipeline::{Pipeline, StartError};
 
 /// Starts the main task of a process in its environment.
-type Start = Box<dyn Fn(LiveEnv) + Send + Sync>;
+pub(crate) type Start = Box<dyn Fn(LiveEnv) + Send + Sync>;
 
 struct Process {
     name: String,
@@ -185,7 +186,7 @@ async fn wait_until(limit: Duration, condition: impl Fn() -> bool) {
 }
 
 /// Starts a pipeline as a service does, and again until the servers let it.
-async fn live<F>(env: LiveEnv, pipeline: F)
+async fn live<F>(env: LiveEnv, ready: Ready, pipeline: F)
 where
     F: Fn() -> Result<Pipeline<LiveWorld>, StartError> + Send,
 {
@@ -194,7 +195,10 @@ where
         let start = async { pipeline()?.start().await };
         match until(stopping.as_mut(), start).await {
             None => return,
-            Some(Ok(running)) => return running.ended().await,
+            Some(Ok(running)) => {
+                ready();
+                return running.ended().await;
+            }
             Some(Err(error)) => {
                 tracing::warn!(%error, process = env.process(), "the pipeline does not start");
                 let wait = env.sleep(Duration::from_millis(500));
@@ -206,17 +210,17 @@ where
     }
 }
 
-fn relay(scenario: &Scenario, kit: &Kit) -> Start {
+pub(crate) fn relay(scenario: &Scenario, kit: &Kit) -> Start {
     let (scenario, kit) = (scenario.clone(), kit.clone());
     Box::new(move |env| {
         let (world, _) = kit.world(env.clone());
         let scenario = scenario.clone();
         let pipeline = move || pipeline(&scenario, world.clone(), Vec::new());
-        env.spawn("main", live(env.clone(), pipeline));
+        env.spawn("main", live(env.clone(), kit.ready.clone(), pipeline));
     })
 }
 
-fn consumer(
+pub(crate) fn consumer(
     workload: &Arc<dyn AnyWorkload<LiveWorld>>,
     scenario: &Scenario,
     plan: &Arc<Plan>,
@@ -229,14 +233,15 @@ fn consumer(
         let (world, log) = kit.world(env.clone());
         let (workload, scenario) = (workload.clone(), scenario.clone());
         let (name, plan, process) = (name.clone(), plan.clone(), env.clone());
+        let chaos = kit.chaos.clone();
         let pipeline = move || {
             let mut consumers = workload.consumers();
             let at = consumers.iter().position(|known| *known.name() == name);
             let consumer = consumers.swap_remove(at.expect("a consumer of the topology"));
-            let consumer = observed(consumer, &log, &plan, &process);
+            let consumer = observed(consumer, (&log, &chaos), &plan, &process);
             Ok(pipeline(&scenario, world.clone(), vec![consumer])?.without_relay())
         };
-        env.spawn("main", live(env.clone(), pipeline));
+        env.spawn("main", live(env.clone(), kit.ready.clone(), pipeline));
     })
 }
 
@@ -252,16 +257,13 @@ fn pipeline(
 
 fn observed(
     consumer: Consumer<LiveWorld>,
-    log: &Log<LiveEnv>,
+    (log, chaos): (&Log<LiveEnv>, &Arc<Chaos>),
     plan: &Plan,
     env: &LiveEnv,
 ) -> Consumer<LiveWorld> {
     let name = consumer.name().clone();
-    let victim = env.clone();
-    let kill: Kill = Arc::new(move || {
-        let victim = victim.clone();
-        tokio::spawn(async move { victim.crash().await });
-    });
+    let (victim, chaos) = (env.clone(), chaos.clone());
+    let kill: Kill = Arc::new(move || chaos.kill(&victim));
     let watched = env.clone();
     let alive: Alive = Arc::new(move || !watched.has_crashed());
     consumer.map(|inner| {

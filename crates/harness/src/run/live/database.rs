@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A database or a schema of its own, removed when the run is over.
 #[derive(Clone)]
-pub(super) struct Database {
-    pub(super) store: PgStore,
+pub(crate) struct Database {
+    pub(crate) store: PgStore,
     /// Where it is.
     server: PgConnectOptions,
     own: Option<Own>,
@@ -38,21 +38,30 @@ struct Own {
 
 impl Database {
     /// Under this name on the server of `url`; nothing is made yet.
-    pub(super) fn new(url: &str, name: &str, looks: Option<Postgres>) -> Result<Self, LiveError> {
+    pub(crate) fn new(
+        url: &str,
+        name: &str,
+        connections: u32,
+        looks: Option<Postgres>,
+    ) -> Result<Self, LiveError> {
         // A parser's words may hold the password.
         let server: PgConnectOptions = url
             .parse()
             .map_err(|_| LiveError::Environment("DATABASE_URL cannot be understood".to_owned()))?;
         let server = server.disable_statement_logging();
         let Some(looks) = looks else {
-            let store = PgStore::connect(url, PgOptions::in_schema(name))?;
+            let mut options = PgOptions::in_schema(name);
+            options.connections = connections;
+            let store = PgStore::connect(url, options)?;
             return Ok(Self {
                 store,
                 server,
                 own: None,
             });
         };
-        let store = PgStore::connect_with(server.clone().database(name), looks.pipeline().clone())?;
+        let mut options = looks.pipeline().clone();
+        options.connections = connections;
+        let store = PgStore::connect_with(server.clone().database(name), options)?;
         let name = name.to_owned();
         let own = Some(Own {
             server: server.clone(),
@@ -86,7 +95,7 @@ impl Database {
     }
 
     /// What a run makes there.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.own {
             Some(_) => "Database",
             None => "Schema",
@@ -94,7 +103,7 @@ impl Database {
     }
 
     /// Whether the server answers at this moment.
-    pub(super) async fn answers(&self) -> Result<(), String> {
+    pub(crate) async fn answers(&self) -> Result<(), String> {
         let connected = session::connect(&self.server).await;
         let connection = connected.map_err(|error| match error {
             sqlx::Error::Io(why) => why.to_string(),
@@ -106,7 +115,7 @@ impl Database {
     }
 
     /// Makes it. After an error there is none, but where it is in doubt.
-    pub(super) async fn make(&self) -> Result<(), LiveError> {
+    pub(crate) async fn make(&self) -> Result<(), LiveError> {
         self.reach().await?;
         let Some(own) = &self.own else {
             return Ok(self.make_tables().await?);
@@ -137,7 +146,7 @@ impl Database {
     }
 
     /// Removes it; says what it could not remove.
-    pub(super) async fn remove(&self) -> Result<(), String> {
+    pub(crate) async fn remove(&self) -> Result<(), String> {
         let Some(own) = &self.own else {
             let dropped = self.store.drop_schema().await;
             self.store.close().await;
@@ -150,7 +159,7 @@ impl Database {
     }
 
     /// Asks queries that are to give no rows.
-    pub(super) async fn ask(&self, queries: &[Arc<str>]) -> Vec<Answer> {
+    pub(crate) async fn ask(&self, queries: &[Arc<str>]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for sql in queries {
             answers.push(Answer {

@@ -27,7 +27,7 @@ struct Away {
 
 /// Watches both servers, and ends a run from which one stays away.
 #[derive(Clone)]
-pub(super) struct Lookout {
+pub(crate) struct Lookout {
     servers: Servers,
     /// RabbitMQ, PostgreSQL.
     away: Arc<Mutex<[Option<Away>; 2]>>,
@@ -39,7 +39,7 @@ pub(super) struct Lookout {
 const NAMES: [&str; 2] = ["RabbitMQ", "PostgreSQL"];
 
 impl Lookout {
-    pub(super) fn new(servers: &Servers, options: &LiveOptions) -> Self {
+    pub(crate) fn new(servers: &Servers, options: &LiveOptions) -> Self {
         Self {
             servers: servers.clone(),
             away: Arc::default(),
@@ -51,7 +51,7 @@ impl Lookout {
 
     /// Looks out until a server was away for too long; gives what is to be said of it. To be
     /// raced against the run.
-    pub(super) async fn gone(&self) -> String {
+    pub(crate) async fn gone(&self) -> String {
         loop {
             let (broker, database) = tokio::join!(self.broker(), self.database());
             for (which, found) in [broker, database].into_iter().enumerate() {
@@ -122,7 +122,7 @@ impl Lookout {
 }
 
 /// Waits for a while; what took too long, in words.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {

@@ -5,13 +5,13 @@
 //! workload brings its own tables), a namespace on the broker, both with a random part, and both removed at the end, however the run ends. Processes
 //! of a scenario are groups of tokio tasks that can be crashed apart from each other.
 
-mod chaos;
-mod crew;
+pub(crate) mod chaos;
+pub(crate) mod crew;
 mod database;
-mod lookout;
+pub(crate) mod lookout;
 mod options;
-mod reading;
-mod services;
+pub(crate) mod reading;
+pub(crate) mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +31,7 @@ use crate::watch::trace;
 use redeliver_core::env::live::LiveEnv;
 use redeliver_core::policy::Contradiction;
 use redeliver_core::ports::{StoreError, Transport, TransportError};
+use redeliver_core::topology::Topology;
 use redeliver_postgres::PgStore;
 use redeliver_rabbitmq::amqp::{Amqp, AmqpConnection};
 use redeliver_rabbitmq::lapin::LapinAmqp;
@@ -40,13 +41,13 @@ use chaos::{Chaos, Chaotic};
 use crew::Crew;
 use database::Database;
 use lookout::{Lookout, within};
-use services::FakeServices;
+use services::{FakeServices, Services};
 
-pub use options::{LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name};
+pub use options::{CONNECTIONS, LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name};
 
 /// The ports of a process of a real run.
-type LiveWorld =
-    Watched<Chaotic<RabbitMq<LapinAmqp, LiveEnv>>, PgStore, Chaotic<FakeServices>, LiveEnv>;
+pub(crate) type LiveWorld =
+    Watched<Chaotic<RabbitMq<LapinAmqp, LiveEnv>>, PgStore, Chaotic<Services>, LiveEnv>;
 
 impl From<StoreError> for LiveError {
     fn from(error: StoreError) -> Self {
@@ -106,14 +107,14 @@ fn on_servers(
 
 /// The servers of a run, and its names on them.
 #[derive(Clone)]
-struct Servers {
-    amqp: LapinAmqp,
-    transport: Options,
-    database: Database,
+pub(crate) struct Servers {
+    pub(crate) amqp: LapinAmqp,
+    pub(crate) transport: Options,
+    pub(crate) database: Database,
 }
 
 impl Servers {
-    fn connect(
+    pub(crate) fn connect(
         workload: &dyn Facts,
         scenario: &Scenario,
         options: &LiveOptions,
@@ -122,7 +123,7 @@ impl Servers {
         let amqp = LapinAmqp::new(options.amqp_url.expose())
             .map_err(|error| LiveError::Environment(format!("AMQP_URL: {error}")))?;
         let url = options.database_url.expose();
-        let database = Database::new(url, &name, workload.postgres())?;
+        let database = Database::new(url, &name, options.connections, workload.postgres())?;
         let transport = Options::of(&name, &scenario.policy);
         Ok(Self {
             amqp,
@@ -131,7 +132,7 @@ impl Servers {
         })
     }
 
-    fn rabbit(&self) -> RabbitMq<LapinAmqp, LiveEnv> {
+    pub(crate) fn rabbit(&self) -> RabbitMq<LapinAmqp, LiveEnv> {
         RabbitMq::new(
             self.amqp.clone(),
             LiveEnv::process("harness", 0),
@@ -140,7 +141,7 @@ impl Servers {
     }
 
     /// Whether the broker lets its user in.
-    async fn reach_broker(&self, patience: Duration) -> Result<(), LiveError> {
+    pub(crate) async fn reach_broker(&self, patience: Duration) -> Result<(), LiveError> {
         let connecting = self.amqp.connect("redeliver run");
         let connected = tokio::time::timeout(patience, connecting).await;
         let connection = connected
@@ -153,11 +154,11 @@ impl Servers {
 
     /// Removes all that the run made; says what it could not remove. Ends even where a server does
     /// not answer.
-    async fn clean_up(&self, plan: &Plan) -> Option<String> {
+    pub(crate) async fn clean_up(&self, topology: &Topology) -> Option<String> {
         let name = &self.transport.namespace;
         let rabbit = self.rabbit();
         let removed = within(CLEAN_UP, async {
-            let removed = rabbit.delete(&plan.topology).await;
+            let removed = rabbit.delete(topology).await;
             removed.map_err(|error| error.to_string())
         });
         let dropped = within(CLEAN_UP, self.database.remove());
@@ -192,13 +193,13 @@ pub fn remove_live<L: Workload>(
     let plan = Plan::new(workload, scenario, options.seed);
     let left = runtime.block_on(async {
         let servers = Servers::connect(workload, scenario, options)?;
-        Ok::<_, LiveError>(servers.clean_up(&plan).await)
+        Ok::<_, LiveError>(servers.clean_up(&plan.topology).await)
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     left?.map_or(Ok(()), |left| Err(LiveError::Environment(left)))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, LiveError> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, LiveError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -209,14 +210,19 @@ fn runtime() -> Result<tokio::runtime::Runtime, LiveError> {
 /// What all processes of a run share. Its clock starts when it is made: with everything set up,
 /// so that the faults of the first seconds find somebody to strike.
 #[derive(Clone)]
-struct Kit {
-    started: Instant,
-    recorder: Recorder,
-    channels: Arc<AtomicU64>,
-    servers: Servers,
-    services: FakeServices,
-    chaos: Arc<Chaos>,
+pub(crate) struct Kit {
+    pub(crate) started: Instant,
+    pub(crate) recorder: Recorder,
+    pub(crate) channels: Arc<AtomicU64>,
+    pub(crate) servers: Servers,
+    pub(crate) services: Services,
+    pub(crate) chaos: Arc<Chaos>,
+    /// Called each time that a pipeline has started.
+    pub(crate) ready: Ready,
 }
+
+/// Is told of a pipeline that has started.
+pub(crate) type Ready = Arc<dyn Fn() + Send + Sync>;
 
 impl Kit {
     fn start(
@@ -232,12 +238,13 @@ impl Kit {
             recorder: Recorder::default(),
             channels: Arc::default(),
             servers: servers.clone(),
-            services: FakeServices::new(services, options.seed, started),
+            services: Services::Here(FakeServices::new(services, options.seed, started)),
             chaos: Arc::new(Chaos::new(scenario, options.seed, started)),
+            ready: Arc::new(|| {}),
         }
     }
 
-    fn world(&self, env: LiveEnv) -> (LiveWorld, Log<LiveEnv>) {
+    pub(crate) fn world(&self, env: LiveEnv) -> (LiveWorld, Log<LiveEnv>) {
         let log = Log::new(self.recorder.clone(), env.clone(), self.channels.clone());
         let Servers {
             amqp,
@@ -255,7 +262,7 @@ impl Kit {
         (crate::watch::record::watch(ports, &log), log)
     }
 
-    fn env(&self, name: &str, incarnation: u32) -> LiveEnv {
+    pub(crate) fn env(&self, name: &str, incarnation: u32) -> LiveEnv {
         LiveEnv::process_since(name, incarnation, self.started)
     }
 }
@@ -290,7 +297,7 @@ async fn run(
         Err(error) => Err(error),
     };
     // Always: nothing of this run may stay behind.
-    let left_behind = servers.clean_up(&plan).await;
+    let left_behind = servers.clean_up(&plan.topology).await;
     let (kit, played) = played.map_err(|error| match error {
         LiveError::Away { why, .. } => LiveError::Away {
             why,
@@ -307,7 +314,7 @@ async fn run(
     Ok(report)
 }
 
-fn silent(server: &str, patience: Duration) -> LiveError {
+pub(crate) fn silent(server: &str, patience: Duration) -> LiveError {
     let patience = patience.as_secs_f64();
     LiveError::Environment(format!("{server}: no answer within {patience} s"))
 }

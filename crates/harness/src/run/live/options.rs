@@ -26,6 +26,8 @@ pub struct LiveOptions {
     pub queue_type: Option<QueueType>,
     /// Set from outside to end the run early.
     pub stop: Arc<AtomicBool>,
+    /// Connections to the database at most, of each operating system process.
+    pub connections: u32,
     /// How long a server may be away before the run is given up: [`PATIENCE`] unless said.
     pub patience: Duration,
     /// Where to say what happens meanwhile: a server that went away, or came back.
@@ -63,6 +65,9 @@ impl fmt::Debug for Tell {
         f.write_str("Tell(…)")
     }
 }
+
+/// Connections to the database unless the options say otherwise.
+pub const CONNECTIONS: u32 = 10;
 
 /// So long a server may be away unless the options say otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Kit;
 use super::crew::Crew;
+use super::services::Services;
+use super::{Kit, Servers};
 use crate::run::live::LiveError;
 use crate::run::plan::Plan;
 use crate::scenario::Scenario;
@@ -14,6 +15,7 @@ use redeliver_core::event::Event;
 use redeliver_core::inbox::InboxState;
 use redeliver_core::ports::store::Reading;
 use redeliver_core::ports::{Store, TransportError};
+use redeliver_core::topology::Topology;
 use redeliver_rabbitmq::amqp::{Amqp, AmqpChannel, AmqpConnection, AmqpDelivery, AmqpError};
 use redeliver_rabbitmq::envelope::{death_of, decode, story_of};
 use redeliver_rabbitmq::topology;
@@ -65,7 +67,7 @@ impl Calm {
     }
 
     fn look(&mut self, kit: &Kit) -> bool {
-        let entries = kit.recorder.lock().entries.len();
+        let entries = kit.recorder.len();
         if entries != self.entries {
             (self.entries, self.since) = (entries, Instant::now());
         }
@@ -153,8 +155,12 @@ pub(super) async fn read(
     no_rows: &[Arc<str>],
 ) -> Result<FinalReading, LiveError> {
     let store = kit.servers.database.store.read_all().await?;
-    let (queued, letters) = queues(kit, plan).await.map_err(TransportError::from)?;
-    let ledger = kit.services.ledger();
+    let queues = queues(&kit.servers, &plan.topology).await;
+    let (queued, letters) = queues.map_err(TransportError::from)?;
+    let ledger = match &kit.services {
+        Services::Here(services) => services.ledger(),
+        Services::There(_) => Vec::new(),
+    };
     Ok(FinalReading {
         store,
         queued,
@@ -167,13 +173,17 @@ pub(super) async fn read(
     })
 }
 
-async fn queues(kit: &Kit, plan: &Plan) -> Result<(Vec<Queued>, Vec<Letter>), AmqpError> {
-    let rabbit = kit.servers.rabbit();
+/// What stands in all queues, taken out of them.
+pub(crate) async fn queues(
+    servers: &Servers,
+    needed: &Topology,
+) -> Result<(Vec<Queued>, Vec<Letter>), AmqpError> {
+    let rabbit = servers.rabbit();
     let names = rabbit.names();
-    let connection = kit.servers.amqp.connect("redeliver reading").await?;
+    let connection = servers.amqp.connect("redeliver reading").await?;
     let channel = connection.open_channel().await?;
     let (mut queued, mut letters) = (Vec::new(), Vec::new());
-    for spec in topology::queues(names, &plan.topology) {
+    for spec in topology::queues(names, needed) {
         let bare = names.bare(&spec.name);
         while let Some(delivery) = channel.get(&spec.name).await? {
             let event = event(&delivery);

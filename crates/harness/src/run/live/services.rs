@@ -8,6 +8,8 @@ use bytes::Bytes;
 use redeliver_sim::choice::{Choices, Key, Site, name, strikes};
 use redeliver_sim::service::Model;
 
+use crate::load::remote::Remote;
+use crate::watch::file::{Appender, Record};
 use crate::watch::reading::LedgerEntry;
 use redeliver_core::ports::env::nanos;
 use redeliver_core::ports::{Service, ServiceCall, ServiceError, ServiceReply};
@@ -16,9 +18,28 @@ use redeliver_simulated::fake::{Fake, MakeFake, Told};
 const LATENCY: Site = Site::new("live.service.latency");
 const COLD: Site = Site::new("live.service.cold-start");
 
+/// The outside services of a process: in this process, or behind a connection to the one that has
+/// them.
+#[derive(Clone, Debug)]
+pub(crate) enum Services {
+    /// In this process.
+    Here(FakeServices),
+    /// In another one.
+    There(Remote),
+}
+
+impl Service for Services {
+    async fn call(&self, call: ServiceCall) -> Result<ServiceReply, ServiceError> {
+        match self {
+            Self::Here(services) => services.call(call).await,
+            Self::There(services) => services.call(call).await,
+        }
+    }
+}
+
 /// Outside services of a real run, which note every effect.
 #[derive(Clone)]
-pub(super) struct FakeServices {
+pub(crate) struct FakeServices {
     state: Arc<Mutex<State>>,
     started: Instant,
 }
@@ -36,13 +57,33 @@ struct State {
     models: BTreeMap<Arc<str>, Model>,
     fakes: BTreeMap<Arc<str>, Box<dyn Fake>>,
     known: BTreeMap<Work, (u64, usize)>,
-    ledger: Vec<LedgerEntry>,
+    ledger: Ledger,
     choices: Choices,
+}
+
+/// Where effects are noted.
+#[derive(Default)]
+struct Ledger {
+    /// How many there are.
+    length: usize,
+    /// Them, unless they go to the file.
+    entries: Vec<LedgerEntry>,
+    file: Option<Appender>,
+}
+
+impl Ledger {
+    fn push(&mut self, entry: LedgerEntry) {
+        self.length += 1;
+        match &self.file {
+            Some(file) => file.append(&Record::Ledger(entry)),
+            None => self.entries.push(entry),
+        }
+    }
 }
 
 impl FakeServices {
     /// Services that behave like these models, or as a team's own fake says.
-    pub(super) fn new(
+    pub(crate) fn new(
         services: Vec<(Model, Option<MakeFake>)>,
         seed: u64,
         started: Instant,
@@ -57,7 +98,7 @@ impl FakeServices {
             models,
             fakes,
             known: BTreeMap::new(),
-            ledger: Vec::new(),
+            ledger: Ledger::default(),
             choices,
         };
         Self {
@@ -66,9 +107,15 @@ impl FakeServices {
         }
     }
 
-    /// Everything they did.
+    /// Notes every effect in a file instead of in memory.
+    pub(crate) fn note_in(self, file: Appender) -> Self {
+        self.lock().ledger.file = Some(file);
+        self
+    }
+
+    /// Everything they did and did not note in a file.
     pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
-        self.lock().ledger.clone()
+        self.lock().ledger.entries.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -132,7 +179,7 @@ impl FakeServices {
                 return Ok(reference(name, *effect));
             }
         }
-        let number = state.ledger.len() + 1;
+        let number = state.ledger.length + 1;
         state.known.insert(known, (call.fencing_token, number));
         state.ledger.push(entry(service, call, at));
         Ok(reference(name, number))

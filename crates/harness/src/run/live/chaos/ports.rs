@@ -14,14 +14,14 @@ use redeliver_core::topology::Topology;
 
 /// A port whose calls are struck.
 #[derive(Clone, Debug)]
-pub(in crate::run::live) struct Chaotic<P> {
+pub(crate) struct Chaotic<P> {
     inner: P,
     striker: Striker,
 }
 
 impl<P> Chaotic<P> {
     /// Puts faults in front of a port.
-    pub(in crate::run::live) fn new(inner: P, striker: Striker) -> Self {
+    pub(crate) fn new(inner: P, striker: Striker) -> Self {
         Self { inner, striker }
     }
 

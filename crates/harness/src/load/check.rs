@@ -1,0 +1,269 @@
+//! The judgement of a history's file, at the end of its run or long after it.
+//!
+//! Everything comes from the file, but for what the workload itself says: its requests, which its
+//! seed makes again, and its own check.
+
+use std::path::Path;
+
+use super::figures::Figures;
+use super::job::{Sorts, scenario as in_real_time};
+use super::offer::{Offer, Rate};
+use crate::checkers::View;
+use crate::run::any_workload::Facts;
+use crate::run::judge::{self, Measured};
+use crate::run::letters;
+use crate::run::live::LiveError;
+use crate::run::plan::{self, Plan};
+use crate::run::result::RunResult;
+use crate::scenario::Scenario;
+use crate::team::workload::Workload;
+use crate::watch::file::{FileError, Record, Records, Row, Start};
+use crate::watch::history::{Entry, History, What};
+use crate::watch::reading::FinalReading;
+use crate::watch::trace;
+use redeliver_core::topology::QueueType;
+
+/// A file that was judged.
+#[derive(Debug)]
+pub struct Checked {
+    /// What the checkers say of it.
+    pub result: RunResult,
+    /// Its figures.
+    pub figures: Figures,
+    /// The scenario, in real time.
+    pub scenario: Scenario,
+    /// Bytes that belong to no whole record: pieces that killed processes have left behind.
+    pub torn: u64,
+}
+
+/// Why a file could not be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It cannot be read, or is none.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What it says does not fit this program.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What a file says it is: the first record.
+///
+/// # Errors
+/// It cannot be read, is no history, or is empty.
+pub fn start_of(path: &Path) -> Result<Start, CheckError> {
+    match Records::open(path)?.next_record()? {
+        Some(Record::Start(start)) => Ok(*start),
+        _ => {
+            let why = "it does not say what it is the history of: the run ended as it began";
+            Err(CheckError::Other(why.to_owned()))
+        }
+    }
+}
+
+/// Judges a file.
+///
+/// # Errors
+/// It cannot be read, or its scenario does not fit this program.
+pub fn check<L: Workload>(workload: &L, path: &Path) -> Result<Checked, CheckError> {
+    judge(workload, path)
+}
+
+fn judge(workload: &dyn Facts, path: &Path) -> Result<Checked, CheckError> {
+    let start = start_of(path)?;
+    let queues = match start.classic_queues {
+        true => QueueType::Classic,
+        false => QueueType::Quorum,
+    };
+    let scenario = in_real_time(workload, (&start.scenario, &start.text), queues);
+    let scenario = scenario.map_err(|error| CheckError::Other(error.to_string()))?;
+    let offer = offer(&start);
+    let mut figures = Figures::new(start, &plan::topology(workload, &scenario));
+    let mut all = Everything::default();
+    let mut records = Records::open(path)?;
+    while let Some(record) = records.next_record()? {
+        figures.add(&record);
+        all.take(record).map_err(CheckError::Other)?;
+    }
+    all.sort();
+    let poison = sorts(workload, &scenario, &offer);
+    let requests = (0..offer.parts()).flat_map(|part| offer.requests_of(workload, part).1);
+    let plan = Plan::of_load(workload, &scenario, requests.collect(), &poison);
+    let result = judged(workload, &scenario, &plan, &figures, all);
+    Ok(Checked {
+        result,
+        figures,
+        scenario,
+        torn: records.torn(),
+    })
+}
+
+/// What the run of a file was offered.
+pub fn offer(start: &Start) -> Offer {
+    Offer {
+        rate: Rate(start.rate),
+        lasts: std::time::Duration::from_nanos(start.lasts),
+        pattern: start.pattern.clone(),
+        seed: start.seed,
+    }
+}
+
+/// Keys of what cannot be handled.
+pub(super) fn sorts(workload: &dyn Facts, scenario: &Scenario, offer: &Offer) -> Sorts {
+    let wanted = &scenario.poison;
+    let wanted = [
+        wanted.poison,
+        wanted.killer,
+        wanted.unknown_version,
+        wanted.transient,
+        wanted.panics,
+    ];
+    let picked = offer.pick(workload, &wanted);
+    picked.try_into().expect("as many sorts as were asked for")
+}
+
+/// Refuses a workload whose parts would all be the same requests.
+pub(super) fn distinct(workload: &dyn Facts, offer: &Offer) -> Result<(), LiveError> {
+    if offer.parts() < 2 {
+        return Ok(());
+    }
+    let keys = |part| {
+        let requests = offer.requests_of(workload, part).1;
+        requests
+            .into_iter()
+            .map(|request| request.key)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    match keys(0).intersection(&keys(1)).next() {
+        None => Ok(()),
+        Some(key) => Err(LiveError::Other(format!(
+            "the workload makes a request of the key {key} twice: a long run asks for its requests \
+             in parts, so make keys of Generator::numbers or Generator::each, which count on"
+        ))),
+    }
+}
+
+/// What a file holds for the checkers.
+#[derive(Debug, Default)]
+struct Everything {
+    history: History,
+    reading: FinalReading,
+    /// When faults were at work.
+    disturbed: Vec<(u64, u64)>,
+    faults: Vec<trace::TraceLine>,
+}
+
+impl Everything {
+    fn take(&mut self, record: Record) -> Result<(), String> {
+        match record {
+            Record::Entry(entry) => self.history.entries.push(entry),
+            Record::Fault(given) => {
+                self.disturbed
+                    .push((given.at, given.at.saturating_add(given.lasts)));
+                let process = std::sync::Arc::from(&*given.target);
+                let (kind, at) = (given.kind, given.place.clone());
+                self.faults.push(trace::TraceLine {
+                    at: given.at,
+                    actor: process,
+                    what: "fault",
+                    subject: given.subject.clone(),
+                    detail: format!("{kind} {at}"),
+                    lasts: given.lasts,
+                });
+                let what = What::Fault { kind, at };
+                self.history.entries.push(Entry {
+                    at: given.at,
+                    process: std::sync::Arc::from("world"),
+                    what,
+                });
+            }
+            Record::Heal { at } => self.history.entries.push(Entry {
+                at,
+                process: std::sync::Arc::from("world"),
+                what: What::Heal,
+            }),
+            Record::Ledger(entry) => self.reading.ledger.push(entry),
+            Record::Row(row) => self.row(row)?,
+            Record::Start(_)
+            | Record::Begin { .. }
+            | Record::Witness(_)
+            | Record::Gauge(_)
+            | Record::End(_) => {}
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, row: Row) -> Result<(), String> {
+        let store = &mut self.reading.store;
+        match row {
+            Row::Outbox(row) => store.outbox.push(*row),
+            Row::Inbox(row) => store.inbox.push(*row),
+            Row::Audit(entry) => store.audit.push(*entry),
+            Row::Workflow(head) => store.workflows.push(head),
+            Row::Document(table, key, version, text) => {
+                let read = serde_json::from_str(&text);
+                let document = read.map_err(|error| format!("{table} {key}: {error}"))?;
+                store.rows.push((table, key, version, document));
+            }
+            Row::Now(now) => store.now = now,
+            Row::Queued(queued) => self.reading.queued.push(queued),
+            Row::Letter(letter) => self.reading.letters.push(*letter),
+            Row::Answer(answer) => self.reading.no_rows.push(answer),
+        }
+        Ok(())
+    }
+
+    /// Puts the entries of all processes into the order of their times, and makes a place of each
+    /// time at which an inbox row was asked for.
+    fn sort(&mut self) {
+        let entries = &mut self.history.entries;
+        entries.sort_by_key(|entry| entry.at);
+        let times: Vec<u64> = entries.iter().map(|entry| entry.at).collect();
+        for entry in entries {
+            if let What::HandlerStart { read, .. } = &mut entry.what {
+                let asked = *read as u64;
+                *read = times.partition_point(|at| *at < asked);
+            }
+        }
+        self.reading.ledger.sort_by_key(|entry| entry.at);
+    }
+}
+
+fn judged(
+    workload: &dyn Facts,
+    scenario: &Scenario,
+    plan: &Plan,
+    figures: &Figures,
+    all: Everything,
+) -> RunResult {
+    let end = figures.end.clone().unwrap_or_default();
+    let view = View {
+        history: &all.history,
+        reading: &all.reading,
+        topology: &plan.topology,
+        policy: &scenario.policy,
+        transitions: workload.transitions(),
+        final_states: workload.final_states(),
+        poison: &plan.poison_keys,
+        malformed: plan.malformed_letters(),
+        processes: scenario.worker_processes,
+        disturbed: &all.disturbed,
+        beside: &[],
+        settled: end.settled && end.read,
+        stopped: end.stopped || !end.read,
+    };
+    let measured = Measured {
+        seed: figures.start.seed,
+        virtual_ns: end.wall,
+        faults: figures.struck.iter().map(|(kind, n)| (*kind, *n)).collect(),
+        ..Measured::default()
+    };
+    let mut result = judge::result(workload, scenario, plan, &view, measured);
+    result.trace = all.faults;
+    letters::account_for_real(&mut result, scenario);
+    if result.inconclusive.is_none() {
+        result.inconclusive = figures.doubt();
+    }
+    result.judge();
+    result
+}

@@ -1,0 +1,223 @@
+//! The figures of a load run, from the records of its file and from nothing else: the live view, the
+//! summary and a later `check` of the file use these lines, so they cannot tell different things.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::watch::file::{End, Gauge, Given, Record, Start, Witness};
+use crate::watch::history::{Entry, What};
+use crate::watch::latencies::Latencies;
+use crate::watch::legs::{Counts, Legs};
+use redeliver_core::topology::Topology;
+
+/// One second, in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
+/// What happened within a second of a run, counted from the first request's time on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Second {
+    /// Requests that were due.
+    pub offered: u64,
+    /// Requests that were begun.
+    pub sent: u64,
+    /// Publishes that were confirmed.
+    pub confirmed: u64,
+    /// Hand-overs to consumers.
+    pub delivered: u64,
+    /// Works whose effects were committed.
+    pub done: u64,
+    /// Requests of which everything that followed has ended.
+    pub workflows: u64,
+    /// Attempts that were put back.
+    pub retried: u64,
+    /// Works that were given up.
+    pub dead: u64,
+}
+
+/// The figures of a load run.
+#[derive(Debug)]
+pub struct Figures {
+    /// What was to be done.
+    pub start: Start,
+    /// When the first request was due, in nanoseconds since the start.
+    pub begin: u64,
+    /// Times by leg.
+    pub latencies: Latencies,
+    /// Times by leg since [`Figures::interval`] was called last.
+    fresh: Latencies,
+    /// Second by second since the first request.
+    pub seconds: Vec<Second>,
+    /// Looks from outside.
+    pub gauges: Vec<Gauge>,
+    /// Faults that were given, in order; the first thousands of them.
+    pub faults: Vec<Given>,
+    /// All of them, counted by kind.
+    pub struck: BTreeMap<&'static str, u64>,
+    /// What others have seen of them, counted by kind.
+    pub witnessed: BTreeMap<&'static str, u64>,
+    /// When faults were over.
+    pub healed: Option<u64>,
+    /// How it ended; none where the harness was killed.
+    pub end: Option<End>,
+    /// Requests that were begun within the time for which requests were offered.
+    pub in_time: u64,
+    /// Records so far.
+    pub records: u64,
+    /// The time of the last entry.
+    pub last: u64,
+    legs: Legs,
+}
+
+/// So many faults are kept one by one.
+const KEPT: usize = 10_000;
+
+impl Figures {
+    /// Of a run that was to do this.
+    pub fn new(start: Start, topology: &Topology) -> Self {
+        Self {
+            start,
+            begin: 0,
+            latencies: Latencies::default(),
+            fresh: Latencies::default(),
+            seconds: Vec::new(),
+            gauges: Vec::new(),
+            faults: Vec::new(),
+            struck: BTreeMap::new(),
+            witnessed: BTreeMap::new(),
+            healed: None,
+            end: None,
+            in_time: 0,
+            records: 0,
+            last: 0,
+            legs: Legs::new(topology),
+        }
+    }
+
+    /// Goes on by one record.
+    pub fn add(&mut self, record: &Record) {
+        self.records += 1;
+        match record {
+            Record::Begin { at } => self.begin = *at,
+            Record::Entry(entry) => self.entry(entry),
+            Record::Fault(given) => self.fault(given),
+            Record::Witness(Witness { kind, .. }) => {
+                *self.witnessed.entry(kind).or_default() += 1;
+            }
+            Record::Heal { at } => self.healed = Some(*at),
+            Record::Gauge(gauge) => self.gauges.push(gauge.clone()),
+            Record::End(end) => self.end = Some(end.clone()),
+            Record::Start(_) | Record::Ledger(_) | Record::Row(_) => {}
+        }
+    }
+
+    fn fault(&mut self, given: &Given) {
+        *self.struck.entry(given.kind).or_default() += 1;
+        if self.faults.len() < KEPT {
+            self.faults.push(given.clone());
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        self.last = self.last.max(entry.at);
+        let before = self.legs.counts();
+        let (all, fresh) = (&mut self.latencies, &mut self.fresh);
+        self.legs.add(entry, &mut |sample| {
+            all.add(sample);
+            fresh.add(sample);
+        });
+        let after = self.legs.counts();
+        if let What::Request { due, .. } = &entry.what
+            && after.sent > before.sent
+        {
+            self.second(*due).offered += 1;
+            self.in_time += u64::from(entry.at <= self.begin + self.start.lasts);
+        }
+        if before == after {
+            return;
+        }
+        let second = self.second(entry.at);
+        second.sent += after.sent - before.sent;
+        second.confirmed += after.confirmed - before.confirmed;
+        second.delivered += after.deliveries - before.deliveries;
+        second.done += after.done - before.done;
+        second.workflows += after.workflows - before.workflows;
+        second.retried += after.retried - before.retried;
+        second.dead += after.dead - before.dead;
+    }
+
+    fn second(&mut self, at: u64) -> &mut Second {
+        let which = usize::try_from(at.saturating_sub(self.begin) / SECOND).unwrap_or(0);
+        if self.seconds.len() <= which {
+            self.seconds.resize(which + 1, Second::default());
+        }
+        &mut self.seconds[which]
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        self.legs.counts()
+    }
+
+    /// Messages on their way.
+    pub fn legs(&self) -> &Legs {
+        &self.legs
+    }
+
+    /// The times since this was called last.
+    pub fn interval(&mut self) -> Latencies {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Whole seconds for which requests were offered.
+    fn window(&self) -> f64 {
+        self.start.lasts as f64 / SECOND as f64
+    }
+
+    /// Requests that were offered, a second.
+    pub fn offered_rate(&self) -> f64 {
+        self.start.requests as f64 / self.window()
+    }
+
+    /// Requests that were begun while they were offered, a second.
+    pub fn sent_rate(&self) -> f64 {
+        self.in_time as f64 / self.window()
+    }
+
+    /// Requests of which everything that followed ended while requests were offered, a second.
+    pub fn done_rate(&self) -> f64 {
+        let seconds = self.start.lasts.div_ceil(SECOND) as usize;
+        let done: u64 = self
+            .seconds
+            .iter()
+            .take(seconds)
+            .map(|it| it.workflows)
+            .sum();
+        done as f64 / self.window()
+    }
+
+    /// Faults of these kinds that were given and that fewer others have seen.
+    pub fn unseen(&self) -> Vec<(&'static str, u64, u64)> {
+        let kinds: BTreeSet<_> = self.struck.keys().copied().collect();
+        let seen = |kind| self.witnessed.get(kind).copied().unwrap_or(0);
+        let pairs = kinds
+            .into_iter()
+            .map(|kind| (kind, self.struck[kind], seen(kind)));
+        pairs.filter(|(_, given, seen)| seen < given).collect()
+    }
+
+    /// Why these figures prove nothing, where they do not.
+    pub fn doubt(&self) -> Option<String> {
+        let offered = self.start.requests;
+        if self.end.is_none() {
+            return Some("the harness ended before the run did".to_owned());
+        }
+        // Ninety-nine in a hundred.
+        if self.in_time * 100 < offered * 99 {
+            return Some(format!(
+                "generator late: {} of {offered} requests were sent in their time, which is less \
+                 than 99 in 100",
+                self.in_time
+            ));
+        }
+        None
+    }
+}

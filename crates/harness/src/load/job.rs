@@ -1,0 +1,131 @@
+//! What a process of a load run is told: one line of JSON on its standard input, so that no password
+//! stands among its arguments. The other end of that pipe is the harness: once it is gone, however it
+//! ended, the process ends as well.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::offer::Offer;
+use crate::run::any_workload::Facts;
+use crate::run::live::LiveError;
+use crate::run::plan;
+use crate::scenario::Scenario;
+use redeliver_core::topology::QueueType;
+
+/// What a process does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Publishes what is in the outbox.
+    Relay,
+    /// Handles what this consumer's queue holds.
+    Worker(Arc<str>),
+    /// Sends requests: those whose number divided by `of` leaves `number`.
+    Producer {
+        /// Which of them, from 0.
+        number: u64,
+        /// How many share the sending.
+        of: u64,
+    },
+}
+
+impl Role {
+    /// The part of the pipeline that it is, for figures by part.
+    pub fn part(&self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Worker(_) => "workers",
+            Self::Producer { .. } => "producers",
+        }
+    }
+}
+
+/// What a process is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What it does.
+    pub role: Role,
+    /// Its name in the history.
+    pub process: String,
+    /// How often a process of this name was started before.
+    pub incarnation: u32,
+    /// Counts all processes of the run, so that their numbers of runs and channels differ.
+    pub number: u32,
+    /// The workload, by name.
+    pub workload: String,
+    /// The scenario's name and its text.
+    pub scenario: (String, String),
+    /// How work queues are kept.
+    pub classic_queues: bool,
+    /// Under which name the run stands on the servers.
+    pub name: String,
+    /// The broker's URL, with its password.
+    pub amqp_url: String,
+    /// The database's URL, with its password.
+    pub database_url: String,
+    /// Where the history goes.
+    pub history: PathBuf,
+    /// Where the outside services are.
+    pub services: SocketAddr,
+    /// When the run started, by the machine's monotonic clock, in nanoseconds.
+    pub started: u64,
+    /// What is offered, for those who send, and for the choice of what cannot be handled.
+    pub offer: Offer,
+    /// Keys of messages that cannot be handled, as [`Sorts`] orders them.
+    pub poison: Sorts,
+    /// For one who sends: where to begin, and up to where requests were begun before.
+    pub resume: (u64, u64),
+}
+
+/// Keys of requests that cannot be handled: poison, killers, of an unknown version, failing each
+/// time, panicking each time.
+pub type Sorts = [Vec<Arc<str>>; 5];
+
+impl Job {
+    /// The scenario in real time, as all processes of the run have it.
+    ///
+    /// # Errors
+    /// The text is not that of a scenario of this program.
+    pub(crate) fn scenario(&self, workload: &dyn Facts) -> Result<Scenario, LiveError> {
+        let (name, text) = &self.scenario;
+        let queues = match self.classic_queues {
+            true => QueueType::Classic,
+            false => QueueType::Quorum,
+        };
+        scenario(workload, (name, text), queues)
+    }
+}
+
+/// A scenario from its name and text, in real time, with everything said about its services.
+///
+/// # Errors
+/// As [`Job::scenario`].
+pub(crate) fn scenario(
+    workload: &dyn Facts,
+    (name, text): (&str, &str),
+    queues: QueueType,
+) -> Result<Scenario, LiveError> {
+    let path = PathBuf::from(format!("{name}.toml"));
+    let read = Scenario::parse(text, &path, &[workload.name()]);
+    let read = read.map_err(|error| LiveError::Other(error.render(100, false)))?;
+    let mut scenario = plan::with_explicit_services(workload, &read).in_real_time();
+    scenario.queue_type = queues;
+    Ok(scenario)
+}
+
+/// The machine's monotonic clock, in nanoseconds: one for all processes.
+pub fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// The start of a run as this process's clock has it.
+pub fn started(at: u64) -> Instant {
+    let since = Duration::from_nanos(monotonic().saturating_sub(at));
+    let now = Instant::now();
+    now.checked_sub(since).unwrap_or(now)
+}

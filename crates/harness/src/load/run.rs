@@ -1,0 +1,530 @@
+//! A load run: servers, processes, the history's file, and what is seen while it goes on.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::check::{self, CheckError, Checked};
+use super::children::{Children, Common, Ended, cpu_of};
+use super::figures::Figures;
+use super::job::{Role, Sorts, monotonic, scenario as in_real_time, started};
+use super::offer::{Offer, Pattern, Rate};
+use super::{gauge, remote};
+use crate::run::any_workload::{AnyWorkload, Facts};
+use crate::run::live::lookout::{Lookout, within};
+use crate::run::live::services::FakeServices;
+use crate::run::live::{
+    LiveError, LiveOptions, LiveWorld, Servers, chaos, reading, runtime, silent,
+};
+use crate::run::plan::{self, Plan};
+use crate::scenario::Scenario;
+use crate::team::workload::Workload;
+use crate::watch::file::{Appender, End, Record, Records, Row, Start};
+use redeliver_core::ports::env::{Timestamp, nanos};
+use redeliver_core::ports::{Transport, TransportError};
+use redeliver_postgres::ReadRow;
+
+/// What a load run is given.
+#[derive(Clone)]
+pub struct LoadOptions {
+    /// Servers, name, seed and patience.
+    pub live: LiveOptions,
+    /// Requests a second.
+    pub rate: Rate,
+    /// For how long they are sent.
+    pub lasts: Duration,
+    /// How they are spread over that time.
+    pub pattern: Pattern,
+    /// How many processes share the sending.
+    pub producers: u32,
+    /// The file that takes the history. It must not be there yet.
+    pub history: PathBuf,
+    /// The program that carries out a [`Job`](super::job::Job), and its first arguments.
+    pub command: Vec<OsString>,
+    /// The commit of the code under test; empty where unknown.
+    pub commit: String,
+    /// Is shown the figures about once a second.
+    pub watch: Watch,
+}
+
+/// Is shown the figures of a run while it goes on.
+pub type Watch = Arc<dyn Fn(&Figures) + Send + Sync>;
+
+impl std::fmt::Debug for LoadOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("live", &self.live)
+            .field("rate", &self.rate)
+            .field("lasts", &self.lasts)
+            .field("history", &self.history)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a load run came to.
+#[derive(Debug)]
+pub struct LoadReport {
+    /// The judgement of its file.
+    pub checked: Checked,
+    /// What could not be removed from the servers, and why.
+    pub left_behind: Option<String>,
+}
+
+/// Runs a scenario under load.
+///
+/// # Errors
+/// [`LiveError::Environment`] when a server does not answer or refuses, or the history cannot be
+/// written.
+pub fn load<L: Workload>(
+    workload: &L,
+    scenario: &Scenario,
+    options: &LoadOptions,
+) -> Result<LoadReport, LiveError> {
+    let shared: Arc<dyn AnyWorkload<LiveWorld>> = Arc::new(workload.clone());
+    let runtime = runtime()?;
+    let ran = runtime.block_on(run(&shared, scenario, options));
+    // Tasks that hang in a driver must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    let left_behind = ran?;
+    let checked = check::check(workload, &options.history).map_err(|error| match error {
+        CheckError::File(error) => LiveError::Environment(error.to_string()),
+        CheckError::Other(why) => LiveError::Other(why),
+    })?;
+    Ok(LoadReport {
+        checked,
+        left_behind,
+    })
+}
+
+/// The scenario as all parts of a run have it, and the text from which the processes make it again.
+fn texts(
+    workload: &dyn Facts,
+    scenario: &Scenario,
+    options: &LoadOptions,
+) -> Result<(Scenario, String), LiveError> {
+    let text = scenario.to_toml();
+    let queues = options.live.queue_type.unwrap_or(scenario.queue_type);
+    let real = in_real_time(workload, (&scenario.name, &text), queues)?;
+    let allowed = |check| scenario.allow.contains(&check);
+    let contradictions = real.policy.contradictions();
+    match contradictions
+        .into_iter()
+        .find(|found| !allowed(found.check))
+    {
+        Some(found) => Err(LiveError::Other(format!("in real time, {found}"))),
+        None => Ok((real, text)),
+    }
+}
+
+async fn run(
+    workload: &Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: &Scenario,
+    options: &LoadOptions,
+) -> Result<Option<String>, LiveError> {
+    let (real, text) = texts(&**workload, scenario, options)?;
+    let offer = Offer {
+        rate: options.rate,
+        lasts: options.lasts,
+        pattern: options.pattern.clone(),
+        seed: options.live.seed,
+    };
+    if offer.requests() == 0 {
+        let (rate, lasts) = (offer.rate, offer.lasts.as_secs_f64());
+        return Err(LiveError::Other(format!(
+            "{rate} for {lasts} s is no request at all"
+        )));
+    }
+    check::distinct(&**workload, &offer)?;
+    let poison = check::sorts(&**workload, &real, &offer);
+    let topology = plan::topology(&**workload, &real);
+    topology
+        .check()
+        .map_err(|error| LiveError::Other(error.to_string()))?;
+    let servers = Servers::connect(&**workload, &real, &options.live)?;
+    // Before anything is made anywhere.
+    servers.reach_broker(options.live.patience).await?;
+    let file = Appender::create(&options.history).map_err(|error| {
+        let path = options.history.display();
+        LiveError::Environment(format!("{path}: {error}: choose another file by --history"))
+    })?;
+    let patience = options.live.patience;
+    let make = tokio::time::timeout(patience, servers.database.make());
+    make.await
+        .unwrap_or_else(|_| Err(silent("PostgreSQL", patience)))?;
+    let declare = servers.rabbit();
+    let declare = tokio::time::timeout(patience, declare.declare(&topology));
+    let declared = match declare.await {
+        Ok(declared) => declared.map_err(LiveError::from),
+        Err(_) => Err(silent("RabbitMQ", patience)),
+    };
+    let setting = Setting {
+        workload: workload.clone(),
+        scenario: real,
+        text,
+        offer,
+        poison,
+        servers,
+        file,
+        options: options.clone(),
+    };
+    let played = match declared {
+        Ok(()) => setting.play().await,
+        Err(error) => Err(error),
+    };
+    let left_behind = setting.servers.clean_up(&topology).await;
+    match played {
+        Ok(()) => Ok(left_behind),
+        Err(LiveError::Environment(why) | LiveError::Away { why, .. }) => {
+            Err(LiveError::Away { why, left_behind })
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Everything of a run that does not change.
+struct Setting {
+    workload: Arc<dyn AnyWorkload<LiveWorld>>,
+    scenario: Scenario,
+    text: String,
+    offer: Offer,
+    poison: Sorts,
+    servers: Servers,
+    file: Appender,
+    options: LoadOptions,
+}
+
+/// How often processes and file are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often servers are.
+const GAUGE: Duration = Duration::from_secs(1);
+/// From the word that everything works to the first request.
+const LEAD: Duration = Duration::from_millis(300);
+
+impl Setting {
+    fn plan(&self) -> Plan {
+        let first = self.offer.requests_of(&*self.workload, 0).1;
+        let first = first.into_iter().take(1).collect();
+        Plan::of_load(&*self.workload, &self.scenario, first, &self.poison)
+    }
+
+    fn now(&self, since: u64) -> u64 {
+        monotonic().saturating_sub(since)
+    }
+
+    async fn play(&self) -> Result<(), LiveError> {
+        let since = monotonic();
+        let plan = Arc::new(self.plan());
+        let versions =
+            tokio::time::timeout(self.options.live.patience, gauge::versions(&self.servers));
+        let versions = versions.await.unwrap_or_default();
+        let start = self.start(versions);
+        self.file.append(&Record::Start(Box::new(start)));
+        let services = plan::services(&*self.workload, &self.scenario);
+        let services = FakeServices::new(services, self.offer.seed, started(since));
+        let services = remote::serve(services.note_in(self.file.clone())).await;
+        let services = services.map_err(|error| LiveError::Environment(error.to_string()))?;
+        let common = Common {
+            command: self.options.command.clone(),
+            live: self.options.live.clone(),
+            workload: self.workload.name(),
+            scenario: (self.scenario.name.clone(), self.text.clone()),
+            queues: self.scenario.queue_type,
+            history: self.options.history.clone(),
+            file: self.file.clone(),
+            services,
+            started: since,
+            offer: self.offer.clone(),
+            poison: self.poison.clone(),
+        };
+        let lookout = Lookout::new(&self.servers, &self.options.live);
+        tokio::select! {
+            acted = self.act(&plan, common, since) => acted,
+            gone = lookout.gone() => {
+                self.end(since, End::default());
+                Err(LiveError::Away { why: gone, left_behind: None })
+            }
+        }
+    }
+
+    fn start(&self, servers: Vec<(String, String)>) -> Start {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Start {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: self.options.commit.clone(),
+            began: Timestamp(nanos(wall)),
+            name: self.options.live.name.clone(),
+            scenario: self.scenario.name.clone(),
+            workload: self.scenario.workload.clone(),
+            text: self.text.clone(),
+            classic_queues: self.scenario.queue_type
+                == redeliver_core::topology::QueueType::Classic,
+            seed: self.offer.seed,
+            rate: self.offer.rate.0,
+            pattern: self.offer.pattern.clone(),
+            lasts: nanos(self.offer.lasts),
+            requests: self.offer.requests(),
+            servers,
+        }
+    }
+
+    fn end(&self, since: u64, end: End) {
+        let end = End {
+            wall: self.now(since),
+            not_given: chaos::not_given(&self.scenario),
+            ..end
+        };
+        self.file.append(&Record::End(end));
+    }
+
+    fn roles(&self, plan: &Plan) -> Vec<(String, Role)> {
+        let mut roles = Vec::new();
+        for i in 1..=self.scenario.relays {
+            roles.push((format!("relay-{i}"), Role::Relay));
+        }
+        for subscription in &plan.topology.subscriptions {
+            for i in 1..=self.scenario.worker_processes {
+                let consumer = &subscription.consumer;
+                roles.push((format!("{consumer}-{i}"), Role::Worker(consumer.clone())));
+            }
+        }
+        let of = u64::from(self.options.producers.max(1));
+        for number in 0..of {
+            let role = Role::Producer { number, of };
+            roles.push((format!("client-{}", number + 1), role));
+        }
+        roles
+    }
+
+    fn follow(&self) -> Result<Records, LiveError> {
+        Records::follow(&self.options.history)
+            .map_err(|error| LiveError::Environment(format!("the history: {error}")))
+    }
+
+    async fn act(&self, plan: &Arc<Plan>, common: Common, since: u64) -> Result<(), LiveError> {
+        let roles = self.roles(plan);
+        let mut children = Children::start(common, roles, self.scenario.restart_after).await?;
+        let begin = self.now(since) + nanos(LEAD);
+        self.file.append(&Record::Begin { at: begin });
+        children.go(begin).await;
+        self.send_strangers(plan, since);
+        let mut view = View {
+            tail: self.follow()?,
+            figures: Figures::new(self.start(Vec::new()), &plan.topology),
+            gauged: Instant::now(),
+            rest: Rest::default(),
+            setting: self,
+            plan: plan.clone(),
+            since,
+        };
+        let settled = view.go_on(&mut children, begin).await;
+        let (settled, stopped) = match settled {
+            Ok(settled) => (settled, self.is_stopped() && !settled),
+            Err(error) => {
+                children.stop(Duration::ZERO).await;
+                return Err(error);
+            }
+        };
+        self.file.append(&Record::Heal {
+            at: self.now(since),
+        });
+        let drain = self.scenario.policy.consumer.drain + Duration::from_secs(2);
+        for late in children.stop(drain).await {
+            (self.options.live.tell)(&format!("{late} did not stop in time and was killed"));
+        }
+        self.read(plan).await?;
+        self.end(
+            since,
+            End {
+                settled,
+                stopped,
+                read: true,
+                ..End::default()
+            },
+        );
+        match self.file.failure() {
+            None => Ok(()),
+            Some(why) => {
+                let why = format!("the history cannot be written: {why}");
+                Err(LiveError::Environment(why))
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.options.live.stop.load(Ordering::Relaxed)
+    }
+
+    fn send_strangers(&self, plan: &Arc<Plan>, since: u64) {
+        let (plan, over) = (plan.clone(), self.offer.lasts);
+        let env = redeliver_core::env::live::LiveEnv::process_since("stranger", 0, started(since));
+        let (servers, names) = (self.servers.clone(), self.servers.rabbit().names().clone());
+        tokio::spawn(async move {
+            crate::run::stranger::run(&servers.amqp, &env, &names, &plan, over).await;
+        });
+    }
+
+    /// Reads tables and queues into the file.
+    async fn read(&self, plan: &Plan) -> Result<(), LiveError> {
+        let file = self.file.clone();
+        let mut take = move |row| file.append(&Record::Row(row_of(row)));
+        self.servers.database.store.read_each(&mut take).await?;
+        let queues = reading::queues(&self.servers, &plan.topology).await;
+        let (queued, letters) = queues.map_err(TransportError::from)?;
+        for queued in queued {
+            self.file.append(&Record::Row(Row::Queued(queued)));
+        }
+        for letter in letters {
+            self.file
+                .append(&Record::Row(Row::Letter(Box::new(letter))));
+        }
+        for answer in self
+            .servers
+            .database
+            .ask(&self.scenario.expect.no_rows)
+            .await
+        {
+            self.file.append(&Record::Row(Row::Answer(answer)));
+        }
+        Ok(())
+    }
+}
+
+fn row_of(row: ReadRow) -> Row {
+    match row {
+        ReadRow::Outbox(row) => Row::Outbox(Box::new(row)),
+        ReadRow::Inbox(row) => Row::Inbox(Box::new(row)),
+        ReadRow::Audit(entry) => Row::Audit(Box::new(entry)),
+        ReadRow::Workflow(head) => Row::Workflow(head),
+        ReadRow::Document(table, key, version, document) => {
+            Row::Document(table, key, version, document.to_string())
+        }
+        ReadRow::Now(now) => Row::Now(now),
+    }
+}
+
+/// Whether there is nothing left to do.
+#[derive(Debug, Default)]
+struct Rest {
+    /// How many looks in a row have found nothing.
+    quiet: u32,
+    /// The last entry, and since when nothing came after it.
+    last: Option<(u64, Instant)>,
+}
+
+/// A run as it goes on.
+struct View<'a> {
+    setting: &'a Setting,
+    plan: Arc<Plan>,
+    since: u64,
+    tail: Records,
+    figures: Figures,
+    gauged: Instant,
+    rest: Rest,
+}
+
+impl View<'_> {
+    /// Watches until all has settled (true), the bound for that is over, or somebody stops it.
+    async fn go_on(&mut self, children: &mut Children, begin: u64) -> Result<bool, LiveError> {
+        let setting = self.setting;
+        let sent_by = Duration::from_nanos(begin) + setting.offer.lasts;
+        let bound = setting.scenario.settle;
+        let bound = bound.unwrap_or_else(|| self.plan.settle_bound(&setting.scenario));
+        loop {
+            tokio::time::sleep(LOOK).await;
+            for (name, ended, status) in children.tend().await? {
+                if ended == Ended::Died {
+                    (setting.options.live.tell)(&format!("{name} ended with {status}"));
+                }
+            }
+            self.drain()?;
+            if setting.is_stopped() {
+                return Ok(false);
+            }
+            if let Some(why) = setting.file.failure() {
+                let why = format!("the history cannot be written: {why}");
+                return Err(LiveError::Environment(why));
+            }
+            if self.gauged.elapsed() < GAUGE {
+                continue;
+            }
+            self.gauged = Instant::now();
+            let gauge = self.gauge(children).await;
+            (setting.options.watch)(&self.figures);
+            let Some(gauge) = gauge else { continue };
+            let rests = children.all_sent() && self.plan.strangers_sent() && self.rests(&gauge);
+            self.rest.quiet = if rests { self.rest.quiet + 1 } else { 0 };
+            if self.rest.quiet == 2 {
+                return Ok(true);
+            }
+            if Duration::from_nanos(setting.now(self.since)) > sent_by + bound {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Reads what was written since the last time.
+    fn drain(&mut self) -> Result<(), LiveError> {
+        loop {
+            let record = self.tail.next_record();
+            match record.map_err(|error| LiveError::Environment(format!("the history: {error}")))? {
+                Some(record) => self.figures.add(&record),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Looks at servers and processes, and writes what it sees. A server that does not answer is
+    /// not seen: the lookout ends a run that waits for it.
+    async fn gauge(&mut self, children: &Children) -> Option<crate::watch::file::Gauge> {
+        let look = async {
+            let seen = gauge::look(&self.setting.servers, &self.plan.topology).await;
+            seen.map_err(|error| error.to_string())
+        };
+        let mut gauge = within(Duration::from_secs(5), look).await.ok()?;
+        gauge.at = self.setting.now(self.since);
+        gauge.cpu = children.cpu();
+        let own = rustix::process::getpid();
+        gauge
+            .cpu
+            .push((Arc::from("harness"), cpu_of(own).unwrap_or(0)));
+        (gauge.memory_kb, gauge.files) = gauge::own();
+        self.setting.file.append(&Record::Gauge(gauge.clone()));
+        Some(gauge)
+    }
+
+    fn rests(&mut self, gauge: &crate::watch::file::Gauge) -> bool {
+        let last = self.figures.last;
+        let since = match self.rest.last {
+            Some((known, since)) if known == last => since,
+            _ => Instant::now(),
+        };
+        self.rest.last = Some((last, since));
+        let waiting: u64 = gauge
+            .queues
+            .iter()
+            .map(|(queue, ready)| match queue.ends_with(".dead") {
+                true => 0,
+                false => *ready,
+            })
+            .sum();
+        if gauge.outbox + waiting > 0 {
+            return false;
+        }
+        let legs = self.figures.legs();
+        let ended = legs.open_workflows() == 0 && legs.in_handlers() == 0 && gauge.inbox == 0;
+        // One that is lost never ends: then nothing moves for longer than anybody may keep a message.
+        let consumer = &self.setting.scenario.policy.consumer;
+        let longest = consumer.handler_limit + consumer.lease + Duration::from_secs(2);
+        ended || since.elapsed() > longest
+    }
+}
+
+/// Where the history of a run goes unless somebody says otherwise: a file that is not there yet.
+pub fn default_history(scenario: &Scenario, name: &str) -> PathBuf {
+    let short = name.rsplit('_').next().unwrap_or(name);
+    Path::new(&format!("{}-{short}.history", scenario.name)).to_owned()
+}

@@ -1,0 +1,239 @@
+//! `redeliver load`: a scenario on real servers, under requests that never wait for it.
+
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::doctor::why_unreachable;
+use super::out::{self, Out};
+use super::servers::Servers;
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
+use redeliver_harness::explore::commit;
+use redeliver_harness::load::job::Job;
+use redeliver_harness::load::offer::{Pattern, Rate};
+use redeliver_harness::load::run::{LoadOptions, default_history};
+use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
+use redeliver_harness::scenario::{format_duration, parse_duration};
+use redeliver_harness::verdict::Verdict;
+
+/// The subcommand that carries out a process of a run. Nobody types it.
+const PROCESS: &str = "load-process";
+
+/// Load a scenario's pipeline on real servers, measure it, and judge it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Requests are sent when they are due, whether or not the pipeline keeps up; times count from then on.
+Producers, relays and workers are processes of their own. The history goes to a file as it happens:
+`redeliver check` judges it again and tells the same figures.
+
+Examples:
+  redeliver load scenarios/calm-day.toml --rate 50/s --for 60s
+  redeliver load scenarios/calm-day.toml --rate 50/s --for 60s --arrivals constant --format json
+  scripts/services run -- redeliver load scenarios/calm-day.toml --rate 50/s --for 60s
+
+Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 a server does not answer or refuses.")]
+pub(super) struct Args {
+    /// The scenario file
+    scenario: PathBuf,
+    /// Requests a second: 500/s, 0.5/s, 30/m
+    #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
+    rate: Rate,
+    /// For how long requests are sent
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    lasts: Duration,
+    /// How requests are spread over time: poisson, constant, or bursts of so many: bursts:100
+    #[arg(long, value_name = "PATTERN", default_value = "poisson", value_parser = pattern)]
+    arrivals: Pattern,
+    /// How many processes share the sending [default: one for each 500 requests a second]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    producers: Option<u32>,
+    /// Where the history goes [default: SCENARIO-ID.history]
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    #[command(flatten)]
+    servers: Servers,
+    /// The seed: decimal, 0x-hex or a 40-digit commit hash
+    #[arg(long, value_name = "S", default_value = "1", value_parser = redeliver_sim::seed::parse)]
+    seed: u64,
+    /// Give the run up when a server has been away for so long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    patience: Duration,
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// Judge the history of a load run again, from its file alone
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  redeliver check calm-day-0123456789ab.history
+  redeliver check calm-day-0123456789ab.history --format json
+
+Exit codes: 0 valid, 1 violated, 2 usage or no history file, 3 inconclusive.")]
+pub(super) struct CheckArgs {
+    /// The file
+    history: PathBuf,
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// Carry out one process of a load run
+#[derive(Debug, clap::Args)]
+#[command(name = PROCESS, hide = true)]
+pub(super) struct ProcessArgs {}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    let shape = || format!("{text:?} is none of poisson, constant, bursts:N");
+    match text.split_once(':') {
+        None if text == "poisson" => Ok(Pattern::Poisson),
+        None if text == "constant" => Ok(Pattern::Constant),
+        Some(("bursts", many)) => {
+            let many = many.parse().ok().filter(|many| *many > 0);
+            many.map(Pattern::Bursts).ok_or_else(shape)
+        }
+        _ => Err(shape()),
+    }
+}
+
+/// One process sends so many requests a second with ease.
+const EACH: u64 = 500_000;
+
+pub(super) fn load(args: &Args, context: &Context) -> u8 {
+    let (scenario, workload) = match context.load(&args.scenario) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => {
+            out::complain(&format!("this program cannot be found again: {error}"));
+            return ENVIRONMENT;
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_first(&stop, || {
+        out::complain("stopping, and cleaning up; again to stop at once");
+    });
+    let name = live_name();
+    let history = args.history.clone();
+    let history = history.unwrap_or_else(|| default_history(&scenario, &name));
+    let each = u32::try_from(args.rate.0.div_ceil(EACH)).unwrap_or(u32::MAX);
+    let live = LiveOptions {
+        amqp_url: args.servers.amqp_url.clone(),
+        database_url: args.servers.database_url.clone(),
+        name: name.clone(),
+        seed: args.seed,
+        queue_type: None,
+        stop,
+        connections: CONNECTIONS,
+        patience: args.patience,
+        tell: Tell::by(out::complain),
+    };
+    let began = Instant::now();
+    let options = LoadOptions {
+        live,
+        rate: args.rate,
+        lasts: args.lasts,
+        pattern: args.arrivals.clone(),
+        producers: args.producers.unwrap_or(each.min(64)),
+        history: history.clone(),
+        command: vec![program.into_os_string(), OsString::from(PROCESS)],
+        commit: commit(),
+        watch: show::lines(),
+    };
+    // So that whoever kills this outright knows what to remove and what to judge.
+    out::complain(&format!(
+        "{} seed {} at {} for {} on real servers, under the name {name}, into {}",
+        scenario.name,
+        args.seed,
+        args.rate,
+        format_duration(args.lasts),
+        history.display(),
+    ));
+    match (workload.load)(&scenario, &options) {
+        Ok(report) => {
+            let code = show::end(&report.checked, args.format, began.elapsed());
+            match report.left_behind {
+                None => code,
+                Some(left) => {
+                    out::complain(&left);
+                    if code == Verdict::Violated.exit_code() {
+                        code
+                    } else {
+                        ENVIRONMENT
+                    }
+                }
+            }
+        }
+        Err(LiveError::Other(why)) => {
+            out::complain(&why);
+            Verdict::Inconclusive.exit_code()
+        }
+        Err(LiveError::Environment(why)) => {
+            let found = why_unreachable(&args.servers);
+            let why = if found.is_empty() {
+                why
+            } else {
+                found.join("; ")
+            };
+            out::complain(&format!("{why}; see `redeliver doctor env`"));
+            ENVIRONMENT
+        }
+        Err(LiveError::Away { why, left_behind }) => {
+            out::complain(&why);
+            if let Some(left) = left_behind {
+                out::complain(&left);
+            }
+            ENVIRONMENT
+        }
+    }
+}
+
+pub(super) fn check(args: &CheckArgs, context: &Context) -> u8 {
+    let began = Instant::now();
+    let path = &args.history;
+    let wrong = |why: &dyn std::fmt::Display| {
+        out::complain(&format!("{}: {why}", path.display()));
+        USAGE
+    };
+    let start = match redeliver_harness::load::check::start_of(path) {
+        Ok(start) => start,
+        Err(why) => return wrong(&why),
+    };
+    let found = redeliver_harness::registry::find(&context.workloads, &start.workload);
+    let Some(workload) = found else {
+        let name = &start.workload;
+        return wrong(&format!("its workload {name:?} is not one of this program"));
+    };
+    match (workload.check)(path) {
+        Ok(checked) => show::end(&checked, args.format, began.elapsed()),
+        Err(why) => wrong(&why),
+    }
+}
+
+/// Carries out what stands on standard input.
+pub(super) fn process(context: &Context) -> u8 {
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    let job = read
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_str::<Job>(&line).map_err(|error| error.to_string()));
+    let done = job.and_then(|job| {
+        let found = redeliver_harness::registry::find(&context.workloads, &job.workload);
+        let workload = found.ok_or_else(|| format!("no workload {:?} here", job.workload))?;
+        (workload.load_process)(&job).map_err(|error| error.to_string())
+    });
+    match done {
+        Ok(()) => 0,
+        Err(why) => {
+            out::complain(&why);
+            ENVIRONMENT
+        }
+    }
+}
