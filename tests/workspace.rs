@@ -61,6 +61,7 @@ fn the_arrows_point_one_way() {
         ("sim", &[]),
         ("terminal", &[]),
         ("testing", &[]),
+        ("private", &[]),
         ("pipeline", &["core"]),
         ("rabbitmq", &["core"]),
         ("postgres", &["core"]),
@@ -73,6 +74,7 @@ fn the_arrows_point_one_way() {
                 "definitions",
                 "pipeline",
                 "postgres",
+                "private",
                 "rabbitmq",
                 "sim",
                 "simulated",
@@ -96,6 +98,7 @@ fn the_arrows_point_one_way() {
             &[
                 "core",
                 "postgres",
+                "private",
                 "rabbitmq",
                 "sim",
                 "simulated",

@@ -11,7 +11,6 @@
 
 pub mod amqp;
 pub mod driver;
-pub mod node;
 pub mod probe;
 pub mod servers;
 pub mod sql;
@@ -62,6 +61,12 @@ pub trait Arm: Sized {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(pub String);
+
+impl From<redeliver_private::Failure> for Failure {
+    fn from(failure: redeliver_private::Failure) -> Self {
+        Self(failure.0)
+    }
+}
 
 /// What came of one program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use std::thread;
 use redeliver_conform::Arm;
 use redeliver_conform::amqp::{AmqpArm, RestartArm, programs_until_caught};
 use redeliver_conform::driver::{Options, program, run};
-use redeliver_conform::node::Node;
 use redeliver_conform::servers::{Private, Urls};
 use redeliver_core::secret::Secret;
+use redeliver_private::Broker;
 use redeliver_sim::broker::Bent;
 
 /// A wrong behaviour has to be noticed within so many programs.
@@ -110,7 +110,7 @@ fn the_model_explains_restarts_and_kills_and_a_bent_one_does_not() {
         return;
     }
     let private = Private::start().expect("a private broker");
-    if Node::new(&private.urls.private).is_none() {
+    if Broker::new(&private.urls.private).is_none() {
         eprintln!("LEFT OUT, NOT TESTED: restarts, which need a broker from packages");
         return;
     }

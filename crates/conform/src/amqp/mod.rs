@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use lapin::uri::AMQPUri;
 use proptest::prelude::*;
+use redeliver_private::Broker;
 use redeliver_sim::broker::{Bent, RestartKind};
 
 use self::compare::{Seen, Verdict, judge, tell};
@@ -31,7 +32,6 @@ use self::op::{Counter, Op, concrete, preparation};
 use self::program::{Kind, Step};
 use self::real::{Count, Real};
 use self::saw::{Reply, What};
-use super::node::Node;
 use super::servers::Urls;
 use super::{Arm, Divergence, Failure, Outcome, driver};
 pub use program::Program;
@@ -63,7 +63,7 @@ pub struct AmqpArm {
     programs: u64,
     bent: Option<Bent>,
     /// Ends and comes back where a program wants it.
-    node: Option<Node>,
+    node: Option<Broker>,
 }
 
 impl std::fmt::Debug for AmqpArm {
@@ -172,7 +172,7 @@ struct Run<'a> {
     real: &'a mut Real,
     program: &'a Program,
     names: &'a Names,
-    node: Option<&'a mut Node>,
+    node: Option<&'a mut Broker>,
     models: Vec<Model>,
     counter: Counter,
     start: Instant,

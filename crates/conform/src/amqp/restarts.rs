@@ -7,9 +7,9 @@ use proptest::strategy::BoxedStrategy;
 use redeliver_sim::broker::Bent;
 
 use super::{AmqpArm, Bendable, Program, strategy};
-use crate::node::Node;
 use crate::servers::Urls;
 use crate::{Arm, Failure, Outcome};
+use redeliver_private::Broker;
 
 /// Runs AMQP programs with restarts on both sides.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Arm for RestartArm {
     }
 
     async fn open(servers: &Urls, lane: usize) -> Result<Self, Failure> {
-        let node = Node::new(&servers.private).ok_or_else(|| {
+        let node = Broker::new(&servers.private).ok_or_else(|| {
             let why = "a broker is restarted only where scripts/services has started it, from the \
                        distribution's packages";
             Failure(why.to_owned())

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use redeliver_conform::node;
+use redeliver_private::Broker;
 
 /// The queue that [`super::Operator::aged_queue`] gives.
 pub(super) const AGED: &str = "aged";
@@ -20,7 +20,7 @@ pub(super) struct Node {
     _script: Child,
     url: String,
     started: Instant,
-    node: Mutex<node::Node>,
+    node: Mutex<Broker>,
 }
 
 /// The node, and the right to use it until the guard goes. `None` where no server of one's own is
@@ -58,7 +58,7 @@ impl Node {
             .collect();
         let url = values.get("AMQP_URL").cloned();
         // Another backend cannot be killed and controlled in this way.
-        let (Some(url), Some(node)) = (url, node::Node::new(&values)) else {
+        let (Some(url), Some(node)) = (url, Broker::new(&values)) else {
             script.wait().expect("it is ours");
             return None;
         };
@@ -80,7 +80,7 @@ impl Node {
         &self.url
     }
 
-    fn node(&self) -> MutexGuard<'_, node::Node> {
+    fn node(&self) -> MutexGuard<'_, Broker> {
         self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
