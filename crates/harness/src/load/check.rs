@@ -184,11 +184,9 @@ impl Everything {
             }),
             Record::Ledger(entry) => self.reading.ledger.push(entry),
             Record::Row(row) => self.row(row)?,
-            Record::Start(_)
-            | Record::Begin { .. }
-            | Record::Witness(_)
-            | Record::Gauge(_)
-            | Record::End(_) => {}
+            // A server is back later than it was to be.
+            Record::Witness(witness) => self.disturbed.push((witness.at, witness.at)),
+            Record::Start(_) | Record::Begin { .. } | Record::Gauge(_) | Record::End(_) => {}
         }
         Ok(())
     }
@@ -213,6 +211,23 @@ impl Everything {
         Ok(())
     }
 
+    /// When processes were away.
+    fn deaths(&mut self) {
+        let mut away: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+        for entry in &self.history.entries {
+            match entry.what {
+                What::Process { what: "started" } => {
+                    let since = away.remove(&*entry.process);
+                    self.disturbed.extend(since.map(|since| (since, entry.at)));
+                }
+                What::Process { .. } => {
+                    away.insert(&entry.process, entry.at);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Puts the entries of all processes into the order of their times, and makes a place of each
     /// time at which an inbox row was asked for.
     fn sort(&mut self) {
@@ -226,6 +241,7 @@ impl Everything {
             }
         }
         self.reading.ledger.sort_by_key(|entry| entry.at);
+        self.deaths();
     }
 }
 

@@ -13,14 +13,18 @@ use tokio::sync::watch;
 
 use super::job::{Job, Role, Sorts, monotonic};
 use super::offer::Offer;
-use super::process::{ANSWERED, GO, READY};
-use crate::run::live::{LiveError, LiveOptions};
+use super::process::{ANSWERED, GO, HEAL, READY};
+use super::proxy::Proxies;
+use crate::run::live::chaos::Chaos;
+use crate::run::live::{LiveError, LiveOptions, Servers};
+use crate::scenario::Scenario;
 use crate::watch::file::{Appender, Record};
 use crate::watch::history::{Entry, What};
+use redeliver_core::env::live::LiveEnv;
 use redeliver_core::topology::QueueType;
 
 /// What all processes of a run have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Common {
     /// The program and its first arguments.
     pub(super) command: Vec<OsString>,
@@ -36,6 +40,11 @@ pub(super) struct Common {
     pub(super) started: u64,
     pub(super) offer: Offer,
     pub(super) poison: Sorts,
+    /// In real time, for what parts a process from a server, and delays its start.
+    pub(super) real: Arc<Scenario>,
+    pub(super) servers: Servers,
+    pub(super) proxies: Arc<Proxies>,
+    pub(super) chaos: Arc<Chaos>,
 }
 
 impl Common {
@@ -95,6 +104,8 @@ pub(super) struct Process {
     /// CPU of starts that are over, and of this one so far, in milliseconds.
     cpu: (u64, u64),
     answered: u64,
+    /// When it was started last, in nanoseconds since the start of the run.
+    started_at: u64,
 }
 
 impl Process {
@@ -109,6 +120,7 @@ impl Process {
             finished: false,
             cpu: (0, 0),
             answered: 0,
+            started_at: 0,
         }
     }
 
@@ -122,7 +134,6 @@ impl Process {
 }
 
 /// All processes of a run.
-#[derive(Debug)]
 pub(super) struct Children {
     common: Common,
     pub(super) all: Vec<Process>,
@@ -130,6 +141,7 @@ pub(super) struct Children {
     restart_after: Duration,
     /// When the first request is due, once that is known.
     begin: Option<u64>,
+    healed: bool,
 }
 
 /// How long a process may take until it works.
@@ -152,6 +164,7 @@ impl Children {
             started: 0,
             restart_after,
             begin: None,
+            healed: false,
         };
         for at in 0..this.all.len() {
             this.spawn(at).await?;
@@ -182,12 +195,50 @@ impl Children {
         log_of(&self.common.history)
     }
 
-    /// Tells the producers when the first request is due.
+    /// Tells all when the first request is due.
     pub(super) async fn go(&mut self, begin: u64) {
         self.begin = Some(begin);
-        for process in self.all.iter_mut().filter(|process| process.is_producer()) {
-            tell_go(process, begin).await;
+        for process in &mut self.all {
+            tell(process, &format!("{GO} {begin}")).await;
         }
+    }
+
+    /// Tells all that faults are over.
+    pub(super) async fn heal(&mut self) {
+        self.healed = true;
+        for process in &mut self.all {
+            tell(process, HEAL).await;
+        }
+    }
+
+    /// The processes whose names begin so.
+    pub(super) fn names(&self, prefix: &str) -> Vec<Arc<str>> {
+        let all = self.all.iter().map(|process| process.name.clone());
+        all.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<&Process> {
+        self.all.iter().find(|process| *process.name == *name)
+    }
+
+    /// Sends a signal to a process; false where it does not run.
+    pub(super) fn signal(&self, name: &str, signal: Signal) -> bool {
+        let running = self.find(name).and_then(|process| process.running.as_ref());
+        running.is_some_and(|running| kill_process(running.pid, signal).is_ok())
+    }
+
+    /// Whether the system says that a process is stopped.
+    pub(super) fn stands_still(&self, name: &str) -> bool {
+        let running = self.find(name).and_then(|process| process.running.as_ref());
+        let stat = running.and_then(|running| stat_of(running.pid));
+        stat.is_some_and(|stat| stat.trim_start().starts_with('T'))
+    }
+
+    /// Whether a process was started after a time, in nanoseconds since the start of the run, and
+    /// works.
+    pub(super) fn is_ready_since(&self, name: &str, since: u64) -> bool {
+        self.find(name)
+            .is_some_and(|it| it.started_at > since && it.is_ready())
     }
 
     async fn spawn(&mut self, at: usize) -> Result<(), LiveError> {
@@ -201,6 +252,24 @@ impl Children {
                 self.common.offer_before(common.now(), self.begin),
             ),
         };
+        let (amqp, database) = (&common.live.amqp_url, &common.live.database_url);
+        let (broker, server) = (common.servers.amqp.place(), common.servers.database.place());
+        let way = (common.proxies).url(
+            &common.real,
+            (&process.name, false),
+            (amqp.expose(), broker),
+        );
+        let amqp_url = way
+            .await
+            .map_err(|error| LiveError::Environment(error.to_string()))?;
+        let way = (common.proxies).url(
+            &common.real,
+            (&process.name, true),
+            (database.expose(), server),
+        );
+        let database_url = way
+            .await
+            .map_err(|error| LiveError::Environment(error.to_string()))?;
         let job = Job {
             role: process.role.clone(),
             process: process.name.to_string(),
@@ -210,8 +279,8 @@ impl Children {
             scenario: common.scenario.clone(),
             classic_queues: common.queues == QueueType::Classic,
             name: common.live.name.clone(),
-            amqp_url: common.live.amqp_url.expose().to_owned(),
-            database_url: common.live.database_url.expose().to_owned(),
+            amqp_url,
+            database_url,
             history: common.history.clone(),
             services: common.services,
             started: common.started,
@@ -278,8 +347,12 @@ impl Children {
             said,
         });
         self.common.note(&process.name, "started");
-        if let (Some(begin), true) = (self.begin, process.is_producer()) {
-            tell_go(process, begin).await;
+        process.started_at = self.common.now();
+        if let Some(begin) = self.begin {
+            tell(process, &format!("{GO} {begin}")).await;
+        }
+        if self.healed {
+            tell(process, HEAL).await;
         }
         Ok(())
     }
@@ -292,6 +365,7 @@ impl Children {
         let mut ended = Vec::new();
         for at in 0..self.all.len() {
             if let Some(how) = self.look(at) {
+                self.slow_start(at).await;
                 ended.push(how);
             }
             let process = &self.all[at];
@@ -302,6 +376,16 @@ impl Children {
             }
         }
         Ok(ended)
+    }
+
+    /// The next start of a process may take long.
+    async fn slow_start(&mut self, at: usize) {
+        let process = &mut self.all[at];
+        let Some(restart_at) = &mut process.restart_at else {
+            return;
+        };
+        let env = LiveEnv::process(process.name.to_string(), process.incarnation + 1);
+        *restart_at += self.common.chaos.slow_start(&env).await;
     }
 
     fn look(&mut self, at: usize) -> Option<(Arc<str>, Ended, ExitStatus)> {
@@ -326,7 +410,8 @@ impl Children {
         self.common.note(&process.name, what);
         match how {
             Ended::Well if process.is_producer() || process.stopping => process.finished = true,
-            _ => process.restart_at = Some(Instant::now() + self.restart_after),
+            Ended::Well => process.restart_at = Some(Instant::now()),
+            Ended::Died => process.restart_at = Some(Instant::now() + self.restart_after),
         }
         Some((process.name.clone(), how, status))
     }
@@ -402,13 +487,11 @@ impl Common {
     }
 }
 
-async fn tell_go(process: &mut Process, begin: u64) {
+async fn tell(process: &mut Process, word: &str) {
     if let Some(running) = &mut process.running {
         // Who died is started again, and told then.
-        let _ = running
-            .stdin
-            .write_all(format!("{GO} {begin}\n").as_bytes())
-            .await;
+        let line = format!("{word}\n");
+        let _ = running.stdin.write_all(line.as_bytes()).await;
     }
 }
 
@@ -418,11 +501,16 @@ fn log_of(history: &std::path::Path) -> PathBuf {
 
 /// CPU that a process has used, in milliseconds; none where the system does not say so this way.
 pub(super) fn cpu_of(pid: Pid) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // Its name stands in parentheses and may hold anything.
-    let (_, behind) = text.rsplit_once(')')?;
+    let behind = stat_of(pid)?;
     let mut fields = behind.split_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let ticks = rustix::param::clock_ticks_per_second().max(1);
     Some((user + system) * 1_000 / ticks)
+}
+
+/// What the system tells of a process, behind its name.
+fn stat_of(pid: Pid) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // Its name stands in parentheses and may hold anything.
+    text.rsplit_once(')').map(|(_, behind)| behind.to_owned())
 }

@@ -218,6 +218,20 @@ impl Figures {
                 self.in_time
             ));
         }
-        None
+        let planned = self.end.iter().flat_map(|end| &end.planned);
+        let never: Vec<_> = (planned.map(String::as_str))
+            .filter(|kind| !self.struck.contains_key(kind))
+            .collect();
+        if !never.is_empty() {
+            return Some(format!("never struck: {}", never.join(", ")));
+        }
+        let unseen = self.unseen().into_iter();
+        let unseen: Vec<_> = unseen
+            .map(|(kind, given, seen)| format!("{kind} ({seen} of {given})"))
+            .collect();
+        (!unseen.is_empty()).then(|| {
+            let all = unseen.join(", ");
+            format!("faults that were given and that nobody else has seen: {all}")
+        })
     }
 }

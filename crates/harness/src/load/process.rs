@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::job::{Job, Role, Sorts, started};
+use super::nemesis::OF_PROCESSES;
 use super::producer;
 use super::remote::Remote;
 use crate::run::any_workload::AnyWorkload;
-use crate::run::live::chaos::Chaos;
+use crate::run::live::chaos::{Chaos, Permit};
 use crate::run::live::services::Services;
 use crate::run::live::{Kit, LiveError, LiveOptions, LiveWorld, PATIENCE, Servers, Tell};
 use crate::run::live::{crew, runtime};
@@ -21,14 +22,18 @@ use crate::scenario::Scenario;
 use crate::team::workload::Workload;
 use crate::watch::file::Appender;
 use crate::watch::history::Recorder;
+use redeliver_core::boxed::boxed;
 use redeliver_core::secret::Secret;
 
 /// What a process says on standard output once it works, and what it is told then.
 pub(crate) const READY: &str = "ready";
 /// How a producer says up to where its requests were answered.
 pub(crate) const ANSWERED: &str = "answered";
-/// How a producer is told to send: when the first request is due, in nanoseconds since the start.
+/// How a process is told when the first request is due, in nanoseconds since the start: from then on
+/// faults strike, and producers send.
 pub(crate) const GO: &str = "go";
+/// How a process is told that faults are over.
+pub(crate) const HEAL: &str = "heal";
 
 /// Carries out the job that stands on standard input, and ends when it is done, when it is asked to
 /// (SIGTERM), or when the harness is gone.
@@ -48,7 +53,7 @@ async fn carry_out(workload: &Arc<dyn AnyWorkload<LiveWorld>>, job: &Job) -> Res
     let other = |error: std::io::Error| LiveError::Other(format!("the history: {error}"));
     let file = Appender::open(&job.history).map_err(other)?;
     let kit = kit(&**workload, job, &scenario, &file)?;
-    let orders = orders();
+    let orders = orders(&kit);
     let env = kit.env(&job.process, job.incarnation);
     let plan = Arc::new(Plan::of_load(
         &**workload,
@@ -119,13 +124,21 @@ fn kit(
     };
     let started = started(job.started);
     let (number, processes) = (u64::from(job.number), 1 << 32);
-    let chaos = Chaos::new(scenario, job.offer.seed, started).of_process(file.clone());
+    let services = Remote::new(job.services);
+    let asked = services.clone();
+    let permit: Permit = Arc::new(move |rule| {
+        let asked = asked.clone();
+        boxed(async move { asked.permit(rule).await })
+    });
+    let chaos = Chaos::of_kinds(scenario, job.offer.seed, started, &OF_PROCESSES)
+        .of_process(file.clone(), Some(permit))
+        .with_events(Vec::new());
     Ok(Kit {
         started,
         recorder: Recorder::to_file(file.clone(), number * processes),
         channels: Arc::new(AtomicU64::new(number << 16)),
         servers: Servers::connect(workload, scenario, &options)?,
-        services: Services::There(Remote::new(job.services)),
+        services: Services::There(services),
         chaos: Arc::new(chaos),
         ready: Arc::new(|| say(READY)),
     })
@@ -148,13 +161,18 @@ pub(crate) struct Orders {
 }
 
 /// Listens to standard input, on a thread of its own: reading it cannot be cut short.
-fn orders() -> watch::Receiver<Orders> {
+fn orders(kit: &Kit) -> watch::Receiver<Orders> {
     let (told, orders) = watch::channel(Orders::default());
+    let chaos = kit.chaos.clone();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
             let go = line.strip_prefix(GO).map(str::trim);
+            if line == HEAL {
+                chaos.heal();
+            }
             if let Some(at) = go.and_then(|at| at.parse().ok()) {
+                chaos.begin(at);
                 told.send_modify(|orders| orders.go = Some(at));
             }
         }

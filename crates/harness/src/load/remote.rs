@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use redeliver_core::ports::{Service, ServiceCall, ServiceError, ServiceReply};
 
+use super::nemesis::Permits;
 use crate::watch::history::{Name, names};
 
 /// No call or answer is longer.
@@ -66,22 +67,29 @@ async fn read<T: for<'de> Deserialize<'de>>(from: &mut OwnedReadHalf) -> std::io
     postcard::from_bytes(&body).map_err(std::io::Error::other)
 }
 
-/// Has these services called by other processes; gives the address. Ends with its runtime.
+/// The operation of a call that asks whether a rule may strike once more; its token is the rule.
+const PERMIT: &str = "permit";
+
+/// Has these services called by other processes, and rules with a limit counted for all of them;
+/// gives the address. Ends with its runtime.
 ///
 /// # Errors
 /// There is no port of loopback to be had.
-pub(crate) async fn serve<S: Service>(services: S) -> std::io::Result<SocketAddr> {
+pub(super) async fn serve<S: Service>(
+    services: S,
+    permits: Permits,
+) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve_one(services.clone(), stream));
+            tokio::spawn(serve_one(services.clone(), permits.clone(), stream));
         }
     });
     Ok(address)
 }
 
-async fn serve_one<S: Service>(services: S, stream: TcpStream) {
+async fn serve_one<S: Service>(services: S, permits: Permits, stream: TcpStream) {
     // A small answer must not wait for more to send.
     let _ = stream.set_nodelay(true);
     let (mut from, mut to) = stream.into_split();
@@ -94,6 +102,14 @@ async fn serve_one<S: Service>(services: S, stream: TcpStream) {
         }
     });
     while let Ok(call) = read::<Call>(&mut from).await {
+        if call.service.is_empty() && call.operation == PERMIT {
+            let told = match permits.take(call.token) {
+                true => Told::Reply(Bytes::new()),
+                false => Told::Refused(String::new()),
+            };
+            let _ = answers.send(Answer { id: call.id, told });
+            continue;
+        }
         let (services, answers) = (services.clone(), answers.clone());
         // Whatever becomes of its caller, a service that was called acts.
         tokio::spawn(async move {
@@ -224,6 +240,20 @@ impl Remote {
             // Whoever waits sees the other end dropped.
             line.waiting.clear();
         }
+    }
+}
+
+impl Remote {
+    /// Whether a rule may strike once more, in the whole run.
+    pub(crate) async fn permit(&self, rule: usize) -> bool {
+        let asked = ServiceCall {
+            service: "",
+            operation: PERMIT,
+            idempotency_key: Arc::from(""),
+            fencing_token: rule as u64,
+            payload: Bytes::new(),
+        };
+        self.call(asked).await.is_ok()
     }
 }
 

@@ -7,24 +7,26 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::check::{self, CheckError, Checked};
-use super::children::{Children, Common, Ended, cpu_of};
+use super::children::{Children, Common, cpu_of};
 use super::figures::Figures;
 use super::job::{Role, Sorts, monotonic, scenario as in_real_time, started};
+use super::nemesis::{Nemesis, OF_SERVICES, Permits, Private};
 use super::offer::{Offer, Pattern, Rate};
 use super::{gauge, remote};
 use crate::run::any_workload::{AnyWorkload, Facts};
+use crate::run::live::chaos::{Chaos, Chaotic};
 use crate::run::live::lookout::{Lookout, within};
 use crate::run::live::services::FakeServices;
-use crate::run::live::{
-    LiveError, LiveOptions, LiveWorld, Servers, chaos, reading, runtime, silent,
-};
+use crate::run::live::{LiveError, LiveOptions, LiveWorld, Servers, reading, runtime, silent};
 use crate::run::plan::{self, Plan};
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
 use crate::watch::file::{Appender, End, Record, Records, Row, Start};
+use redeliver_core::env::live::LiveEnv;
 use redeliver_core::ports::env::{Timestamp, nanos};
 use redeliver_core::ports::{Transport, TransportError};
 use redeliver_postgres::ReadRow;
+use redeliver_sim::fault::{Event, Kind};
 
 /// What a load run is given.
 #[derive(Clone)]
@@ -165,6 +167,7 @@ async fn run(
         text,
         offer,
         poison,
+        private: Private::of(&servers),
         servers,
         file,
         options: options.clone(),
@@ -190,6 +193,7 @@ struct Setting {
     text: String,
     offer: Offer,
     poison: Sorts,
+    private: Private,
     servers: Servers,
     file: Appender,
     options: LoadOptions,
@@ -223,7 +227,11 @@ impl Setting {
         self.file.append(&Record::Start(Box::new(start)));
         let services = plan::services(&*self.workload, &self.scenario);
         let services = FakeServices::new(services, self.offer.seed, started(since));
-        let services = remote::serve(services.note_in(self.file.clone())).await;
+        let timed = self
+            .private
+            .timed(&self.scenario, self.offer.seed, self.offer.lasts);
+        let (chaos, services) = self.chaos(since, &timed, services);
+        let services = remote::serve(services, Permits::of(&self.scenario)).await;
         let services = services.map_err(|error| LiveError::Environment(error.to_string()))?;
         let common = Common {
             command: self.options.command.clone(),
@@ -237,10 +245,14 @@ impl Setting {
             started: since,
             offer: self.offer.clone(),
             poison: self.poison.clone(),
+            real: Arc::new(self.scenario.clone()),
+            servers: self.servers.clone(),
+            proxies: Arc::default(),
+            chaos,
         };
         let lookout = Lookout::new(&self.servers, &self.options.live);
         tokio::select! {
-            acted = self.act(&plan, common, since) => acted,
+            acted = self.act(&plan, common, (since, timed)) => acted,
             gone = lookout.gone() => {
                 self.end(since, End::default());
                 Err(LiveError::Away { why: gone, left_behind: None })
@@ -274,7 +286,12 @@ impl Setting {
     fn end(&self, since: u64, end: End) {
         let end = End {
             wall: self.now(since),
-            not_given: chaos::not_given(&self.scenario),
+            not_given: self
+                .private
+                .not_given(&self.scenario, self.offer.seed, self.offer.lasts),
+            planned: self
+                .private
+                .planned(&self.scenario, self.offer.seed, self.offer.lasts),
             ..end
         };
         self.file.append(&Record::End(end));
@@ -304,11 +321,37 @@ impl Setting {
             .map_err(|error| LiveError::Environment(format!("the history: {error}")))
     }
 
-    async fn act(&self, plan: &Arc<Plan>, common: Common, since: u64) -> Result<(), LiveError> {
+    /// The faults that the harness's own process gives: those of the outside services, and of starts
+    /// that take long.
+    fn chaos(
+        &self,
+        since: u64,
+        timed: &[Event],
+        services: FakeServices,
+    ) -> (Arc<Chaos>, Chaotic<FakeServices>) {
+        let kinds = [&OF_SERVICES[..], &[Kind::SlowStart]].concat();
+        let down = timed.iter().filter(|event| event.kind == Kind::ServiceDown);
+        let chaos = Chaos::of_kinds(&self.scenario, self.offer.seed, started(since), &kinds)
+            .of_process(self.file.clone(), None)
+            .with_events(down.cloned().collect());
+        let chaos = Arc::new(chaos);
+        let env = LiveEnv::process_since("services", 0, started(since));
+        let services = Chaotic::new(services.note_in(self.file.clone()), chaos.of(&env));
+        (chaos, services)
+    }
+
+    async fn act(
+        &self,
+        plan: &Arc<Plan>,
+        common: Common,
+        (since, timed): (u64, Vec<Event>),
+    ) -> Result<(), LiveError> {
         let roles = self.roles(plan);
+        let (proxies, chaos) = (common.proxies.clone(), common.chaos.clone());
         let mut children = Children::start(common, roles, self.scenario.restart_after).await?;
         let begin = self.now(since) + nanos(LEAD);
         self.file.append(&Record::Begin { at: begin });
+        chaos.begin(begin);
         children.go(begin).await;
         self.send_strangers(plan, since);
         let mut view = View {
@@ -316,6 +359,14 @@ impl Setting {
             figures: Figures::new(self.start(Vec::new()), &plan.topology),
             gauged: Instant::now(),
             rest: Rest::default(),
+            healed: false,
+            nemesis: Nemesis::new(
+                (self.file.clone(), since, begin),
+                (timed, self.offer.seed),
+                self.private.clone(),
+                proxies,
+            ),
+            chaos,
             setting: self,
             plan: plan.clone(),
             since,
@@ -328,9 +379,6 @@ impl Setting {
                 return Err(error);
             }
         };
-        self.file.append(&Record::Heal {
-            at: self.now(since),
-        });
         let drain = self.scenario.policy.consumer.drain + Duration::from_secs(2);
         for late in children.stop(drain).await {
             (self.options.live.tell)(&format!("{late} did not stop in time and was killed"));
@@ -421,9 +469,13 @@ struct View<'a> {
     plan: Arc<Plan>,
     since: u64,
     tail: Records,
+    nemesis: Nemesis,
+    /// What the harness's own process gives.
+    chaos: Arc<Chaos>,
     figures: Figures,
     gauged: Instant,
     rest: Rest,
+    healed: bool,
 }
 
 impl View<'_> {
@@ -436,11 +488,15 @@ impl View<'_> {
         loop {
             tokio::time::sleep(LOOK).await;
             for (name, ended, status) in children.tend().await? {
-                if ended == Ended::Died {
-                    (setting.options.live.tell)(&format!("{name} ended with {status}"));
-                }
+                self.drain()?;
+                self.nemesis.ended(&name, ended, status);
             }
             self.drain()?;
+            self.nemesis.tend(children).await;
+            for why in self.nemesis.failures() {
+                (setting.options.live.tell)(&why);
+            }
+            self.heal(children, sent_by).await;
             if setting.is_stopped() {
                 return Ok(false);
             }
@@ -455,7 +511,10 @@ impl View<'_> {
             let gauge = self.gauge(children).await;
             (setting.options.watch)(&self.figures);
             let Some(gauge) = gauge else { continue };
-            let rests = children.all_sent() && self.plan.strangers_sent() && self.rests(&gauge);
+            let rests = self.healed
+                && children.all_sent()
+                && self.plan.strangers_sent()
+                && self.rests(&gauge);
             self.rest.quiet = if rests { self.rest.quiet + 1 } else { 0 };
             if self.rest.quiet == 2 {
                 return Ok(true);
@@ -466,12 +525,30 @@ impl View<'_> {
         }
     }
 
+    /// Ends all faults once no more requests are due, and nothing goes on that was begun.
+    async fn heal(&mut self, children: &mut Children, sent_by: Duration) {
+        let now = self.setting.now(self.since);
+        if self.healed || now < nanos(sent_by) {
+            return;
+        }
+        self.nemesis.heal();
+        self.chaos.heal();
+        if self.nemesis.is_idle() {
+            self.healed = true;
+            children.heal().await;
+            self.setting.file.append(&Record::Heal { at: now });
+        }
+    }
+
     /// Reads what was written since the last time.
     fn drain(&mut self) -> Result<(), LiveError> {
         loop {
             let record = self.tail.next_record();
             match record.map_err(|error| LiveError::Environment(format!("the history: {error}")))? {
-                Some(record) => self.figures.add(&record),
+                Some(record) => {
+                    self.figures.add(&record);
+                    self.nemesis.see(&record);
+                }
                 None => return Ok(()),
             }
         }

@@ -179,6 +179,8 @@ pub struct End {
     pub wall: u64,
     /// Faults of the scenario that were not given.
     pub not_given: Vec<String>,
+    /// Kinds of faults that were to strike.
+    pub planned: Vec<String>,
 }
 
 /// Appends records to a file.

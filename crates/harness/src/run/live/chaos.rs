@@ -7,7 +7,7 @@
 mod ports;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,16 @@ use redeliver_sim::fault::{Event, Kind, Rule, Seam};
 
 use crate::run::swarm;
 use crate::scenario::Scenario;
-use crate::watch::file::{Appender, Given, Record};
+use crate::watch::file::{Appender, Given, Record, Witness};
 use crate::watch::trace::TraceLine;
+use redeliver_core::boxed::Boxed;
 use redeliver_core::env::live::LiveEnv;
+use redeliver_core::event::Outgoing;
 use redeliver_core::policy::Policy;
-use redeliver_core::ports::Env;
 use redeliver_core::ports::env::nanos;
+use redeliver_core::ports::{Env, PublishOutcome};
 
-pub(super) use ports::Chaotic;
+pub(crate) use ports::Chaotic;
 
 /// Kinds that strike calls.
 const RULES: [Kind; 8] = [
@@ -50,25 +52,31 @@ const SEAMS: [Seam; 5] = [
     Seam::Start,
 ];
 
-/// Whether calls can be struck as this rule wants it. A pinned strike belongs to the calls of one
-/// seed, which real servers do not repeat.
-fn can_strike(rule: &Rule) -> bool {
-    let known = RULES.contains(&rule.kind) && rule.call.is_none();
+/// Whether calls can be struck as this rule wants it, by one of these kinds. A pinned strike belongs
+/// to the calls of one seed, which real servers do not repeat.
+pub(crate) fn can_strike(rule: &Rule, kinds: &[Kind]) -> bool {
+    let known = kinds.contains(&rule.kind) && rule.call.is_none();
     known && rule.seam.is_none_or(|seam| SEAMS.contains(&seam))
 }
 
 /// What a scenario asks for that real servers are not given.
-pub(crate) fn not_given(scenario: &Scenario) -> Vec<String> {
-    let rules = scenario.rules.iter().filter(|rule| !can_strike(rule));
+pub(super) fn not_given(scenario: &Scenario) -> Vec<String> {
+    beyond(scenario, &RULES, &EVENTS)
+}
+
+/// What a scenario asks for beyond faults by chance, and faults at a time, of these kinds.
+pub(crate) fn beyond(scenario: &Scenario, by_chance: &[Kind], at_a_time: &[Kind]) -> Vec<String> {
+    let rules = scenario.rules.iter();
+    let rules = rules.filter(|rule| !can_strike(rule, by_chance));
     let rules = rules.map(|rule| match rule.seam {
         _ if rule.call.is_some() => format!("{} of one call", rule.kind.as_str()),
-        Some(seam) if RULES.contains(&rule.kind) => {
+        Some(seam) if by_chance.contains(&rule.kind) => {
             format!("{} at {}", rule.kind.as_str(), seam.as_str())
         }
         _ => rule.kind.as_str().to_owned(),
     });
     let events = scenario.events.iter().map(|event| event.kind);
-    let events = events.filter(|kind| !EVENTS.contains(kind));
+    let events = events.filter(|kind| !at_a_time.contains(kind));
     let events = events.map(|kind| kind.as_str().to_owned());
     // The broker has a time-out of its own, which is nobody's to change for a test.
     let usual = Policy::default().consumer_timeout;
@@ -79,6 +87,9 @@ pub(crate) fn not_given(scenario: &Scenario) -> Vec<String> {
     names.dedup();
     names
 }
+
+/// Asks for the whole run whether a rule may strike once more, by its number among the scenario's.
+pub(crate) type Permit = Arc<dyn Fn(usize) -> Boxed<'static, bool> + Send + Sync>;
 
 /// How a process dies.
 #[derive(Clone, Debug)]
@@ -91,15 +102,28 @@ pub(crate) enum Death {
 }
 
 /// All faults of a run.
-#[derive(Debug)]
 pub(crate) struct Chaos {
     rules: Vec<Rule>,
+    /// The number of each of them among the scenario's.
+    numbers: Vec<usize>,
     /// Timed faults, for the crew.
     pub(super) events: Vec<Event>,
     healed: AtomicBool,
+    /// The time that scenarios count from, in nanoseconds after `started`. Nothing strikes before.
+    begin: AtomicU64,
     started: Instant,
     death: Death,
+    permit: Option<Permit>,
     state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Chaos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chaos")
+            .field("rules", &self.rules)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -113,13 +137,30 @@ struct State {
 
 impl Chaos {
     /// The faults of a scenario for a seed, as far as they can be given.
-    pub(crate) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: u64, started: Instant) -> Self {
+        Self::of_kinds(scenario, seed, started, &RULES)
+    }
+
+    /// The same for one part of a run, where only these kinds strike by chance.
+    pub(crate) fn of_kinds(
+        scenario: &Scenario,
+        seed: u64,
+        started: Instant,
+        kinds: &[Kind],
+    ) -> Self {
         let swarm = swarm::draw(scenario, seed);
         let heal = redeliver_core::ports::env::nanos(scenario.faults_until);
-        let rules: Vec<Rule> = swarm
-            .rules
-            .into_iter()
-            .filter(can_strike)
+        // By number among the scenario's: a swarm leaves some of them out.
+        let number = |rule: &Rule| {
+            let same = |known: &Rule| {
+                (known.kind, known.seam, &known.process, &known.subject)
+                    == (rule.kind, rule.seam, &rule.process, &rule.subject)
+            };
+            scenario.rules.iter().position(same).unwrap_or(usize::MAX)
+        };
+        let rules = swarm.rules.into_iter();
+        let rules = rules.filter(|rule| can_strike(rule, kinds));
+        let rules: Vec<Rule> = rules
             .map(|rule| Rule {
                 // Until the heal, which waits for something to strike.
                 until: if rule.until < heal {
@@ -130,6 +171,7 @@ impl Chaos {
                 ..rule
             })
             .collect();
+        let numbers = rules.iter().map(number).collect();
         let events = swarm
             .events
             .into_iter()
@@ -144,19 +186,49 @@ impl Chaos {
         };
         Self {
             rules,
+            numbers,
             events,
             healed: AtomicBool::new(false),
+            begin: AtomicU64::new(0),
             started,
             death: Death::Tasks,
+            permit: None,
             state: Mutex::new(state),
         }
     }
 
-    /// The same where each process of the run is one of the operating system.
-    pub(crate) fn of_process(self, file: Appender) -> Self {
+    /// The same where each process of the run is one of the operating system. Nothing strikes before
+    /// [`Chaos::begin`]; `permit` is asked before a strike of a rule that has a limit.
+    pub(crate) fn of_process(self, file: Appender, permit: Option<Permit>) -> Self {
         Self {
             death: Death::Process(file),
+            begin: AtomicU64::new(u64::MAX),
+            permit,
             ..self
+        }
+    }
+
+    /// The same with these timed faults in place of the scenario's.
+    pub(crate) fn with_events(self, events: Vec<Event>) -> Self {
+        Self { events, ..self }
+    }
+
+    /// Says when the time begins that scenarios count from.
+    pub(crate) fn begin(&self, at: u64) {
+        self.begin.store(at, Ordering::Relaxed);
+    }
+
+    /// The time as scenarios count it; none before it has begun.
+    fn now(&self) -> Option<u64> {
+        nanos(self.started.elapsed()).checked_sub(self.begin.load(Ordering::Relaxed))
+    }
+
+    /// Lets the own process stand still until somebody lets it go on.
+    fn stand_still(&self) {
+        if let Death::Process(_) = self.death {
+            let own = rustix::process::getpid();
+            // A process may always stop itself, so there is nothing to do about an error.
+            let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
         }
     }
 
@@ -182,8 +254,8 @@ impl Chaos {
     }
 
     /// How much longer than usual a process takes to start.
-    pub(super) fn slow_start(self: &Arc<Self>, env: &LiveEnv) -> Duration {
-        let hit = self.of(env).strike(Seam::Start, env.process(), 0);
+    pub(crate) async fn slow_start(self: &Arc<Self>, env: &LiveEnv) -> Duration {
+        let hit = self.of(env).strike(Seam::Start, env.process(), 0).await;
         hit.map_or(Duration::ZERO, |hit| hit.lasts)
     }
 
@@ -196,7 +268,7 @@ impl Chaos {
     }
 
     /// Ends all faults.
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
         self.tell("world", "heal", "", String::new());
     }
@@ -257,7 +329,9 @@ impl Chaos {
 
     /// Whether a service is down at this moment.
     fn is_down(&self, service: &str) -> bool {
-        let now = redeliver_core::ports::env::nanos(self.started.elapsed());
+        let Some(now) = self.now() else {
+            return false;
+        };
         !self.is_healed()
             && self.events.iter().any(|event| {
                 event.kind == Kind::ServiceDown
@@ -290,17 +364,45 @@ pub(crate) struct Striker {
 }
 
 impl Striker {
-    fn strike(&self, seam: Seam, subject: &str, attempt: u32) -> Option<Hit> {
+    /// Whether this call is struck, and by what.
+    async fn strike(&self, seam: Seam, subject: &str, attempt: u32) -> Option<Hit> {
+        let (rule, hit) = self.draw(seam, subject, attempt)?;
+        if let Some(permit) = &self.chaos.permit
+            && self.chaos.rules[rule].limit != u32::MAX
+            && !permit(self.chaos.numbers[rule]).await
+        {
+            return None;
+        }
+        let (chaos, kind) = (&self.chaos, hit.kind.as_str());
+        *chaos.lock().struck.entry(kind).or_default() += 1;
+        if let Death::Process(file) = &chaos.death {
+            file.append(&Record::Fault(Given {
+                at: nanos(chaos.started.elapsed()),
+                kind,
+                target: self.env.process().to_owned(),
+                place: seam.as_str().to_owned(),
+                subject: Arc::from(subject),
+                lasts: nanos(hit.lasts),
+            }));
+        }
+        let detail = format!("{kind} at {}", seam.as_str());
+        chaos.tell(self.env.process(), "fault", subject, detail);
+        Some(hit)
+    }
+
+    fn draw(&self, seam: Seam, subject: &str, attempt: u32) -> Option<(usize, Hit)> {
         if self.chaos.is_healed() || self.env.has_crashed() {
             return None;
         }
-        let now = redeliver_core::ports::env::nanos(self.chaos.started.elapsed());
+        let now = self.chaos.now()?;
         let mut state = self.chaos.lock();
         for (i, rule) in self.chaos.rules.iter().enumerate() {
+            // Where somebody else counts, the limit is that one's affair.
+            let counted = self.chaos.permit.is_some() || state.limits[i] < rule.limit;
             let applies = rule.kind.seams().contains(&seam)
                 && rule.seam.is_none_or(|only| only == seam)
                 && (rule.from..rule.until).contains(&now)
-                && state.limits[i] < rule.limit
+                && counted
                 && rule
                     .process
                     .as_ref()
@@ -324,27 +426,12 @@ impl Striker {
                 let more = state.choices.pure(&[value]);
                 let lasts = rule.lasts - below(more, rule.lasts / 2 + 1);
                 state.limits[i] += 1;
-                *state.struck.entry(rule.kind.as_str()).or_default() += 1;
-                let lasts = Duration::from_nanos(lasts);
-                drop(state);
-                if let Death::Process(file) = &self.chaos.death {
-                    file.append(&Record::Fault(Given {
-                        at: now,
-                        kind: rule.kind.as_str(),
-                        target: self.env.process().to_owned(),
-                        place: seam.as_str().to_owned(),
-                        subject: Arc::from(subject),
-                        lasts: nanos(lasts),
-                    }));
-                }
-                let detail = format!("{} at {}", rule.kind.as_str(), seam.as_str());
-                self.chaos
-                    .tell(self.env.process(), "fault", subject, detail);
-                return Some(Hit {
+                let hit = Hit {
                     kind: rule.kind,
-                    lasts,
+                    lasts: Duration::from_nanos(lasts),
                     after: more & 1 == 1,
-                });
+                };
+                return Some((i, hit));
             }
         }
         None
@@ -356,25 +443,39 @@ impl Striker {
         std::future::pending().await
     }
 
-    async fn before(&self, hit: Option<Hit>) {
-        if let Some(Hit {
-            kind: Kind::Crash,
-            after: false,
-            ..
-        }) = hit
-        {
-            self.die().await;
+    /// The broker confirmed the second copies of messages: it has seen the fault.
+    fn confirmed_again(&self, messages: &[Outgoing], answers: &[PublishOutcome]) {
+        let Death::Process(file) = &self.chaos.death else {
+            return;
+        };
+        for (message, answer) in messages.iter().zip(answers) {
+            if *answer == PublishOutcome::Confirmed {
+                file.append(&Record::Witness(Witness {
+                    at: nanos(self.chaos.started.elapsed()),
+                    kind: Kind::DuplicatePublish.as_str(),
+                    target: self.env.process().to_owned(),
+                    saw: format!(
+                        "the broker confirmed a second copy of {}",
+                        message.event.idempotency_key
+                    ),
+                }));
+            }
         }
     }
 
+    async fn before(&self, hit: Option<Hit>) {
+        self.halt(hit.filter(|hit| !hit.after)).await;
+    }
+
     async fn after(&self, hit: Option<Hit>) {
-        if let Some(Hit {
-            kind: Kind::Crash,
-            after: true,
-            ..
-        }) = hit
-        {
-            self.die().await;
+        self.halt(hit.filter(|hit| hit.after)).await;
+    }
+
+    async fn halt(&self, hit: Option<Hit>) {
+        match hit.map(|hit| hit.kind) {
+            Some(Kind::Crash) => self.die().await,
+            Some(Kind::Pause) => self.chaos.stand_still(),
+            _ => {}
         }
     }
 }

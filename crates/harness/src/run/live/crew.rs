@@ -89,10 +89,14 @@ impl Crew {
                 continue;
             }
             let next = || self.kit.env(&process.name, process.env.incarnation() + 1);
-            let at = *process.restart_at.get_or_insert_with(|| {
-                self.tell(&process.name, "crashed");
-                now + self.restart_after + self.kit.chaos.slow_start(&next())
-            });
+            let at = match process.restart_at {
+                Some(at) => at,
+                None => {
+                    self.tell(&process.name, "crashed");
+                    let slow = self.kit.chaos.slow_start(&next()).await;
+                    *process.restart_at.insert(now + self.restart_after + slow)
+                }
+            };
             if now >= at {
                 self.tell(&process.name, "started");
                 process.env = next();

@@ -94,6 +94,11 @@ impl Database {
         )))
     }
 
+    /// Its host and port.
+    pub(crate) fn place(&self) -> (&str, u16) {
+        (self.server.get_host(), self.server.get_port())
+    }
+
     /// What a run makes there.
     pub(crate) fn kind(&self) -> &'static str {
         match self.own {

@@ -61,17 +61,13 @@ impl<T: Transport> Transport for Chaotic<T> {
 
 impl<P: Publisher> Publisher for Chaotic<P> {
     async fn publish(&mut self, batch: &[Outgoing], within: Duration) -> Vec<PublishOutcome> {
-        let hits: Vec<_> = batch
-            .iter()
-            .map(|out| {
-                self.striker
-                    .strike(Seam::Publish, &out.event.idempotency_key, 1)
-            })
-            .collect();
-        let crash = hits
-            .iter()
-            .flatten()
-            .find(|hit| hit.kind == Kind::Crash)
+        let mut hits = Vec::with_capacity(batch.len());
+        for out in batch {
+            let key = &out.event.idempotency_key;
+            hits.push(self.striker.strike(Seam::Publish, key, 1).await);
+        }
+        let crash = (hits.iter().flatten())
+            .find(|hit| matches!(hit.kind, Kind::Crash | Kind::Pause))
             .copied();
         self.striker.before(crash).await;
         // Late ones go out after all others of the batch, in a wave of their own.
@@ -103,7 +99,8 @@ impl<P: Publisher> Publisher for Chaotic<P> {
             .collect();
         if !again.is_empty() {
             let messages: Vec<_> = again.iter().map(|i| batch[*i].clone()).collect();
-            self.inner.publish(&messages, left()).await;
+            let answers = self.inner.publish(&messages, left()).await;
+            self.striker.confirmed_again(&messages, &answers);
         }
         self.striker.after(crash).await;
         outcomes
@@ -117,8 +114,15 @@ impl<R: Receiver> Receiver for Chaotic<R> {
             .event
             .as_ref()
             .map_or("", |event| &event.idempotency_key);
-        if let Some(hit) = self.striker.strike(Seam::Deliver, key, delivery.attempt) {
-            self.striker.env.sleep(hit.lasts).await;
+        if let Some(hit) = self
+            .striker
+            .strike(Seam::Deliver, key, delivery.attempt)
+            .await
+        {
+            match hit.kind {
+                Kind::LateDelivery => self.striker.env.sleep(hit.lasts).await,
+                _ => self.striker.halt(Some(hit)).await,
+            }
         }
         Ok(delivery)
     }
@@ -128,7 +132,7 @@ impl<R: Receiver> Receiver for Chaotic<R> {
             .event
             .as_ref()
             .map_or("", |event| &event.idempotency_key);
-        let hit = self.striker.strike(Seam::Ack, key, delivery.attempt);
+        let hit = self.striker.strike(Seam::Ack, key, delivery.attempt).await;
         self.striker.before(hit).await;
         let settled = self.inner.settle(delivery, how).await;
         self.striker.after(hit).await;
@@ -147,7 +151,8 @@ impl<R: Receiver> Receiver for Chaotic<R> {
 impl<V: Service> Service for Chaotic<V> {
     async fn call(&self, call: ServiceCall) -> Result<ServiceReply, ServiceError> {
         let service = call.service;
-        let hit = self.striker.strike(Seam::Service, &call.idempotency_key, 0);
+        let hit = (self.striker).strike(Seam::Service, &call.idempotency_key, 0);
+        let hit = hit.await;
         self.striker.before(hit).await;
         let kind = hit.map(|hit| hit.kind);
         if self.striker.chaos.is_down(service) || kind == Some(Kind::ServiceFails) {
