@@ -60,6 +60,18 @@ pub fn time(ns: u64) -> String {
     }
 }
 
+/// A latency in at most seven characters: `0.42 ms`, `12.3 ms`, `1710 ms`, `25.5 s`.
+pub fn latency(ns: u64) -> String {
+    let (hundredths, millis) = (ns / 10_000, ns / 1_000_000);
+    match millis {
+        0..10 => format!("{}.{:02} ms", hundredths / 100, hundredths % 100),
+        10..100 => format!("{millis}.{} ms", hundredths / 10 % 10),
+        100..10_000 => format!("{millis} ms"),
+        10_000..10_000_000 => format!("{}.{} s", millis / 1_000, millis / 100 % 10),
+        _ => time(ns),
+    }
+}
+
 /// How much faster than the wall: `31,000:1`, of two significant digits.
 pub fn ratio(virtual_ns: u64, wall: Duration) -> String {
     let wall = wall.as_nanos();
@@ -114,6 +126,19 @@ mod tests {
         ];
         let shown: Vec<_> = times.into_iter().map(time).collect();
         assert_eq!(shown, ["0ms", "250ms", "1.2s", "5m12s", "3d4h"]);
+        let latencies = [
+            0,
+            420_000,
+            12_345_678,
+            1_710_999_999,
+            25_512_000_000,
+            1 << 55,
+        ];
+        let shown: Vec<_> = latencies.into_iter().map(latency).collect();
+        let expected = [
+            "0.00 ms", "0.42 ms", "12.3 ms", "1710 ms", "25.5 s", "1y51d",
+        ];
+        assert_eq!(shown, expected);
         assert_eq!(ratio(31_415_000_000, Duration::from_millis(1)), "31,000:1");
         assert_eq!(ratio(5, Duration::ZERO), "-");
     }

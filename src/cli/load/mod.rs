@@ -3,7 +3,7 @@
 mod show;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -13,11 +13,14 @@ use super::out::{self, Out};
 use super::servers::Servers;
 use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_harness::explore::commit;
+use redeliver_harness::load::check::Checked;
+use redeliver_harness::load::hdr;
 use redeliver_harness::load::job::Job;
 use redeliver_harness::load::offer::{Pattern, Rate};
 use redeliver_harness::load::run::{LoadOptions, default_history};
+use redeliver_harness::registry::Registered;
 use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
-use redeliver_harness::scenario::{format_duration, parse_duration};
+use redeliver_harness::scenario::{Scenario, format_duration, parse_duration};
 use redeliver_harness::verdict::Verdict;
 
 /// The subcommand that carries out a process of a run. Nobody types it.
@@ -31,9 +34,9 @@ Producers, relays and workers are processes of their own. The history goes to a 
 `redeliver check` judges it again and tells the same figures.
 
 Examples:
-  redeliver load scenarios/calm-day.toml --rate 50/s --for 60s
-  redeliver load scenarios/calm-day.toml --rate 50/s --for 60s --arrivals constant --format json
-  scripts/services run -- redeliver load scenarios/calm-day.toml --rate 50/s --for 60s
+  redeliver load scenarios/calm-day.toml --rate 20/s --for 60s
+  redeliver load scenarios/calm-day.toml --rate 20/s --for 60s --arrivals constant --format json
+  scripts/services run -- redeliver load scenarios/calm-day.toml --rate 20/s --for 60s
 
 Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 a server does not answer or refuses.")]
 pub(super) struct Args {
@@ -45,15 +48,19 @@ pub(super) struct Args {
     /// For how long requests are sent
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     lasts: Duration,
-    /// How requests are spread over time: poisson, constant, or bursts of so many: bursts:100
-    #[arg(long, value_name = "PATTERN", default_value = "poisson", value_parser = pattern)]
-    arrivals: Pattern,
+    /// How requests are spread over time: poisson, constant, bursts:100, ramp:10%,
+    /// steps:25%,50%,100% or recorded:FILE [default: the scenario's, or poisson]
+    #[arg(long, value_name = "PATTERN")]
+    arrivals: Option<String>,
     /// How many processes share the sending [default: one for each 500 requests a second]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     producers: Option<u32>,
-    /// Where the history goes [default: SCENARIO-ID.history]
+    /// Where the history goes: a new file [default: SCENARIO-ID.history]
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+    /// Also write the times as an interval log of HdrHistogram
+    #[arg(long, value_name = "FILE")]
+    hdr_log: Option<PathBuf>,
     #[command(flatten)]
     servers: Servers,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash
@@ -78,6 +85,9 @@ Exit codes: 0 valid, 1 violated, 2 usage or no history file, 3 inconclusive.")]
 pub(super) struct CheckArgs {
     /// The file
     history: PathBuf,
+    /// Also write the times as an interval log of HdrHistogram
+    #[arg(long, value_name = "FILE")]
+    hdr_log: Option<PathBuf>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -88,21 +98,30 @@ pub(super) struct CheckArgs {
 #[command(name = PROCESS, hide = true)]
 pub(super) struct ProcessArgs {}
 
-fn pattern(text: &str) -> Result<Pattern, String> {
-    let shape = || format!("{text:?} is none of poisson, constant, bursts:N");
-    match text.split_once(':') {
-        None if text == "poisson" => Ok(Pattern::Poisson),
-        None if text == "constant" => Ok(Pattern::Constant),
-        Some(("bursts", many)) => {
-            let many = many.parse().ok().filter(|many| *many > 0);
-            many.map(Pattern::Bursts).ok_or_else(shape)
-        }
-        _ => Err(shape()),
-    }
-}
-
 /// One process sends so many requests a second with ease.
 const EACH: u64 = 500_000;
+
+fn arrivals(args: &Args, scenario: &Scenario) -> Result<Pattern, String> {
+    let own = scenario.arrivals.as_deref().map(|text| {
+        let folder = scenario.path.parent().unwrap_or(Path::new(""));
+        Pattern::parse(text, folder)
+    });
+    let given = args.arrivals.as_deref();
+    let given = given.map(|text| Pattern::parse(text, Path::new("")));
+    given.or(own).unwrap_or(Ok(Pattern::Poisson))
+}
+
+fn write_log(
+    workload: &Registered,
+    checked: &Checked,
+    history: &Path,
+    log: &Path,
+) -> Result<(), String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", log.display());
+    let (topology, _) = (workload.topology)(&checked.scenario);
+    let mut file = std::fs::File::create(log).map_err(|error| wrong(&error))?;
+    hdr::write(history, &topology, &mut file).map_err(|error| wrong(&error))
+}
 
 pub(super) fn load(args: &Args, context: &Context) -> u8 {
     let (scenario, workload) = match context.load(&args.scenario) {
@@ -123,6 +142,20 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
     let name = live_name();
     let history = args.history.clone();
     let history = history.unwrap_or_else(|| default_history(&scenario, &name));
+    if history.exists() {
+        let path = history.display();
+        out::complain(&format!(
+            "{path} is there already: choose another file by --history"
+        ));
+        return USAGE;
+    }
+    let pattern = match arrivals(args, &scenario) {
+        Ok(pattern) => pattern,
+        Err(why) => {
+            out::complain(&why);
+            return USAGE;
+        }
+    };
     let each = u32::try_from(args.rate.0.div_ceil(EACH)).unwrap_or(u32::MAX);
     let live = LiveOptions {
         amqp_url: args.servers.amqp_url.clone(),
@@ -140,7 +173,7 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         live,
         rate: args.rate,
         lasts: args.lasts,
-        pattern: args.arrivals.clone(),
+        pattern,
         producers: args.producers.unwrap_or(each.min(64)),
         history: history.clone(),
         command: vec![program.into_os_string(), OsString::from(PROCESS)],
@@ -159,10 +192,12 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
     match (workload.load)(&scenario, &options) {
         Ok(report) => {
             let code = show::end(&report.checked, args.format, began.elapsed());
-            match report.left_behind {
+            let written = (args.hdr_log.as_ref())
+                .map(|log| write_log(&workload, &report.checked, &history, log));
+            match report.left_behind.or(written.and_then(Result::err)) {
                 None => code,
-                Some(left) => {
-                    out::complain(&left);
+                Some(why) => {
+                    out::complain(&why);
                     if code == Verdict::Violated.exit_code() {
                         code
                     } else {
@@ -212,7 +247,18 @@ pub(super) fn check(args: &CheckArgs, context: &Context) -> u8 {
         return wrong(&format!("its workload {name:?} is not one of this program"));
     };
     match (workload.check)(path) {
-        Ok(checked) => show::end(&checked, args.format, began.elapsed()),
+        Ok(checked) => {
+            let code = show::end(&checked, args.format, began.elapsed());
+            let written =
+                (args.hdr_log.as_ref()).map(|log| write_log(workload, &checked, path, log));
+            match written {
+                Some(Err(why)) => {
+                    out::complain(&why);
+                    ENVIRONMENT
+                }
+                _ => code,
+            }
+        }
         Err(why) => wrong(&why),
     }
 }

@@ -8,10 +8,11 @@ use super::{Format, Out, out};
 use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::figures::Figures;
 use redeliver_harness::load::run::Watch;
+use redeliver_harness::load::threshold::Held;
+use redeliver_harness::report::times;
 use redeliver_harness::verdict::Verdict;
-use redeliver_harness::watch::latencies::QUANTILES;
 use redeliver_harness::watch::legs::Leg;
-use redeliver_harness::words::{grouped, wrap};
+use redeliver_harness::words::{grouped, latency, wrap};
 
 /// Shows a line a second on standard error.
 pub(super) fn lines() -> Watch {
@@ -21,10 +22,7 @@ pub(super) fn lines() -> Watch {
 fn line(figures: &Figures) -> String {
     let counts = figures.counts();
     let gauge = figures.gauges.last();
-    let at = gauge
-        .map_or(0, |gauge| gauge.at)
-        .saturating_sub(figures.begin)
-        / 1_000_000_000;
+    let at = figures.now.saturating_sub(figures.begin) / 1_000_000_000;
     // The last whole second.
     let last = usize::try_from(at).unwrap_or(0).checked_sub(1);
     let last = last
@@ -32,7 +30,7 @@ fn line(figures: &Figures) -> String {
         .copied()
         .unwrap_or_default();
     let end_to_end = figures.latencies.of(Leg::EndToEnd);
-    let p99 = end_to_end.map_or("-".to_owned(), |times| millis(times.quantile(990_000)));
+    let p99 = end_to_end.map_or("-".to_owned(), |times| latency(times.quantile(990_000)));
     let (outbox, oldest) = gauge.map_or((0, 0), |gauge| (gauge.outbox, gauge.oldest_ms));
     let waiting: u64 = gauge.map_or(0, |gauge| {
         let work = gauge
@@ -54,16 +52,6 @@ fn line(figures: &Figures) -> String {
         grouped(counts.retried),
         grouped(counts.dead),
     )
-}
-
-fn millis(nanos: u64) -> String {
-    let millis = nanos as f64 / 1e6;
-    match millis {
-        ..10.0 => format!("{millis:.2} ms"),
-        ..100.0 => format!("{millis:.1} ms"),
-        ..10_000.0 => format!("{millis:.0} ms"),
-        _ => format!("{:.1} s", millis / 1e3),
-    }
 }
 
 /// Shows what a run came to; gives the exit code.
@@ -97,24 +85,6 @@ fn violation(anomaly: &redeliver_harness::verdict::Anomaly) -> Value {
     })
 }
 
-fn ms(nanos: u64) -> f64 {
-    // Microseconds are what was measured.
-    (nanos / 1_000) as f64 / 1_000.0
-}
-
-fn times(checked: &Checked, leg: Leg) -> Value {
-    let Some(times) = checked.figures.latencies.of(leg) else {
-        return Value::Null;
-    };
-    let mut all = serde_json::Map::new();
-    all.insert("count".to_owned(), json!(times.count()));
-    for (name, millionths) in QUANTILES {
-        all.insert(name.to_owned(), json!(ms(times.quantile(millionths))));
-    }
-    all.insert("max".to_owned(), json!(ms(times.max())));
-    Value::Object(all)
-}
-
 fn summary(checked: &Checked, wall: Duration) -> Value {
     let (figures, result) = (&checked.figures, &checked.result);
     let judgement = result.judgement();
@@ -126,16 +96,21 @@ fn summary(checked: &Checked, wall: Duration) -> Value {
             .filter(|anomaly| anomaly.kind.as_str() == kind);
         all.count()
     };
-    let legs = Leg::ALL
-        .into_iter()
-        .filter(|leg| figures.latencies.of(*leg).is_some());
-    let legs: serde_json::Map<_, _> = legs
-        .map(|leg| (leg.as_str().to_owned(), times(checked, leg)))
-        .collect();
     let faults: serde_json::Map<_, _> = figures
         .struck
         .iter()
         .map(|(kind, n)| ((*kind).to_owned(), json!(n)))
+        .collect();
+    let witnessed: serde_json::Map<_, _> = figures
+        .witnessed
+        .iter()
+        .map(|(kind, n)| ((*kind).to_owned(), json!(n)))
+        .collect();
+    let cpu = figures.gauges.last().map(|gauge| gauge.cpu.iter());
+    let cpu: serde_json::Map<_, _> = cpu
+        .into_iter()
+        .flatten()
+        .map(|(part, ms)| (part.to_string(), json!(ms)))
         .collect();
     json!({
         "type": "summary",
@@ -159,12 +134,31 @@ fn summary(checked: &Checked, wall: Duration) -> Value {
         "duplicate_effects": of_kind("duplicated"),
         "anomalies": result.anomalies.len(),
         "faults": faults,
-        "end_to_end_ms": times(checked, Leg::EndToEnd),
-        "legs_ms": legs,
+        "end_to_end_ms": figures.latencies.of(Leg::EndToEnd).map(times::quantiles),
+        "legs_ms": times::legs(&figures.latencies),
+        "thresholds": thresholds(checked),
+        "witnessed": witnessed,
+        "not_given": figures.end.as_ref().map(|end| end.not_given.clone()),
+        "memory_kb": figures.gauges.iter().map(|gauge| gauge.memory_kb).max(),
+        "open_files": figures.gauges.iter().map(|gauge| gauge.files).max(),
+        "cpu_ms": cpu,
         "servers": figures.start.servers.iter().map(|(n, v)| format!("{n} {v}")).collect::<Vec<_>>(),
         "commit": figures.start.commit,
         "wall_seconds": wall.as_secs_f64(),
     })
+}
+
+fn thresholds(checked: &Checked) -> Vec<Value> {
+    let all = checked.scenario.thresholds.iter();
+    all.map(|threshold| {
+        let (held, value) = match threshold.judge(&checked.figures) {
+            Held::Yes(value) => (Some(true), Some(value)),
+            Held::No(value) => (Some(false), Some(value)),
+            Held::NoSamples => (None, None),
+        };
+        json!({ "threshold": threshold.to_string(), "holds": held, "value": value })
+    })
+    .collect()
 }
 
 const WIDTH: usize = 79;
@@ -212,7 +206,7 @@ fn table(checked: &Checked) -> String {
     text.push_str(&"-".repeat(WIDTH));
     text.push('\n');
     for (leg, times) in figures.latencies.legs() {
-        let at = |millionths| millis(times.quantile(millionths));
+        let at = |millionths| latency(times.quantile(millionths));
         let _ = writeln!(
             text,
             "{:<25} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
@@ -222,7 +216,7 @@ fn table(checked: &Checked) -> String {
             at(950_000),
             at(990_000),
             at(999_000),
-            millis(times.max())
+            latency(times.max())
         );
     }
     text.push_str(&"-".repeat(WIDTH));
@@ -237,6 +231,14 @@ fn table(checked: &Checked) -> String {
         }
     };
     note("ended:", result.ends.describe());
+    for threshold in &checked.scenario.thresholds {
+        let told = match threshold.judge(figures) {
+            Held::Yes(value) => format!("{threshold}: holds, {value}"),
+            Held::No(value) => format!("{threshold}: broken, {value}"),
+            Held::NoSamples => format!("{threshold}: nothing was measured"),
+        };
+        note("threshold", told);
+    }
     let faults = figures.struck.iter().map(|(kind, n)| format!("{kind} {n}"));
     note("faults:", faults.collect::<Vec<_>>().join(", "));
     let not_given = figures.end.as_ref().map(|end| end.not_given.join(", "));

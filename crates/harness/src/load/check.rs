@@ -8,6 +8,7 @@ use std::path::Path;
 use super::figures::Figures;
 use super::job::{Sorts, scenario as in_real_time};
 use super::offer::{Offer, Rate};
+use super::threshold::Held;
 use crate::checkers::View;
 use crate::run::any_workload::Facts;
 use crate::run::judge::{self, Measured};
@@ -17,6 +18,7 @@ use crate::run::plan::{self, Plan};
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
+use crate::verdict::Anomaly;
 use crate::watch::file::{FileError, Record, Records, Row, Start};
 use crate::watch::history::{Entry, History, What};
 use crate::watch::reading::FinalReading;
@@ -245,6 +247,23 @@ impl Everything {
     }
 }
 
+fn judge_thresholds(scenario: &Scenario, figures: &Figures, result: &mut RunResult) {
+    for threshold in &scenario.thresholds {
+        match threshold.judge(figures) {
+            Held::Yes(_) => {}
+            Held::No(told) => result.anomalies.push(Anomaly::broken(
+                "threshold",
+                "The figures are within the thresholds of the scenario.",
+                format!("{threshold} does not hold: it is {told}"),
+            )),
+            Held::NoSamples => {
+                let why = format!("nothing was measured for {threshold}");
+                result.inconclusive.get_or_insert(why);
+            }
+        }
+    }
+}
+
 fn judged(
     workload: &dyn Facts,
     scenario: &Scenario,
@@ -272,13 +291,24 @@ fn judged(
         seed: figures.start.seed,
         virtual_ns: end.wall,
         faults: figures.struck.iter().map(|(kind, n)| (*kind, *n)).collect(),
+        timed: true,
         ..Measured::default()
     };
     let mut result = judge::result(workload, scenario, plan, &view, measured);
     result.trace = all.faults;
-    letters::account_for_real(&mut result, scenario);
+    if end.read {
+        letters::account_for_real(&mut result, scenario);
+    } else {
+        // Without the tables nothing can be said of what stands in them.
+        result.anomalies.clear();
+        result.inconclusive = figures.doubt();
+    }
     if result.inconclusive.is_none() {
         result.inconclusive = figures.doubt();
+    }
+    // Figures that prove nothing hold and break no threshold.
+    if result.inconclusive.is_none() {
+        judge_thresholds(scenario, figures, &mut result);
     }
     result.judge();
     result

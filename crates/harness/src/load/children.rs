@@ -244,14 +244,7 @@ impl Children {
     async fn spawn(&mut self, at: usize) -> Result<(), LiveError> {
         self.started += 1;
         let (common, process) = (&self.common, &mut self.all[at]);
-        let resume = match process.incarnation {
-            0 => (0, 0),
-            // Requests that it had begun were sent: only the answers are asked for again.
-            _ => (
-                process.answered,
-                self.common.offer_before(common.now(), self.begin),
-            ),
-        };
+
         let (amqp, database) = (&common.live.amqp_url, &common.live.database_url);
         let (broker, server) = (common.servers.amqp.place(), common.servers.database.place());
         let way = (common.proxies).url(
@@ -286,7 +279,7 @@ impl Children {
             started: common.started,
             offer: common.offer.clone(),
             poison: common.poison.clone(),
-            resume,
+            resume: process.answered,
         };
         let failed = |error: std::io::Error| {
             LiveError::Other(format!(
@@ -477,13 +470,6 @@ impl Children {
             self.look(at);
             self.all[at].restart_at = None;
         }
-    }
-}
-
-impl Common {
-    /// The number of the first request that was not due yet.
-    fn offer_before(&self, now: u64, begin: Option<u64>) -> u64 {
-        begin.map_or(0, |begin| self.offer.due_before(now.saturating_sub(begin)))
     }
 }
 

@@ -76,8 +76,8 @@ pub struct Job {
     pub offer: Offer,
     /// Keys of messages that cannot be handled, as [`Sorts`] orders them.
     pub poison: Sorts,
-    /// For one who sends: where to begin, and up to where requests were begun before.
-    pub resume: (u64, u64),
+    /// For one who sends: all requests before this one were answered.
+    pub resume: u64,
 }
 
 /// Keys of requests that cannot be handled: poison, killers, of an unknown version, failing each

@@ -4,6 +4,7 @@
 //! processes which share the sending agree without a word.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::run::any_workload::Facts;
+use crate::scenario::parse_share;
 use crate::team::request::{Generator, Request};
 use redeliver_core::ports::env::nanos;
 
@@ -95,6 +97,82 @@ pub enum Pattern {
     Steps(Vec<u32>),
     /// At these times, in nanoseconds after the start, again and again until the run's end.
     Recorded(Arc<[u64]>),
+}
+
+impl Pattern {
+    /// Reads `constant`, `poisson`, `bursts:100`, `ramp:10%`, `steps:25%,50%,100%` or
+    /// `recorded:FILE`; a file of times is looked for in `folder`.
+    ///
+    /// # Errors
+    /// Says what a pattern looks like, or what is wrong with the file, with its line.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+        match (name, rest) {
+            ("constant", "") => Ok(Self::Constant),
+            ("poisson", "") => Ok(Self::Poisson),
+            ("bursts", many) => {
+                let many = many.parse().ok().filter(|many| *many > 0);
+                let shape = || format!("`{text}`: say how many requests come at once: bursts:100");
+                many.map(Self::Bursts).ok_or_else(shape)
+            }
+            ("ramp", from) => parse_share(from)
+                .map(Self::Ramp)
+                .map_err(|_| format!("`{text}`: say where it begins: ramp:10%")),
+            ("steps", shares) => {
+                let shares = shares.split(',').map(|share| parse_share(share.trim()));
+                let shares = shares.collect::<Result<_, _>>();
+                shares.map(Self::Steps).map_err(|_| {
+                    format!("`{text}`: say the shares of the rate: steps:25%,50%,100%")
+                })
+            }
+            ("recorded", file) if !file.is_empty() => {
+                let path = folder.join(file);
+                let read = std::fs::read_to_string(&path);
+                let read = read.map_err(|error| format!("{}: {error}", path.display()))?;
+                recorded(&read).map_err(|why| format!("{}: {why}", path.display()))
+            }
+            _ => Err(format!(
+                "`{text}` is no pattern of arrivals: there are constant, poisson, bursts:100, \
+                 ramp:10%, steps:25%,50%,100% and recorded:FILE"
+            )),
+        }
+    }
+}
+
+/// Times in seconds, one a line, rising: what was recorded of real requests. They count from the
+/// first.
+fn recorded(text: &str) -> Result<Pattern, String> {
+    let mut times: Vec<u64> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let at = seconds(line);
+        let at = at.ok_or_else(|| format!("line {number}: `{line}` is no time in seconds"))?;
+        if times.last().is_some_and(|last| *last > at) {
+            return Err(format!(
+                "line {number}: {line} s is before the time above it"
+            ));
+        }
+        times.push(at);
+    }
+    let Some(first) = times.first().copied() else {
+        return Err("no time is in it".to_owned());
+    };
+    times.iter_mut().for_each(|at| *at -= first);
+    Ok(Pattern::Recorded(times.into()))
+}
+
+/// `12.5` in nanoseconds.
+fn seconds(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 9 {
+        return None;
+    }
+    let (whole, part): (u64, u64) = (whole.parse().ok()?, format!("{part:0<9}").parse().ok()?);
+    whole.checked_mul(1_000_000_000)?.checked_add(part)
 }
 
 /// What a load run offers.

@@ -72,7 +72,7 @@ pub(crate) fn start(
         env: env.clone(),
         open: Mutex::new(Open {
             begun: BTreeSet::new(),
-            next: job.resume.0,
+            next: job.resume,
         }),
     });
     let (telling, job) = (producer.clone(), job.clone());
@@ -105,7 +105,7 @@ impl Producer {
             return;
         };
         let begin = Duration::from_nanos(begin);
-        let (from, begun) = job.resume;
+        let from = job.resume;
         let mut done = tokio::task::JoinSet::new();
         let parts = (0..job.offer.parts()).filter(|part| job.offer.ends(*part) > from);
         let mut parts = parts.peekable();
@@ -126,10 +126,8 @@ impl Producer {
                 }
                 self.until(begin + request.at).await;
                 let due = nanos(begin + request.at);
-                if at >= begun {
-                    let key = request.key.clone();
-                    self.log.add(What::Request { key, due });
-                }
+                let key = request.key.clone();
+                self.log.add(What::Request { key, due });
                 let mut open = self.lock();
                 open.begun.insert(at);
                 open.next = at + 1;

@@ -106,7 +106,12 @@ fn texts(
     scenario: &Scenario,
     options: &LoadOptions,
 ) -> Result<(Scenario, String), LiveError> {
-    let text = scenario.to_toml();
+    // What is offered is told beside it: a recording need not be where its processes look.
+    let told = Scenario {
+        arrivals: None,
+        ..scenario.clone()
+    };
+    let text = told.to_toml();
     let queues = options.live.queue_type.unwrap_or(scenario.queue_type);
     let real = in_real_time(workload, (&scenario.name, &text), queues)?;
     let allowed = |check| scenario.allow.contains(&check);
@@ -509,6 +514,7 @@ impl View<'_> {
             }
             self.gauged = Instant::now();
             let gauge = self.gauge(children).await;
+            self.figures.now = setting.now(self.since);
             (setting.options.watch)(&self.figures);
             let Some(gauge) = gauge else { continue };
             let rests = self.healed

@@ -37,6 +37,7 @@ struct ScenarioLine<'a> {
     second_pickups: Counts,
     #[serde(flatten)]
     ended: Ended,
+    legs_ms: serde_json::Map<String, serde_json::Value>,
     allowed: Vec<&'static str>,
     known: Option<String>,
     anomalies: u64,
@@ -199,6 +200,7 @@ fn scenario_line(tally: &Tally) -> ScenarioLine<'_> {
         never_reached: names(&tally.reached.missed_by(&tally.scenario.rules)),
         second_pickups: counts(&tally.mechanisms),
         ended: Ended::of(&tally.ends),
+        legs_ms: super::times::legs(&tally.latencies),
         allowed: tally
             .scenario
             .allow

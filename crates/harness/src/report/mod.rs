@@ -15,6 +15,7 @@ pub mod part;
 pub mod perfetto;
 pub mod table;
 mod tally;
+pub mod times;
 
 pub use tally::{Said, Tally, Violation};
 

@@ -15,6 +15,7 @@ use crate::run::shard::Shard;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::verdict::{Anomaly, AnomalyKind};
 use crate::watch::ends::Ends;
+use crate::watch::latencies::Latencies;
 use crate::watch::reached::{Cell, Part as Stage, Reached};
 
 /// The first line of a shard's output.
@@ -75,6 +76,9 @@ struct Sums {
     dead_lettered: Vec<(String, u64)>,
     unfinished: u64,
     retried: u64,
+    /// Histograms by leg, in HdrHistogram's V2 form.
+    #[serde(default)]
+    legs: BTreeMap<String, String>,
     calls: Vec<(String, String, u64)>,
     reached: BTreeMap<String, u64>,
     kinds: Vec<AnomalyKind>,
@@ -181,6 +185,7 @@ impl Sums {
             dead_lettered: counts(&tally.ends.dead),
             unfinished: tally.ends.unfinished,
             retried: tally.ends.retried,
+            legs: tally.latencies.encode(),
             calls: calls.collect(),
             reached: struck.map(|(cell, n)| (cell.to_string(), n)).collect(),
             kinds: tally.kinds.clone(),
@@ -213,6 +218,7 @@ impl Sums {
             unfinished: self.unfinished,
             retried: self.retried,
         };
+        tally.latencies = Latencies::decode(&self.legs).ok()?;
         tally.reached = self.reached()?;
         tally.kinds.clone_from(&self.kinds);
         tally.anomalies = self.anomalies;

@@ -144,6 +144,11 @@ fn notes(tally: &Tally, judgement: &Judgement, text: &mut String) {
     if tally.seeds > 0 {
         note(text, "ended:", words(tally.ends.describe()));
     }
+    note(
+        text,
+        "times:",
+        words(super::times::describe(&tally.latencies)),
+    );
     note(text, "faults:", counts(&tally.faults_in_order()));
     let mechanisms: Vec<_> = tally
         .mechanisms

@@ -8,6 +8,7 @@ use crate::run::result::RunResult;
 use crate::scenario::{Day, Known, Reach, Scenario};
 use crate::verdict::{Anomaly, AnomalyKind, Judgement, Verdict};
 use crate::watch::ends::Ends;
+use crate::watch::latencies::Latencies;
 use crate::watch::reached::Reached;
 use crate::words::counted;
 
@@ -55,6 +56,8 @@ pub struct Tally {
     pub mechanisms: Vec<(&'static str, u64)>,
     /// How the work of their consumers ended.
     pub ends: Ends,
+    /// How long the legs of messages' ways took.
+    pub latencies: Latencies,
     /// Anomalies in all runs.
     pub anomalies: u64,
     /// Runs with anomalies.
@@ -92,6 +95,7 @@ impl Tally {
             faults: Vec::new(),
             reached: Reached::default(),
             mechanisms: Vec::new(),
+            latencies: Latencies::coarse(),
             ends: Ends::default(),
             anomalies: 0,
             violated: 0,
@@ -140,6 +144,9 @@ impl Tally {
         self.reached.merge(&run.reached);
         merge(&mut self.mechanisms, &run.mechanisms);
         self.ends.merge(&run.ends);
+        for (leg, took) in &run.times {
+            self.latencies.add_many(*leg, *took, 1);
+        }
         match run.verdict {
             Verdict::Valid => {}
             Verdict::Inconclusive => {
@@ -168,6 +175,7 @@ impl Tally {
         self.reached.merge(&other.reached);
         merge(&mut self.mechanisms, &other.mechanisms);
         self.ends.merge(&other.ends);
+        self.latencies.merge(&other.latencies);
         self.anomalies += other.anomalies;
         self.violated += other.violated;
         for kind in other.kinds {

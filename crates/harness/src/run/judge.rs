@@ -17,9 +17,11 @@ use crate::team::request::Request;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
 use crate::watch::ends::Ends;
 use crate::watch::history::{History, Seen, What};
+use crate::watch::legs::{self, Leg};
 use crate::watch::reached::Reached;
 use crate::watch::{pickups, state};
 use crate::words::{counted, grouped};
+use redeliver_core::ports::env::nanos;
 
 /// What the world itself says about a run.
 #[derive(Debug, Default)]
@@ -50,6 +52,8 @@ pub struct Measured {
     pub unrepeatable: Option<String>,
     /// Whether it was stopped as a livelock.
     pub livelock: bool,
+    /// Whether somebody else has taken the times of its messages.
+    pub timed: bool,
     /// Whether it was ended from outside, by [`halt`](super::halt).
     pub halted: bool,
 }
@@ -191,6 +195,10 @@ pub fn result(
             false => History::default(),
         },
         trace: measured.trace,
+        times: match measured.timed || halted {
+            true => Vec::new(),
+            false => times(plan, view),
+        },
         ends,
         halted,
         unplanned: match scenario.expect.dead_letters {
@@ -202,6 +210,13 @@ pub fn result(
     };
     result.judge();
     result
+}
+
+/// The times of the messages of a run.
+fn times(plan: &Plan, view: &View<'_>) -> Vec<(Leg, u64)> {
+    let due = plan.requests.iter();
+    let due = due.map(|request| (&request.key, nanos(request.at)));
+    legs::times(view.history, view.topology, due)
 }
 
 /// A consumer that was given work and completed none of it was not tested.

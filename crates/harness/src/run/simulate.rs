@@ -196,6 +196,7 @@ fn simulate_once<B: Build>(
             .collect(),
         reached: Reached::of(&outcome.places),
         calls: outcome.calls,
+        timed: false,
         recorded: record,
         strikes: outcome.strikes,
         hash: outcome.hash,

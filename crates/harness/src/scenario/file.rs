@@ -89,10 +89,28 @@ pub(crate) struct File {
     /// What has to come out.
     #[serde(default)]
     pub(crate) expect: ExpectTable,
+    /// What `redeliver load` does with it beyond what its command line says.
+    #[serde(default)]
+    pub(crate) load: LoadTable,
     /// Where this is one failing run that was kept: what came of it when it was found.
     pub(crate) capsule: Option<CapsuleTable>,
     /// A failure that is known: until its day it does not turn the gate red.
     pub(crate) known: Option<KnownTable>,
+}
+
+/// Load.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct LoadTable {
+    /// How requests are spread over time: `poisson`, `constant`, `bursts:100`, `ramp:10%` (up to the
+    /// rate), `steps:25%,50%,100%` (of the rate), or `recorded:FILE` with times in seconds, one a
+    /// line. Default: poisson.
+    #[schemars(with = "Option<String>")]
+    pub(crate) arrivals: Option<Spanned<String>>,
+    /// What the figures have to be: `p99(end-to-end) < 500ms`, `done-rate > 450/s`, `oldest < 5s`,
+    /// `stuck == 0`.
+    #[schemars(with = "Vec<String>")]
+    pub(crate) thresholds: Vec<Spanned<String>>,
 }
 
 /// Processes.

@@ -13,6 +13,8 @@ use super::expect::Expect;
 use super::fault::{self, Fault};
 use super::file::{ExpectTable, File, ServiceTable};
 use super::{Poison, Scenario, ServiceOverride};
+use crate::load::offer::Pattern;
+use crate::load::threshold::Threshold;
 use crate::verdict::Verdict;
 
 /// The directory of capsules in a directory of scenarios.
@@ -57,6 +59,7 @@ impl Scenario {
         for (name, table) in &file.services {
             scenario.services.push(service(name, table, &mut problems));
         }
+        read_load(&mut scenario, &file, &mut problems);
         scenario.expect = expect(&file.expect, &scenario, &mut problems);
         let capsule = file.capsule.as_ref();
         scenario.capsule = capsule.and_then(|capsule| capsule.read(&mut problems));
@@ -124,6 +127,22 @@ pub fn discover(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         }
     }
     Ok(files)
+}
+
+fn read_load(scenario: &mut Scenario, file: &File, problems: &mut Vec<Problem>) {
+    if let Some(arrivals) = &file.load.arrivals {
+        let folder = scenario.path.parent().unwrap_or(Path::new(""));
+        match Pattern::parse(arrivals.get_ref(), folder) {
+            Ok(_) => scenario.arrivals = Some(arrivals.get_ref().clone()),
+            Err(why) => problems.push(Problem::new(why, arrivals.span())),
+        }
+    }
+    for text in &file.load.thresholds {
+        match Threshold::parse(text.get_ref()) {
+            Ok(threshold) => scenario.thresholds.push(threshold),
+            Err(why) => problems.push(Problem::new(why, text.span())),
+        }
+    }
 }
 
 fn known_workload(file: &File, workloads: &[&str], problems: &mut Vec<Problem>) {

@@ -25,6 +25,7 @@ use redeliver_sim::broker::Profile;
 use redeliver_sim::choice::Ppm;
 use redeliver_sim::fault::{Event, Rule};
 
+use crate::load::threshold::Threshold;
 pub use capsule::Capsule;
 pub use error::ScenarioError;
 pub use expect::{Expect, Reach, unwanted_rows};
@@ -96,6 +97,12 @@ pub struct Scenario {
     pub seed: Option<u64>,
     /// Durations are divided by it in a real run; see [`Scenario::in_real_time`].
     pub time_scale: u32,
+    /// How requests are spread over time under load, as [`Pattern::parse`] reads it; none for at random.
+    ///
+    /// [`Pattern::parse`]: crate::load::offer::Pattern::parse
+    pub arrivals: Option<String>,
+    /// What the figures of a load run have to be.
+    pub thresholds: Vec<Threshold>,
     /// What has to come out.
     pub expect: Expect,
     /// From this virtual time on, in nanoseconds, another seed decides. No file says so: it is for
@@ -179,6 +186,8 @@ impl Scenario {
             seeds: 200,
             seed: None,
             time_scale: 1,
+            arrivals: None,
+            thresholds: Vec::new(),
             expect: Expect::default(),
             reseed: None,
             capsule: None,

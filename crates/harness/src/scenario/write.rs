@@ -120,6 +120,7 @@ impl Scenario {
         for event in &self.events {
             text.table("[[fault]]", lines_of_event(event));
         }
+        text.table("[load]", self.load_lines());
         text.table("[expect]", lines_of_expect(&self.expect));
         let known = self.known.as_ref();
         text.table("[known]", known.map(lines_of_known).unwrap_or_default());
@@ -138,6 +139,20 @@ impl Scenario {
         lines.add_if("workers", self.worker_processes, usual.worker_processes);
         if self.restart_after != usual.restart_after {
             lines.add("restart-after", time(nanos(self.restart_after)));
+        }
+        lines.0
+    }
+
+    fn load_lines(&self) -> Vec<(String, String)> {
+        let mut lines = Lines::default();
+        if let Some(arrivals) = &self.arrivals {
+            lines.text("arrivals", arrivals);
+        }
+        if !self.thresholds.is_empty() {
+            lines.add(
+                "thresholds",
+                list(self.thresholds.iter().map(ToString::to_string)),
+            );
         }
         lines.0
     }

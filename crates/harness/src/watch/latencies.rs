@@ -9,16 +9,41 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
 use super::legs::{Leg, Sample};
 
-/// Significant digits of a quantile.
-const DIGITS: u8 = 3;
+/// Significant digits of a quantile, where one run is measured.
+const FINE: u8 = 3;
+/// The same where many thousands of runs are added up.
+const COARSE: u8 = 2;
 /// Nanoseconds in the unit of the histograms.
 const MICRO: u64 = 1_000;
 
-/// Times by leg. Each histogram counts microseconds, with three significant digits.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Latencies(BTreeMap<Leg, Histogram<u64>>);
+/// Times by leg. Each histogram counts microseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latencies {
+    digits: u8,
+    all: BTreeMap<Leg, Histogram<u64>>,
+}
+
+impl Eq for Latencies {}
+
+impl Default for Latencies {
+    /// With three significant digits.
+    fn default() -> Self {
+        Self {
+            digits: FINE,
+            all: BTreeMap::new(),
+        }
+    }
+}
 
 impl Latencies {
+    /// With two significant digits, in a tenth of the room.
+    pub fn coarse() -> Self {
+        Self {
+            digits: COARSE,
+            ..Self::default()
+        }
+    }
+
     /// Adds a time.
     pub fn add(&mut self, sample: Sample) {
         self.add_many(sample.leg, sample.took, 1);
@@ -26,7 +51,7 @@ impl Latencies {
 
     /// Adds a time in nanoseconds, so many times over.
     pub fn add_many(&mut self, leg: Leg, took: u64, times: u64) {
-        let histogram = self.0.entry(leg).or_insert_with(empty);
+        let histogram = self.all.entry(leg).or_insert_with(|| empty(self.digits));
         let micros = took.div_ceil(MICRO);
         let grown = histogram.record_n(micros, times);
         grown.expect("a histogram that grows by itself takes half a million years");
@@ -34,8 +59,8 @@ impl Latencies {
 
     /// Adds those of others.
     pub fn merge(&mut self, other: &Self) {
-        for (leg, histogram) in &other.0 {
-            let sum = self.0.entry(*leg).or_insert_with(empty);
+        for (leg, histogram) in &other.all {
+            let sum = self.all.entry(*leg).or_insert_with(|| empty(self.digits));
             sum.add(histogram)
                 .expect("a histogram that grows by itself takes any other");
         }
@@ -43,19 +68,19 @@ impl Latencies {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Those with times, in the order of reports.
     pub fn legs(&self) -> impl Iterator<Item = (Leg, Times<'_>)> {
-        self.0
+        self.all
             .iter()
             .map(|(leg, histogram)| (*leg, Times(histogram)))
     }
 
     /// The times of a leg, if there are any.
     pub fn of(&self, leg: Leg) -> Option<Times<'_>> {
-        self.0.get(&leg).map(Times)
+        self.all.get(&leg).map(Times)
     }
 
     /// As text, leg by leg, in HdrHistogram's V2 form.
@@ -66,7 +91,7 @@ impl Latencies {
             written.expect("a vector takes all");
             BASE64.encode(bytes)
         };
-        let all = self.0.iter();
+        let all = self.all.iter();
         all.map(|(leg, histogram)| (leg.as_str().to_owned(), text(histogram)))
             .collect()
     }
@@ -86,12 +111,15 @@ impl Latencies {
             histogram.auto(true);
             Ok((leg, histogram))
         };
-        text.iter().map(one).collect::<Result<_, _>>().map(Self)
+        let all: BTreeMap<_, Histogram<u64>> =
+            text.iter().map(one).collect::<Result<_, String>>()?;
+        let digits = all.values().map(Histogram::sigfig).next().unwrap_or(FINE);
+        Ok(Self { digits, all })
     }
 }
 
-fn empty() -> Histogram<u64> {
-    Histogram::new(DIGITS).expect("three digits are allowed")
+fn empty(digits: u8) -> Histogram<u64> {
+    Histogram::new(digits).expect("up to five digits are allowed")
 }
 
 /// The times of one leg.

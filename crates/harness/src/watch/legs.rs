@@ -14,7 +14,7 @@ use std::sync::Arc;
 use redeliver_sim::hash::QuickMap;
 use uuid::Uuid;
 
-use crate::watch::history::{Entry, Seen, Settled, What};
+use crate::watch::history::{Entry, History, Seen, Settled, What};
 use redeliver_core::event::Event;
 use redeliver_core::ports::PublishOutcome;
 use redeliver_core::topology::Topology;
@@ -99,6 +99,24 @@ pub struct Sample {
     pub at: u64,
     /// How long it took, in nanoseconds.
     pub took: u64,
+}
+
+/// All times of a whole history: leg and nanoseconds. `due` says when its requests were to be sent.
+pub fn times<'a>(
+    history: &History,
+    topology: &Topology,
+    due: impl Iterator<Item = (&'a Arc<str>, u64)>,
+) -> Vec<(Leg, u64)> {
+    let mut legs = Legs::new(topology);
+    for (key, at) in due {
+        // Of a request that is sent twice the first time counts.
+        legs.due.entry(key.clone()).or_insert(at);
+    }
+    let mut times = Vec::with_capacity(history.entries.len() / 2);
+    for entry in &history.entries {
+        legs.add(entry, &mut |sample| times.push((sample.leg, sample.took)));
+    }
+    times
 }
 
 /// What has become of a workflow's work so far, in numbers.
@@ -206,25 +224,14 @@ impl Legs {
         }
     }
 
-    /// Says when a request was to be sent, where the history does not.
-    pub fn expect(&mut self, key: &Arc<str>, due: u64) {
-        self.due.insert(key.clone(), due);
-    }
-
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Requests of which something has not ended.
+    /// Requests whose commit was seen, and of which something has not ended.
     pub fn open_workflows(&self) -> u64 {
-        self.chains.len() as u64
-    }
-
-    /// Of these the ones that began before a time, in nanoseconds since the start of the run.
-    pub fn open_since(&self, before: u64) -> u64 {
-        let old = |chain: &&Chain| chain.since < before;
-        self.chains.values().filter(old).count() as u64
+        self.chains.values().filter(|chain| chain.begun).count() as u64
     }
 
     /// Handlers that run.

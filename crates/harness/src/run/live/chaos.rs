@@ -375,7 +375,8 @@ impl Striker {
         }
         let (chaos, kind) = (&self.chaos, hit.kind.as_str());
         *chaos.lock().struck.entry(kind).or_default() += 1;
-        if let Death::Process(file) = &chaos.death {
+        // Whether a second copy was published shows when the broker confirms it.
+        if let (Death::Process(file), true) = (&chaos.death, hit.kind != Kind::DuplicatePublish) {
             file.append(&Record::Fault(Given {
                 at: nanos(chaos.started.elapsed()),
                 kind,
@@ -443,17 +444,27 @@ impl Striker {
         std::future::pending().await
     }
 
-    /// The broker confirmed the second copies of messages: it has seen the fault.
+    /// Second copies of messages were published. The broker has seen those that it confirmed.
     fn confirmed_again(&self, messages: &[Outgoing], answers: &[PublishOutcome]) {
         let Death::Process(file) = &self.chaos.death else {
             return;
         };
         for (message, answer) in messages.iter().zip(answers) {
             if *answer == PublishOutcome::Confirmed {
+                let at = nanos(self.chaos.started.elapsed());
+                let (kind, target) = (Kind::DuplicatePublish.as_str(), self.env.process());
+                file.append(&Record::Fault(Given {
+                    at,
+                    kind,
+                    target: target.to_owned(),
+                    place: Seam::Publish.as_str().to_owned(),
+                    subject: message.event.idempotency_key.clone(),
+                    lasts: 0,
+                }));
                 file.append(&Record::Witness(Witness {
-                    at: nanos(self.chaos.started.elapsed()),
-                    kind: Kind::DuplicatePublish.as_str(),
-                    target: self.env.process().to_owned(),
+                    at,
+                    kind,
+                    target: target.to_owned(),
                     saw: format!(
                         "the broker confirmed a second copy of {}",
                         message.event.idempotency_key
