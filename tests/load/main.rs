@@ -3,7 +3,7 @@
 //!
 //! Needs `AMQP_URL` and `DATABASE_URL`. Servers are only stopped and killed where a test has started
 //! them for itself.
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", target_os = "linux"))]
 
 mod faults;
 mod history;

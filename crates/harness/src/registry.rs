@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::load::check::{CheckError, Checked};
 use crate::load::job::Job;
-use crate::load::run::{LoadOptions, LoadReport};
+use crate::load::{LoadOptions, LoadReport};
 use crate::run::assembly::Altered;
 use crate::run::live::{LiveError, LiveOptions, LiveReport};
 use crate::run::plan;
@@ -66,8 +66,8 @@ macro_rules! workloads {
             run_live: |scenario, options| {
                 $crate::run::live::run_live(&$workload, scenario, options)
             },
-            load: |scenario, options| $crate::load::run::load(&$workload, scenario, options),
-            load_process: |job| $crate::load::process::load_process(&$workload, job),
+            load: |scenario, options| $crate::load::load(&$workload, scenario, options),
+            load_process: |job| $crate::load::load_process(&$workload, job),
             check: |path| $crate::load::check::check(&$workload, path),
             remove_live: |scenario, options| {
                 $crate::run::live::remove_live(&$workload, scenario, options)

@@ -3,9 +3,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
-use super::{Failure, Log, begin, until_gone};
+use super::{Failure, Log, begin, kill, until_gone};
 
 /// A RabbitMQ node that nobody else uses.
 #[derive(Debug)]
@@ -115,12 +113,7 @@ impl Broker {
     /// # Errors
     /// It cannot be ended.
     pub fn end(&mut self) -> Result<(), Failure> {
-        let group = self.group()?;
-        let killed = kill_process_group(group, Signal::KILL);
-        killed.map_err(|error| {
-            let group = group.as_raw_nonzero();
-            Failure(format!("process group {group} cannot be killed: {error}"))
-        })?;
+        kill(&format!("-{}", self.group()?))?;
         self.reap()?;
         until_gone(self.port, "the node")
     }
@@ -144,16 +137,15 @@ impl Broker {
 
     /// The process group of the node, which it leads or its script does. Asked anew: somebody else
     /// may have killed and started it.
-    fn group(&self) -> Result<Pid, Failure> {
+    fn group(&self) -> Result<u32, Failure> {
         let said = self.tell("os:getpid().")?;
         let unknown = || Failure(format!("{said:?} tells no process of the node"));
         let pid: String = said.chars().filter(char::is_ascii_digit).collect();
-        let pid = pid
-            .parse()
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or_else(unknown)?;
-        let group = rustix::process::getpgid(Some(pid));
-        group.map_err(|error| Failure(format!("the node's process group: {error}")))
+        let listed = Command::new("ps")
+            .args(["-o", "pgid=", "-p", &pid])
+            .output()
+            .map_err(|error| Failure(format!("ps: {error}")))?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        listed.trim().parse().map_err(|_| unknown())
     }
 }

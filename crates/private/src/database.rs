@@ -2,9 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Child;
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use super::{Failure, Log, begin, until_gone};
+use super::{Failure, Log, begin, kill, until_gone};
 
 /// A PostgreSQL that nobody else uses.
 #[derive(Debug)]
@@ -44,9 +42,7 @@ impl Database {
     /// # Errors
     /// It cannot be ended.
     pub fn end(&mut self) -> Result<(), Failure> {
-        let postmaster = self.postmaster()?;
-        let killed = kill_process(postmaster, Signal::KILL);
-        killed.map_err(|error| Failure(format!("the postmaster cannot be killed: {error}")))?;
+        kill(&self.postmaster()?.to_string())?;
         if let Some(mut child) = self.child.take() {
             let waited = child.wait();
             waited.map_err(|error| Failure(format!("a killed postmaster: {error}")))?;
@@ -64,7 +60,7 @@ impl Database {
     }
 
     /// The postmaster's process. Read anew: somebody else may have killed and started it.
-    fn postmaster(&self) -> Result<Pid, Failure> {
+    fn postmaster(&self) -> Result<u32, Failure> {
         let file = self.data.join("postmaster.pid");
         let failed = |why: &str| Failure(format!("{}: {why}", file.display()));
         let text = std::fs::read_to_string(&file).map_err(|error| failed(&error.to_string()))?;
@@ -72,7 +68,6 @@ impl Database {
             .lines()
             .next()
             .and_then(|line| line.trim().parse().ok());
-        pid.and_then(Pid::from_raw)
-            .ok_or_else(|| failed("it names no process"))
+        pid.ok_or_else(|| failed("it names no process"))
     }
 }

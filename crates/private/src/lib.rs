@@ -4,6 +4,8 @@
 //! They are never found by looking around: `scripts/services` says how to control the servers that it
 //! has started, in variables of the names that are used here, and a server of which nothing is said
 //! is somebody else's.
+//!
+//! Stability: none of it is stable.
 
 mod broker;
 mod database;
@@ -33,7 +35,17 @@ pub fn said() -> BTreeMap<String, String> {
     all.filter(ours).collect()
 }
 
-/// How long a server may take to be gone, and to answer again.
+/// Sends SIGKILL to a process, or with a hyphen before its number to a process group.
+fn kill(whom: &str) -> Result<(), Failure> {
+    let killed = Command::new("kill").args(["-KILL", "--", whom]).status();
+    match killed {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(Failure(format!("process {whom} cannot be killed"))),
+        Err(error) => Err(Failure(format!("kill: {error}"))),
+    }
+}
+
+/// How long a server may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
 
 /// Waits until nobody listens on a port of loopback any more.

@@ -17,7 +17,7 @@ use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::hdr;
 use redeliver_harness::load::job::Job;
 use redeliver_harness::load::offer::{Pattern, Rate};
-use redeliver_harness::load::run::{LoadOptions, default_history};
+use redeliver_harness::load::{LoadOptions, default_history};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
 use redeliver_harness::scenario::{Scenario, format_duration, parse_duration};

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Format, Out, out};
+use redeliver_harness::load::Watch;
 use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::figures::Figures;
-use redeliver_harness::load::run::Watch;
 use redeliver_harness::load::threshold::Held;
 use redeliver_harness::report::times;
 use redeliver_harness::verdict::Verdict;

@@ -34,7 +34,7 @@ mod say;
 pub mod starved;
 pub mod stuck;
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
 pub mod transitions;

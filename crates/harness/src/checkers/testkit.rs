@@ -22,47 +22,47 @@ use redeliver_core::retry::RetryPolicy;
 use redeliver_core::topology::{QueueType, Subscription, Topology};
 
 /// The event type of all tests, and the consumers of it.
-pub(super) const PLACED: &str = "order.placed";
-pub(super) const CHARGE: &str = "charge";
-pub(super) const MAIL: &str = "mail";
+pub(crate) const PLACED: &str = "order.placed";
+pub(crate) const CHARGE: &str = "charge";
+pub(crate) const MAIL: &str = "mail";
 
 /// A millisecond.
-pub(super) const MS: u64 = 1_000_000;
+pub(crate) const MS: u64 = 1_000_000;
 
 /// A history in the making, with its final reading.
-pub(super) struct Kit {
-    pub(super) history: History,
-    pub(super) reading: FinalReading,
-    pub(super) topology: Topology,
-    pub(super) policy: Policy,
-    pub(super) transitions: &'static [(&'static str, &'static str)],
-    pub(super) final_states: &'static [&'static str],
-    pub(super) poison: Vec<Arc<str>>,
-    pub(super) malformed: u64,
-    pub(super) processes: u32,
-    pub(super) disturbed: Vec<(u64, u64)>,
-    pub(super) beside: Vec<redeliver_sim::Beside>,
-    pub(super) settled: bool,
-    pub(super) stopped: bool,
-    pub(super) now: u64,
+pub(crate) struct Kit {
+    pub(crate) history: History,
+    pub(crate) reading: FinalReading,
+    pub(crate) topology: Topology,
+    pub(crate) policy: Policy,
+    pub(crate) transitions: &'static [(&'static str, &'static str)],
+    pub(crate) final_states: &'static [&'static str],
+    pub(crate) poison: Vec<Arc<str>>,
+    pub(crate) malformed: u64,
+    pub(crate) processes: u32,
+    pub(crate) disturbed: Vec<(u64, u64)>,
+    pub(crate) beside: Vec<redeliver_sim::Beside>,
+    pub(crate) settled: bool,
+    pub(crate) stopped: bool,
+    pub(crate) now: u64,
     /// The channel of the deliveries to come: another one after a connection was lost.
-    pub(super) channel: u64,
+    pub(crate) channel: u64,
     tag: u64,
     ids: u128,
 }
 
 /// A delivery in a worker's hands.
 #[derive(Clone)]
-pub(super) struct Hand {
-    pub(super) event: Arc<Event>,
-    pub(super) process: String,
-    pub(super) consumer: &'static str,
-    pub(super) receipt: Receipt,
-    pub(super) attempt: u32,
+pub(crate) struct Hand {
+    pub(crate) event: Arc<Event>,
+    pub(crate) process: String,
+    pub(crate) consumer: &'static str,
+    pub(crate) receipt: Receipt,
+    pub(crate) attempt: u32,
 }
 
 impl Hand {
-    pub(super) fn on(&self) -> OnBehalf {
+    pub(crate) fn on(&self) -> OnBehalf {
         OnBehalf {
             consumer: self.consumer.into(),
             subject: self.event.idempotency_key.clone(),
@@ -73,11 +73,11 @@ impl Hand {
 
 impl Kit {
     /// One consumer, three attempts, a first wait of a second, without jitter.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&[CHARGE])
     }
 
-    pub(super) fn with(consumers: &[&str]) -> Self {
+    pub(crate) fn with(consumers: &[&str]) -> Self {
         let subscription = |consumer: &&str| Subscription {
             consumer: Arc::from(*consumer),
             types: vec![(Arc::from(PLACED), Kind::Fact)],
@@ -118,7 +118,7 @@ impl Kit {
         }
     }
 
-    pub(super) fn view(&self) -> View<'_> {
+    pub(crate) fn view(&self) -> View<'_> {
         View {
             history: &self.history,
             reading: &self.reading,
@@ -136,20 +136,20 @@ impl Kit {
         }
     }
 
-    pub(super) fn check(&self) -> Vec<Anomaly> {
+    pub(crate) fn check(&self) -> Vec<Anomaly> {
         check_all(&self.view())
     }
 
     /// Nothing is wrong.
     #[track_caller]
-    pub(super) fn silent(&self) {
+    pub(crate) fn silent(&self) {
         let found = self.check();
         assert!(found.is_empty(), "{found:#?}");
     }
 
     /// The checker finds this kind, in words that contain `text`; gives all that was found.
     #[track_caller]
-    pub(super) fn red(&self, checker: &str, kind: AnomalyKind, text: &str) -> Vec<Anomaly> {
+    pub(crate) fn red(&self, checker: &str, kind: AnomalyKind, text: &str) -> Vec<Anomaly> {
         let found = self.check();
         let hit = |a: &Anomaly| a.checker == checker && a.kind == kind && a.seen.contains(text);
         assert!(
@@ -161,27 +161,27 @@ impl Kit {
 
     /// Exactly this checker speaks.
     #[track_caller]
-    pub(super) fn only(&self, checker: &str, kind: AnomalyKind, text: &str) {
+    pub(crate) fn only(&self, checker: &str, kind: AnomalyKind, text: &str) {
         let found = self.red(checker, kind, text);
         assert!(found.iter().all(|a| a.checker == checker), "{found:#?}");
     }
 
-    pub(super) fn wait(&mut self, nanos: u64) {
+    pub(crate) fn wait(&mut self, nanos: u64) {
         self.now += nanos;
     }
 
-    pub(super) fn add(&mut self, process: &str, what: What) {
+    pub(crate) fn add(&mut self, process: &str, what: What) {
         self.now += MS;
         let (at, process) = (self.now, Arc::from(process));
         self.history.entries.push(Entry { at, process, what });
     }
 
-    pub(super) fn event(&mut self, key: &str) -> Arc<Event> {
+    pub(crate) fn event(&mut self, key: &str) -> Arc<Event> {
         self.numbered(key, None)
     }
 
     /// An ordered event of business key `a`.
-    pub(super) fn ordered(&mut self, key: &str, sequence: u64) -> Arc<Event> {
+    pub(crate) fn ordered(&mut self, key: &str, sequence: u64) -> Arc<Event> {
         self.numbered(key, Some(sequence))
     }
 
@@ -206,7 +206,7 @@ impl Kit {
         })
     }
 
-    pub(super) fn commit(&mut self, process: &str, on: OnBehalf, effects: Effects, seen: Seen) {
+    pub(crate) fn commit(&mut self, process: &str, on: OnBehalf, effects: Effects, seen: Seen) {
         let since = self.now;
         self.add(
             process,
@@ -220,7 +220,7 @@ impl Kit {
     }
 
     /// A client's commit, without a row in the outbox.
-    pub(super) fn emit(&mut self, event: &Arc<Event>, seen: Seen) {
+    pub(crate) fn emit(&mut self, event: &Arc<Event>, seen: Seen) {
         let on = OnBehalf {
             consumer: Arc::from("client"),
             subject: event.idempotency_key.clone(),
@@ -234,7 +234,7 @@ impl Kit {
     }
 
     /// The event's row in the final outbox.
-    pub(super) fn outbox(&mut self, event: &Arc<Event>, published: bool) {
+    pub(crate) fn outbox(&mut self, event: &Arc<Event>, published: bool) {
         let id = self.reading.store.outbox.len() as i64 + 1;
         self.reading.store.outbox.push(OutboxRow {
             id,
@@ -248,7 +248,7 @@ impl Kit {
         });
     }
 
-    pub(super) fn publish(&mut self, event: &Arc<Event>, outcome: PublishOutcome) {
+    pub(crate) fn publish(&mut self, event: &Arc<Event>, outcome: PublishOutcome) {
         let event = event.clone();
         let since = self.now;
         self.add(
@@ -262,23 +262,23 @@ impl Kit {
     }
 
     /// A committed, published event.
-    pub(super) fn accepted(&mut self, key: &str) -> Arc<Event> {
+    pub(crate) fn accepted(&mut self, key: &str) -> Arc<Event> {
         let event = self.event(key);
         self.accept(&event);
         event
     }
 
-    pub(super) fn accept(&mut self, event: &Arc<Event>) {
+    pub(crate) fn accept(&mut self, event: &Arc<Event>) {
         self.emit(event, Seen::Ok);
         self.outbox(event, true);
         self.publish(event, PublishOutcome::Confirmed);
     }
 
-    pub(super) fn deliver(&mut self, event: &Arc<Event>, process: &str) -> Hand {
+    pub(crate) fn deliver(&mut self, event: &Arc<Event>, process: &str) -> Hand {
         self.deliver_as(event, process, CHARGE, (1, false))
     }
 
-    pub(super) fn deliver_as(
+    pub(crate) fn deliver_as(
         &mut self,
         event: &Arc<Event>,
         process: &str,
@@ -308,45 +308,45 @@ impl Kit {
         }
     }
 
-    pub(super) fn start(&mut self, hand: &Hand) -> u64 {
+    pub(crate) fn start(&mut self, hand: &Hand) -> u64 {
         let read = self.history.entries.len();
         self.start_after(hand, read)
     }
 
     /// A run that read its inbox row when the history had so many entries.
-    pub(super) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
+    pub(crate) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
         self.history.runs += 1;
         let (on, run) = (hand.on(), self.history.runs);
         self.add(&hand.process, What::HandlerStart { on, run, read });
         run
     }
 
-    pub(super) fn end(&mut self, hand: &Hand, run: u64, ended: Ended) {
+    pub(crate) fn end(&mut self, hand: &Hand, run: u64, ended: Ended) {
         self.add(&hand.process, What::HandlerEnd { run, ended });
     }
 
     /// One run, from start to end.
-    pub(super) fn run(&mut self, hand: &Hand, ended: Ended) {
+    pub(crate) fn run(&mut self, hand: &Hand, ended: Ended) {
         let run = self.start(hand);
         self.end(hand, run, ended);
     }
 
     /// Effects of a handler, with the inbox row saved as done.
-    pub(super) fn effects(hand: &Hand) -> Effects {
+    pub(crate) fn effects(hand: &Hand) -> Effects {
         let mut effects = Self::naive(hand);
         effects.inbox.push(Self::saved(hand, "done"));
         effects
     }
 
     /// Effects of a handler without an inbox.
-    pub(super) fn naive(hand: &Hand) -> Effects {
+    pub(crate) fn naive(hand: &Hand) -> Effects {
         Effects {
             rows: vec![("charges", hand.event.idempotency_key.clone())],
             ..Effects::default()
         }
     }
 
-    pub(super) fn saved(hand: &Hand, state: &'static str) -> InboxSaved {
+    pub(crate) fn saved(hand: &Hand, state: &'static str) -> InboxSaved {
         InboxSaved {
             consumer: Arc::from(hand.consumer),
             key: hand.event.idempotency_key.clone(),
@@ -357,12 +357,12 @@ impl Kit {
     }
 
     /// A handler's commit with these effects.
-    pub(super) fn handled(&mut self, hand: &Hand, effects: Effects, seen: Seen) {
+    pub(crate) fn handled(&mut self, hand: &Hand, effects: Effects, seen: Seen) {
         self.commit(&hand.process, hand.on(), effects, seen);
     }
 
     /// A commit that changes the inbox only.
-    pub(super) fn noted(&mut self, hand: &Hand, state: &'static str) {
+    pub(crate) fn noted(&mut self, hand: &Hand, state: &'static str) {
         let effects = Effects {
             inbox: vec![Self::saved(hand, state)],
             ..Effects::default()
@@ -370,7 +370,7 @@ impl Kit {
         self.handled(hand, effects, Seen::Ok);
     }
 
-    pub(super) fn settle(&mut self, hand: &Hand, how: Settled) {
+    pub(crate) fn settle(&mut self, hand: &Hand, how: Settled) {
         let what = What::Settled {
             consumer: Arc::from(hand.consumer),
             key: Some(hand.event.idempotency_key.clone()),
@@ -382,7 +382,7 @@ impl Kit {
         self.add(&hand.process, what);
     }
 
-    pub(super) fn inbox(&mut self, hand: &Hand, state: InboxState) {
+    pub(crate) fn inbox(&mut self, hand: &Hand, state: InboxState) {
         let (consumer, key) = (Arc::from(hand.consumer), hand.event.idempotency_key.clone());
         let row = InboxRow {
             state,
@@ -392,14 +392,14 @@ impl Kit {
         self.reading.store.inbox.push(row);
     }
 
-    pub(super) fn done() -> InboxState {
+    pub(crate) fn done() -> InboxState {
         InboxState::Done {
             result: Bytes::new(),
         }
     }
 
     /// A good run: effects committed, acked, done in the final inbox.
-    pub(super) fn succeed(&mut self, hand: &Hand) {
+    pub(crate) fn succeed(&mut self, hand: &Hand) {
         self.run(hand, Ended::Ok);
         self.handled(hand, Self::effects(hand), Seen::Ok);
         self.settle(hand, Settled::Done);
@@ -407,7 +407,7 @@ impl Kit {
     }
 
     /// From request to effect.
-    pub(super) fn flow(&mut self, key: &str, process: &str) -> Hand {
+    pub(crate) fn flow(&mut self, key: &str, process: &str) -> Hand {
         let event = self.accepted(key);
         let hand = self.deliver(&event, process);
         self.succeed(&hand);
@@ -415,7 +415,7 @@ impl Kit {
     }
 
     /// A run that fails, is put on record and waits for the next attempt.
-    pub(super) fn fail(&mut self, hand: &Hand) {
+    pub(crate) fn fail(&mut self, hand: &Hand) {
         self.run(hand, transient());
         self.noted(hand, "open");
         let delay = self.policy.retry.nominal(hand.attempt);
@@ -427,7 +427,7 @@ impl Kit {
         self.wait(redeliver_core::ports::env::nanos(delay));
     }
 
-    pub(super) fn story(hand: &Hand, reason: Reason) -> DeadLetter {
+    pub(crate) fn story(hand: &Hand, reason: Reason) -> DeadLetter {
         DeadLetter {
             reason,
             class: Arc::from("refused"),
@@ -443,7 +443,7 @@ impl Kit {
         }
     }
 
-    pub(super) fn letter(&mut self, hand: &Hand, story: DeadLetter) {
+    pub(crate) fn letter(&mut self, hand: &Hand, story: DeadLetter) {
         self.reading.letters.push(Letter {
             consumer: Arc::from(hand.consumer),
             event: Some(hand.event.clone()),
@@ -454,7 +454,7 @@ impl Kit {
     }
 
     /// Gives up: dead in the inbox, letter in its queue.
-    pub(super) fn bury(&mut self, hand: &Hand, story: DeadLetter) {
+    pub(crate) fn bury(&mut self, hand: &Hand, story: DeadLetter) {
         self.noted(hand, "dead");
         self.settle(hand, Settled::DeadLetter(story.reason));
         self.letter(hand, story.clone());
@@ -465,7 +465,7 @@ impl Kit {
         self.inbox(hand, state);
     }
 
-    pub(super) fn queued(&mut self, queue: &str, event: &Arc<Event>) {
+    pub(crate) fn queued(&mut self, queue: &str, event: &Arc<Event>) {
         self.reading.queued.push(Queued {
             queue: Arc::from(queue),
             event: Some(event.clone()),
@@ -473,7 +473,7 @@ impl Kit {
         });
     }
 
-    pub(super) fn charged(&mut self, key: &str, token: u64, at: u64) {
+    pub(crate) fn charged(&mut self, key: &str, token: u64, at: u64) {
         self.reading.ledger.push(LedgerEntry {
             service: Arc::from("payments"),
             operation: Arc::from("charge"),
@@ -485,18 +485,18 @@ impl Kit {
     }
 }
 
-pub(super) fn transient() -> Ended {
+pub(crate) fn transient() -> Ended {
     Ended::Transient("not now".to_owned())
 }
 
-pub(super) fn poison() -> Ended {
+pub(crate) fn poison() -> Ended {
     Ended::Poison("never".to_owned())
 }
 
-pub(super) fn in_doubt() -> Seen {
+pub(crate) fn in_doubt() -> Seen {
     Seen::InDoubt("no answer".to_owned())
 }
 
-pub(super) fn failed() -> Seen {
+pub(crate) fn failed() -> Seen {
     Seen::Failed("serialization failure".to_owned())
 }

@@ -11,7 +11,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 
-use super::job::{Job, Role, Sorts, monotonic};
+use super::clock::monotonic;
+use super::job::{Job, Role, Sorts};
 use super::offer::Offer;
 use super::process::{ANSWERED, GO, HEAL, READY};
 use super::proxy::Proxies;

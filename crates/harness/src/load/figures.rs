@@ -253,3 +253,136 @@ impl Figures {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::checkers::testkit::Kit;
+    use crate::load::offer::Pattern;
+    use redeliver_core::ports::env::Timestamp;
+
+    /// Of a run that offers ten requests a second for ten seconds.
+    fn figures() -> Figures {
+        let start = Start {
+            version: String::new(),
+            commit: String::new(),
+            began: Timestamp(0),
+            name: String::new(),
+            seed: 1,
+            scenario: String::new(),
+            workload: String::new(),
+            text: String::new(),
+            classic_queues: false,
+            rate: 10_000,
+            pattern: Pattern::Constant,
+            lasts: 10 * SECOND,
+            requests: 100,
+            servers: Vec::new(),
+        };
+        let mut figures = Figures::new(start, &Kit::new().topology);
+        figures.add(&Record::Begin { at: SECOND });
+        figures
+    }
+
+    fn request(number: u64, late: u64) -> Record {
+        let due = SECOND + number * SECOND / 10;
+        Record::Entry(Entry {
+            at: due + late,
+            process: Arc::from("client-1"),
+            what: What::Request {
+                key: Arc::from(format!("order-{number}")),
+                due,
+            },
+        })
+    }
+
+    fn end(planned: &[&str]) -> Record {
+        Record::End(End {
+            settled: true,
+            read: true,
+            planned: planned.iter().map(|kind| (*kind).to_owned()).collect(),
+            ..End::default()
+        })
+    }
+
+    #[test]
+    fn a_generator_that_falls_behind_proves_nothing() {
+        for (late, doubted) in [(0, false), (SECOND / 20, false), (3 * SECOND, true)] {
+            let mut figures = figures();
+            (0..100).for_each(|number| figures.add(&request(number, late)));
+            figures.add(&end(&[]));
+            let doubt = figures.doubt().unwrap_or_default();
+            assert_eq!(doubt.contains("generator late"), doubted, "{late}: {doubt}");
+            let sent = if doubted { 7.1 } else { 10.0 };
+            assert!(
+                (figures.sent_rate() - sent).abs() < 0.2,
+                "{}",
+                figures.sent_rate()
+            );
+        }
+    }
+
+    #[test]
+    fn requests_that_were_never_sent_are_missing() {
+        let mut figures = figures();
+        (0..98).for_each(|number| figures.add(&request(number, 0)));
+        figures.add(&end(&[]));
+        assert!(figures.doubt().is_some_and(|why| why.contains("98 of 100")));
+        // Sent again by a client that was killed: not one more.
+        (96..98).for_each(|number| figures.add(&request(number, 0)));
+        assert_eq!((figures.in_time, figures.counts().sent), (98, 98));
+    }
+
+    #[test]
+    fn a_run_without_an_end_proves_nothing() {
+        let mut figures = figures();
+        (0..100).for_each(|number| figures.add(&request(number, 0)));
+        let doubt = figures.doubt().unwrap_or_default();
+        assert_eq!(doubt, "the harness ended before the run did");
+    }
+
+    #[test]
+    fn a_fault_needs_to_strike_and_to_be_seen() {
+        let given = |kind, place: &str| {
+            Record::Fault(Given {
+                at: 2 * SECOND,
+                kind,
+                target: "charge-1".to_owned(),
+                place: place.to_owned(),
+                subject: Arc::from(""),
+                lasts: 0,
+            })
+        };
+        let seen = |kind| {
+            Record::Witness(Witness {
+                at: 3 * SECOND,
+                kind,
+                target: "charge-1".to_owned(),
+                saw: String::new(),
+            })
+        };
+        let doubt = |records: &[Record]| {
+            let mut figures = figures();
+            (0..100).for_each(|number| figures.add(&request(number, 0)));
+            records.iter().for_each(|record| figures.add(record));
+            figures.add(&end(&["crash"]));
+            figures.doubt().unwrap_or_default()
+        };
+        assert_eq!(doubt(&[]), "never struck: crash");
+        let unseen = doubt(&[given("crash", "")]);
+        assert!(
+            unseen.ends_with("nobody else has seen: crash (0 of 1)"),
+            "{unseen}"
+        );
+        assert_eq!(doubt(&[given("crash", ""), seen("crash")]), "");
+        // Of ten at calls, one may have struck somebody who then died.
+        let ten = vec![given("crash", "publish"); 10];
+        let nine = vec![seen("crash"); 9];
+        assert_eq!(doubt(&[&ten[..], &nine].concat()), "");
+        assert!(doubt(&[&ten[..], &nine[..8]].concat()).contains("crash (8 of 10)"));
+        let timed = vec![given("crash", ""); 10];
+        assert!(doubt(&[&timed[..], &nine].concat()).contains("crash (9 of 10)"));
+    }
+}

@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +12,7 @@ use super::offer::Offer;
 use crate::run::any_workload::Facts;
 use crate::run::live::LiveError;
 use crate::run::plan;
+use crate::run::sabotage::Poisoned;
 use crate::scenario::Scenario;
 use redeliver_core::topology::QueueType;
 
@@ -116,16 +116,13 @@ pub(crate) fn scenario(
     Ok(scenario)
 }
 
-/// The machine's monotonic clock, in nanoseconds: one for all processes.
-pub fn monotonic() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
-}
-
-/// The start of a run as this process's clock has it.
-pub fn started(at: u64) -> Instant {
-    let since = Duration::from_nanos(monotonic().saturating_sub(at));
-    let now = Instant::now();
-    now.checked_sub(since).unwrap_or(now)
+/// Which messages are poisonous, for the handlers.
+pub(crate) fn poisoned(sorts: &Sorts) -> Poisoned {
+    let [poison, killers, _, transient, panics] = sorts.clone();
+    Poisoned {
+        poison: poison.into_iter().collect(),
+        killers: killers.into_iter().collect(),
+        transient: transient.into_iter().collect(),
+        panics: panics.into_iter().collect(),
+    }
 }

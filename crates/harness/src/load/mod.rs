@@ -1,20 +1,39 @@
 //! Load: the pipeline on real servers, under requests that never wait for it.
 //!
-//! [`run`] has the servers, the processes and the file that takes the history as it happens;
-//! [`process`] is one of these processes; [`check`] judges such a file. [`offer`] says when which
-//! request is due, [`figures`] what came of it.
+//! `run` has the servers, the processes and the file that takes the history as it happens; `process`
+//! is one of these processes, and [`check`] judges such a file. [`offer`] says when which request is
+//! due, [`figures`] what came of it. Runs need Linux; files are judged anywhere.
 
 pub mod check;
-mod children;
 pub mod figures;
-mod gauge;
 pub mod hdr;
 pub mod job;
-mod nemesis;
 pub mod offer;
-pub mod process;
-mod producer;
-mod proxy;
+pub mod options;
 pub(crate) mod remote;
-pub mod run;
 pub mod threshold;
+
+#[cfg(target_os = "linux")]
+mod children;
+#[cfg(target_os = "linux")]
+mod clock;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod gauge;
+#[cfg(target_os = "linux")]
+mod nemesis;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod producer;
+#[cfg(target_os = "linux")]
+mod proxy;
+#[cfg(target_os = "linux")]
+mod run;
+
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{load, load_process};
+pub use options::{LoadOptions, LoadReport, Watch, default_history};
+#[cfg(target_os = "linux")]
+pub use {process::load_process, run::load};

@@ -143,31 +143,6 @@ impl Private {
     }
 }
 
-/// Counts strikes of rules with a limit, for all processes.
-#[derive(Clone, Debug)]
-pub(super) struct Permits(Arc<Mutex<Vec<u32>>>);
-
-impl Permits {
-    /// As many as the rules of the scenario say.
-    pub(super) fn of(scenario: &Scenario) -> Self {
-        let left = scenario.rules.iter().map(|rule| rule.limit);
-        Self(Arc::new(Mutex::new(left.collect())))
-    }
-
-    /// Whether a rule may strike once more.
-    pub(super) fn take(&self, rule: u64) -> bool {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = usize::try_from(rule)
-            .ok()
-            .and_then(|rule| left.get_mut(rule));
-        left.is_some_and(|left| {
-            let may = *left > 0;
-            *left = left.saturating_sub(1);
-            may
-        })
-    }
-}
-
 /// Something that is done to a server, on a thread of its own, until the server is back.
 type Job = JoinHandle<Result<Option<String>, Failure>>;
 
@@ -230,7 +205,7 @@ impl Nemesis {
     }
 
     fn now(&self) -> u64 {
-        super::job::monotonic().saturating_sub(self.since)
+        super::clock::monotonic().saturating_sub(self.since)
     }
 
     /// Whether nothing that it has begun goes on.
@@ -330,9 +305,9 @@ impl Nemesis {
             }
             Kind::Partition => self.part(event),
             Kind::BrokerRestart | Kind::BrokerKill | Kind::BlockedPublishers => {
-                return self.to_broker(event);
+                return self.strike_broker(event);
             }
-            Kind::FailOver => return self.to_database(event),
+            Kind::FailOver => return self.strike_database(event),
             _ => {}
         }
         true
@@ -372,7 +347,7 @@ impl Nemesis {
         }
     }
 
-    fn to_broker(&mut self, event: &Event) -> bool {
+    fn strike_broker(&mut self, event: &Event) -> bool {
         let Some(broker) = self.private.broker.clone() else {
             return true;
         };
@@ -409,7 +384,7 @@ impl Nemesis {
         true
     }
 
-    fn to_database(&mut self, event: &Event) -> bool {
+    fn strike_database(&mut self, event: &Event) -> bool {
         let Some(database) = self.private.database.clone() else {
             return true;
         };
@@ -432,11 +407,8 @@ impl Nemesis {
 
     /// Takes note of what was done to servers, once that is over.
     async fn finish(&mut self) {
-        let over = |(_, (_, job)): (&&'static str, &mut (Kind, Job))| job.is_finished();
-        let over: Vec<_> = self
-            .jobs
-            .extract_if(.., |server, job| over((&server, job)))
-            .collect();
+        let over = self.jobs.extract_if(.., |_, (_, job)| job.is_finished());
+        let over: Vec<_> = over.collect();
         for (server, (kind, job)) in over {
             match job.await {
                 Ok(Ok(Some(line))) => {

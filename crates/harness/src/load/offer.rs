@@ -430,7 +430,7 @@ mod tests {
         let recorded = offer(Pattern::Recorded(Arc::from([0, 1_000_000_000])));
         assert_eq!(
             (recorded.requests(), all(&recorded)[2]),
-            (14, 1_500_000_000)
+            (13, 1_500_000_000)
         );
     }
 

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::watch;
 
-use super::job::{Job, Role, Sorts, started};
+use super::clock::started;
+use super::job::{Job, Role};
 use super::nemesis::OF_PROCESSES;
 use super::producer;
 use super::remote::Remote;
 use crate::run::any_workload::AnyWorkload;
-use crate::run::live::chaos::{Chaos, Permit};
+use crate::run::live::chaos::{Chaos, Permit, Signals};
 use crate::run::live::services::Services;
 use crate::run::live::{Kit, LiveError, LiveOptions, LiveWorld, PATIENCE, Servers, Tell};
 use crate::run::live::{crew, runtime};
 use crate::run::plan::Plan;
-use crate::run::sabotage::Poisoned;
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
 use crate::watch::file::Appender;
@@ -131,7 +132,7 @@ fn kit(
         boxed(async move { asked.permit(rule).await })
     });
     let chaos = Chaos::of_kinds(scenario, job.offer.seed, started, &OF_PROCESSES)
-        .of_process(file.clone(), Some(permit))
+        .of_process(file.clone(), SIGNALS, Some(permit))
         .with_events(Vec::new());
     Ok(Kit {
         started,
@@ -142,6 +143,16 @@ fn kit(
         chaos: Arc::new(chaos),
         ready: Arc::new(|| say(READY)),
     })
+}
+
+/// What this process does to itself. It always may, so there is nothing to do about an error.
+pub(super) const SIGNALS: Signals = Signals {
+    kill: || signal(Signal::KILL),
+    stop: || signal(Signal::STOP),
+};
+
+fn signal(signal: Signal) {
+    let _ = kill_process(getpid(), signal);
 }
 
 /// Says a word to the harness.
@@ -179,15 +190,4 @@ fn orders(kit: &Kit) -> watch::Receiver<Orders> {
         told.send_modify(|orders| orders.gone = true);
     });
     orders
-}
-
-/// Which messages are poisonous, for the handlers.
-pub(crate) fn poisoned(sorts: &Sorts) -> Poisoned {
-    let [poison, killers, _, transient, panics] = sorts.clone();
-    Poisoned {
-        poison: poison.into_iter().collect(),
-        killers: killers.into_iter().collect(),
-        transient: transient.into_iter().collect(),
-        panics: panics.into_iter().collect(),
-    }
 }

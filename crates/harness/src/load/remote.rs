@@ -17,8 +17,33 @@ use tokio::sync::{mpsc, oneshot};
 
 use redeliver_core::ports::{Service, ServiceCall, ServiceError, ServiceReply};
 
-use super::nemesis::Permits;
+use crate::scenario::Scenario;
 use crate::watch::history::{Name, names};
+
+/// Counts strikes of rules with a limit, for all processes.
+#[derive(Clone, Debug)]
+pub(crate) struct Permits(Arc<Mutex<Vec<u32>>>);
+
+impl Permits {
+    /// As many as the rules of the scenario say.
+    pub(crate) fn of(scenario: &Scenario) -> Self {
+        let left = scenario.rules.iter().map(|rule| rule.limit);
+        Self(Arc::new(Mutex::new(left.collect())))
+    }
+
+    /// Whether a rule may strike once more.
+    pub(crate) fn take(&self, rule: u64) -> bool {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = usize::try_from(rule)
+            .ok()
+            .and_then(|rule| left.get_mut(rule));
+        left.is_some_and(|left| {
+            let may = *left > 0;
+            *left = left.saturating_sub(1);
+            may
+        })
+    }
+}
 
 /// No call or answer is longer.
 const LONGEST: u32 = 16 << 20;
@@ -75,7 +100,7 @@ const PERMIT: &str = "permit";
 ///
 /// # Errors
 /// There is no port of loopback to be had.
-pub(super) async fn serve<S: Service>(
+pub(crate) async fn serve<S: Service>(
     services: S,
     permits: Permits,
 ) -> std::io::Result<SocketAddr> {
@@ -272,5 +297,111 @@ impl Service for Remote {
                 reason: "the connection was cut after the request was sent".to_owned(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Answers to what it is asked, and hangs where it is told to.
+    #[derive(Clone, Debug)]
+    struct Echo;
+
+    impl Service for Echo {
+        async fn call(&self, call: ServiceCall) -> Result<ServiceReply, ServiceError> {
+            let service = call.service;
+            match call.operation {
+                "refuse" => Err(ServiceError::Refused {
+                    service,
+                    reason: "no".to_owned(),
+                }),
+                "hang" => std::future::pending().await,
+                _ => Ok(ServiceReply {
+                    payload: call.payload,
+                }),
+            }
+        }
+    }
+
+    fn call(operation: &'static str) -> ServiceCall {
+        ServiceCall {
+            service: "payments",
+            operation,
+            idempotency_key: Arc::from("order-1"),
+            fencing_token: 7,
+            payload: Bytes::from_static(b"{}"),
+        }
+    }
+
+    fn limited(limits: &[u32]) -> Permits {
+        Permits(Arc::new(Mutex::new(limits.to_vec())))
+    }
+
+    #[tokio::test]
+    async fn answers_come_back_to_their_calls() {
+        let address = serve(Echo, limited(&[])).await.expect("a port");
+        let remote = Remote::new(address);
+        let calls = (0..50).map(|_| remote.call(call("echo")));
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.map(|it| it.payload), Ok(Bytes::from_static(b"{}")));
+        }
+        let refused = remote.call(call("refuse")).await;
+        assert!(matches!(
+            refused,
+            Err(ServiceError::Refused {
+                service: "payments",
+                ..
+            })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_leaves_its_calls_in_doubt() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("a port");
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a caller");
+            let (mut from, _to) = stream.into_split();
+            // It has the call; then it is gone.
+            read::<Call>(&mut from).await.expect("a call");
+        });
+        let remote = Remote::new(address);
+        let answer = remote.call(call("echo")).await;
+        assert!(
+            matches!(answer, Err(ServiceError::InDoubt { .. })),
+            "{answer:?}"
+        );
+        server.await.expect("it ends");
+        let answer = remote.call(call("echo")).await;
+        assert!(
+            matches!(answer, Err(ServiceError::Unavailable { .. })),
+            "{answer:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_call_that_hangs_holds_no_other_up() {
+        let address = serve(Echo, limited(&[])).await.expect("a port");
+        let remote = Remote::new(address);
+        let hanging = tokio::time::timeout(Duration::from_secs(60), remote.call(call("hang")));
+        tokio::select! {
+            _ = hanging => panic!("it hangs"),
+            answer = remote.call(call("echo")) => assert!(answer.is_ok()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_holds_for_all_processes() {
+        let address = serve(Echo, limited(&[u32::MAX, 3])).await.expect("a port");
+        let (one, other) = (Remote::new(address), Remote::new(address));
+        let mut permitted = 0;
+        for _ in 0..4 {
+            permitted += u32::from(one.permit(1).await) + u32::from(other.permit(1).await);
+        }
+        assert_eq!(permitted, 3);
+        assert!(one.permit(0).await && !one.permit(2).await);
     }
 }

@@ -1,23 +1,25 @@
 //! A load run: servers, processes, the history's file, and what is seen while it goes on.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::check::{self, CheckError, Checked};
+use super::check::{self, CheckError};
 use super::children::{Children, Common, cpu_of};
+use super::clock::{monotonic, started};
 use super::figures::Figures;
-use super::job::{Role, Sorts, monotonic, scenario as in_real_time, started};
-use super::nemesis::{Nemesis, OF_SERVICES, Permits, Private};
-use super::offer::{Offer, Pattern, Rate};
+use super::job::{Role, Sorts, scenario as in_real_time};
+use super::nemesis::{Nemesis, OF_SERVICES, Private};
+use super::offer::Offer;
+use super::options::{LoadOptions, LoadReport};
+use super::process::SIGNALS;
+use super::remote::Permits;
 use super::{gauge, remote};
 use crate::run::any_workload::{AnyWorkload, Facts};
 use crate::run::live::chaos::{Chaos, Chaotic};
 use crate::run::live::lookout::{Lookout, within};
 use crate::run::live::services::FakeServices;
-use crate::run::live::{LiveError, LiveOptions, LiveWorld, Servers, reading, runtime, silent};
+use crate::run::live::{LiveError, LiveWorld, Servers, reading, runtime, silent};
 use crate::run::plan::{self, Plan};
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
@@ -27,52 +29,6 @@ use redeliver_core::ports::env::{Timestamp, nanos};
 use redeliver_core::ports::{Transport, TransportError};
 use redeliver_postgres::ReadRow;
 use redeliver_sim::fault::{Event, Kind};
-
-/// What a load run is given.
-#[derive(Clone)]
-pub struct LoadOptions {
-    /// Servers, name, seed and patience.
-    pub live: LiveOptions,
-    /// Requests a second.
-    pub rate: Rate,
-    /// For how long they are sent.
-    pub lasts: Duration,
-    /// How they are spread over that time.
-    pub pattern: Pattern,
-    /// How many processes share the sending.
-    pub producers: u32,
-    /// The file that takes the history. It must not be there yet.
-    pub history: PathBuf,
-    /// The program that carries out a [`Job`](super::job::Job), and its first arguments.
-    pub command: Vec<OsString>,
-    /// The commit of the code under test; empty where unknown.
-    pub commit: String,
-    /// Is shown the figures about once a second.
-    pub watch: Watch,
-}
-
-/// Is shown the figures of a run while it goes on.
-pub type Watch = Arc<dyn Fn(&Figures) + Send + Sync>;
-
-impl std::fmt::Debug for LoadOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoadOptions")
-            .field("live", &self.live)
-            .field("rate", &self.rate)
-            .field("lasts", &self.lasts)
-            .field("history", &self.history)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a load run came to.
-#[derive(Debug)]
-pub struct LoadReport {
-    /// The judgement of its file.
-    pub checked: Checked,
-    /// What could not be removed from the servers, and why.
-    pub left_behind: Option<String>,
-}
 
 /// Runs a scenario under load.
 ///
@@ -337,7 +293,7 @@ impl Setting {
         let kinds = [&OF_SERVICES[..], &[Kind::SlowStart]].concat();
         let down = timed.iter().filter(|event| event.kind == Kind::ServiceDown);
         let chaos = Chaos::of_kinds(&self.scenario, self.offer.seed, started(since), &kinds)
-            .of_process(self.file.clone(), None)
+            .of_process(self.file.clone(), SIGNALS, None)
             .with_events(down.cloned().collect());
         let chaos = Arc::new(chaos);
         let env = LiveEnv::process_since("services", 0, started(since));
@@ -604,10 +560,4 @@ impl View<'_> {
         let longest = consumer.handler_limit + consumer.lease + Duration::from_secs(2);
         ended || since.elapsed() > longest
     }
-}
-
-/// Where the history of a run goes unless somebody says otherwise: a file that is not there yet.
-pub fn default_history(scenario: &Scenario, name: &str) -> PathBuf {
-    let short = name.rsplit('_').next().unwrap_or(name);
-    Path::new(&format!("{}-{short}.history", scenario.name)).to_owned()
 }

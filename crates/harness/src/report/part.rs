@@ -218,7 +218,7 @@ impl Sums {
             unfinished: self.unfinished,
             retried: self.retried,
         };
-        tally.latencies = Latencies::decode(&self.legs).ok()?;
+        tally.latencies.merge(&Latencies::decode(&self.legs).ok()?);
         tally.reached = self.reached()?;
         tally.kinds.clone_from(&self.kinds);
         tally.anomalies = self.anomalies;

@@ -7,8 +7,7 @@ use std::time::Duration;
 use redeliver_sim::latency::Latency;
 use redeliver_sim::service::Model;
 
-use crate::load::job::Sorts;
-use crate::load::process::poisoned;
+use crate::load::job::{Sorts, poisoned};
 use crate::run::any_workload::Facts;
 use crate::run::sabotage::Poisoned;
 use crate::scenario::Scenario;

@@ -581,3 +581,6 @@ fn takers<'a>(topology: &'a Topology, event: &'a Event) -> impl Iterator<Item = 
     all.filter(move |it| it.types.iter().any(takes))
         .map(|it| it.consumer.clone())
 }
+
+#[cfg(test)]
+mod tests;

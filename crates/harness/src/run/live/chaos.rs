@@ -96,9 +96,17 @@ pub(crate) type Permit = Arc<dyn Fn(usize) -> Boxed<'static, bool> + Send + Sync
 pub(crate) enum Death {
     /// Its tasks are dropped: it shares an operating system process with others.
     Tasks,
-    /// Its operating system process kills itself without a word, and what was struck stands in the
-    /// file.
-    Process(Appender),
+    /// Its operating system process has itself killed, and what was struck stands in the file.
+    Process(Appender, Signals),
+}
+
+/// What a process of the operating system does to itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signals {
+    /// Ends without a word.
+    pub(crate) kill: fn(),
+    /// Stands still until somebody lets it go on.
+    pub(crate) stop: fn(),
 }
 
 /// All faults of a run.
@@ -199,9 +207,14 @@ impl Chaos {
 
     /// The same where each process of the run is one of the operating system. Nothing strikes before
     /// [`Chaos::begin`]; `permit` is asked before a strike of a rule that has a limit.
-    pub(crate) fn of_process(self, file: Appender, permit: Option<Permit>) -> Self {
+    pub(crate) fn of_process(
+        self,
+        file: Appender,
+        signals: Signals,
+        permit: Option<Permit>,
+    ) -> Self {
         Self {
-            death: Death::Process(file),
+            death: Death::Process(file, signals),
             begin: AtomicU64::new(u64::MAX),
             permit,
             ..self
@@ -225,10 +238,8 @@ impl Chaos {
 
     /// Lets the own process stand still until somebody lets it go on.
     fn stand_still(&self) {
-        if let Death::Process(_) = self.death {
-            let own = rustix::process::getpid();
-            // A process may always stop itself, so there is nothing to do about an error.
-            let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+        if let Death::Process(_, signals) = &self.death {
+            (signals.stop)();
         }
     }
 
@@ -240,11 +251,7 @@ impl Chaos {
                 let env = env.clone();
                 tokio::spawn(async move { env.crash().await });
             }
-            Death::Process(_) => {
-                let own = rustix::process::getpid();
-                // A process may always kill itself, so there is nothing to do about an error.
-                let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
-            }
+            Death::Process(_, signals) => (signals.kill)(),
         }
     }
 
@@ -376,7 +383,8 @@ impl Striker {
         let (chaos, kind) = (&self.chaos, hit.kind.as_str());
         *chaos.lock().struck.entry(kind).or_default() += 1;
         // Whether a second copy was published shows when the broker confirms it.
-        if let (Death::Process(file), true) = (&chaos.death, hit.kind != Kind::DuplicatePublish) {
+        if let (Death::Process(file, _), true) = (&chaos.death, hit.kind != Kind::DuplicatePublish)
+        {
             file.append(&Record::Fault(Given {
                 at: nanos(chaos.started.elapsed()),
                 kind,
@@ -446,7 +454,7 @@ impl Striker {
 
     /// Second copies of messages were published. The broker has seen those that it confirmed.
     fn confirmed_again(&self, messages: &[Outgoing], answers: &[PublishOutcome]) {
-        let Death::Process(file) = &self.chaos.death else {
+        let Death::Process(file, _) = &self.chaos.death else {
             return;
         };
         for (message, answer) in messages.iter().zip(answers) {
