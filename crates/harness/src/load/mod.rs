@@ -11,6 +11,7 @@ pub mod job;
 pub mod offer;
 pub mod options;
 pub(crate) mod remote;
+pub mod search;
 pub mod threshold;
 
 #[cfg(target_os = "linux")]
