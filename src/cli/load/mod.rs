@@ -1,5 +1,6 @@
 //! `redeliver load`: a scenario on real servers, under requests that never wait for it.
 
+mod search;
 mod show;
 
 use std::ffi::OsString;
@@ -36,15 +37,23 @@ Producers, relays and workers are processes of their own. The history goes to a 
 Examples:
   redeliver load scenarios/calm-day.toml --rate 20/s --for 60s
   redeliver load scenarios/calm-day.toml --rate 20/s --for 60s --arrivals constant --format json
+  redeliver load scenarios/calm-day.toml --find-max --for 60s
   scripts/services run -- redeliver load scenarios/calm-day.toml --rate 20/s --for 60s
 
 Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 a server does not answer or refuses.")]
 pub(super) struct Args {
     /// The scenario file
     scenario: PathBuf,
-    /// Requests a second: 500/s, 0.5/s, 30/m
+    /// Requests a second: 500/s, 0.5/s, 30/m; with --find-max where the search begins
     #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
-    rate: Rate,
+    #[arg(required_unless_present = "find_max")]
+    rate: Option<Rate>,
+    /// Find the highest rate that is sustained without faults, then hold it under the faults
+    #[arg(long)]
+    find_max: bool,
+    /// For how long each rate is tried
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = probe_time)]
+    probe: Duration,
     /// For how long requests are sent
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     lasts: Duration,
@@ -101,6 +110,23 @@ pub(super) struct ProcessArgs {}
 /// One process sends so many requests a second with ease.
 const EACH: u64 = 500_000;
 
+/// What grows shows in the quarters of a probe, second by second.
+fn probe_time(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    match time >= Duration::from_secs(8) {
+        true => Ok(time),
+        false => Err("a probe takes 8 s at least: what grows does not show sooner".to_owned()),
+    }
+}
+
+impl Args {
+    /// How many processes share the sending at a rate.
+    fn producers_for(&self, rate: Rate) -> u32 {
+        let each = u32::try_from(rate.0.div_ceil(EACH)).unwrap_or(u32::MAX);
+        self.producers.unwrap_or(each.clamp(1, 64))
+    }
+}
+
 fn arrivals(args: &Args, scenario: &Scenario) -> Result<Pattern, String> {
     let own = scenario.arrivals.as_deref().map(|text| {
         let folder = scenario.path.parent().unwrap_or(Path::new(""));
@@ -156,7 +182,6 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
             return USAGE;
         }
     };
-    let each = u32::try_from(args.rate.0.div_ceil(EACH)).unwrap_or(u32::MAX);
     let live = LiveOptions {
         amqp_url: args.servers.amqp_url.clone(),
         database_url: args.servers.database_url.clone(),
@@ -169,29 +194,44 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         tell: Tell::by(out::complain),
     };
     let began = Instant::now();
-    let options = LoadOptions {
+    let mut options = LoadOptions {
         live,
-        rate: args.rate,
+        rate: args.rate.unwrap_or(search::BEGIN),
         lasts: args.lasts,
         pattern,
-        producers: args.producers.unwrap_or(each.min(64)),
+        producers: args.producers_for(args.rate.unwrap_or(search::BEGIN)),
         history: history.clone(),
         command: vec![program.into_os_string(), OsString::from(PROCESS)],
         commit: commit(),
         watch: show::lines(),
     };
+    let mut found = None;
+    if args.find_max {
+        let max = match search::find(args, &workload, &scenario, &options) {
+            Ok(max) => max,
+            Err(code) => return code,
+        };
+        options.rate = max.from;
+        options.producers = args.producers_for(max.from);
+        found = Some(max);
+    }
     // So that whoever kills this outright knows what to remove and what to judge.
     out::complain(&format!(
         "{} seed {} at {} for {} on real servers, under the name {name}, into {}",
         scenario.name,
         args.seed,
-        args.rate,
+        options.rate,
         format_duration(args.lasts),
         history.display(),
     ));
     match (workload.load)(&scenario, &options) {
         Ok(report) => {
-            let code = show::end(&report.checked, args.format, began.elapsed());
+            let code = show::end(
+                &report.checked,
+                args.format,
+                began.elapsed(),
+                found.as_ref(),
+            );
             let written = (args.hdr_log.as_ref())
                 .map(|log| write_log(&workload, &report.checked, &history, log));
             match report.left_behind.or(written.and_then(Result::err)) {
@@ -206,12 +246,19 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
                 }
             }
         }
-        Err(LiveError::Other(why)) => {
+        Err(error) => failed(&args.servers, error),
+    }
+}
+
+/// Says why a run could not be made; gives the exit code.
+fn failed(servers: &Servers, error: LiveError) -> u8 {
+    match error {
+        LiveError::Other(why) => {
             out::complain(&why);
             Verdict::Inconclusive.exit_code()
         }
-        Err(LiveError::Environment(why)) => {
-            let found = why_unreachable(&args.servers);
+        LiveError::Environment(why) => {
+            let found = why_unreachable(servers);
             let why = if found.is_empty() {
                 why
             } else {
@@ -220,7 +267,7 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
             out::complain(&format!("{why}; see `redeliver doctor env`"));
             ENVIRONMENT
         }
-        Err(LiveError::Away { why, left_behind }) => {
+        LiveError::Away { why, left_behind } => {
             out::complain(&why);
             if let Some(left) = left_behind {
                 out::complain(&left);
@@ -248,7 +295,7 @@ pub(super) fn check(args: &CheckArgs, context: &Context) -> u8 {
     };
     match (workload.check)(path) {
         Ok(checked) => {
-            let code = show::end(&checked, args.format, began.elapsed());
+            let code = show::end(&checked, args.format, began.elapsed(), None);
             let written =
                 (args.hdr_log.as_ref()).map(|log| write_log(workload, &checked, path, log));
             match written {

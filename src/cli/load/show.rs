@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::{Format, Out, out};
 use redeliver_harness::load::Watch;
+use redeliver_harness::load::binding;
 use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::figures::Figures;
+use redeliver_harness::load::search::{Binding, Found};
 use redeliver_harness::load::threshold::Held;
 use redeliver_harness::report::times;
 use redeliver_harness::verdict::Verdict;
@@ -55,14 +57,14 @@ fn line(figures: &Figures) -> String {
 }
 
 /// Shows what a run came to; gives the exit code.
-pub(super) fn end(checked: &Checked, format: Format, wall: Duration) -> u8 {
+pub(super) fn end(checked: &Checked, format: Format, wall: Duration, max: Option<&Found>) -> u8 {
     let mut out = Out::default();
     match format {
         Format::Json => {
             for anomaly in &checked.result.anomalies {
                 out.line(&violation(anomaly).to_string());
             }
-            out.line(&summary(checked, wall).to_string());
+            out.line(&summary(checked, wall, max).to_string());
         }
         Format::Human => {
             out.text(&table(checked));
@@ -85,7 +87,7 @@ fn violation(anomaly: &redeliver_harness::verdict::Anomaly) -> Value {
     })
 }
 
-fn summary(checked: &Checked, wall: Duration) -> Value {
+fn summary(checked: &Checked, wall: Duration, max: Option<&Found>) -> Value {
     let (figures, result) = (&checked.figures, &checked.result);
     let judgement = result.judgement();
     let counts = figures.counts();
@@ -136,6 +138,9 @@ fn summary(checked: &Checked, wall: Duration) -> Value {
         "faults": faults,
         "end_to_end_ms": figures.latencies.of(Leg::EndToEnd).map(times::quantiles),
         "legs_ms": times::legs(&figures.latencies),
+        "max_rate": max.map(super::search::summary),
+        "binding": limit(checked).map(|(binding, _)| binding.to_string()),
+        "cores_by_part": cores(checked),
         "thresholds": thresholds(checked),
         "witnessed": witnessed,
         "not_given": figures.end.as_ref().map(|end| end.not_given.clone()),
@@ -146,6 +151,21 @@ fn summary(checked: &Checked, wall: Duration) -> Value {
         "commit": figures.start.commit,
         "wall_seconds": wall.as_secs_f64(),
     })
+}
+
+/// What limits the rate; of a run with faults that says nothing.
+fn limit(checked: &Checked) -> Option<(Binding, String)> {
+    if !checked.figures.struck.is_empty() {
+        return None;
+    }
+    binding::limit(&checked.figures, &checked.scenario)
+}
+
+fn cores(checked: &Checked) -> serde_json::Map<String, Value> {
+    let cores = binding::cores(&checked.figures).into_iter();
+    cores
+        .map(|(part, used)| (part.to_string(), json!((used * 100.0).round() / 100.0)))
+        .collect()
 }
 
 fn thresholds(checked: &Checked) -> Vec<Value> {
@@ -230,6 +250,9 @@ fn table(checked: &Checked) -> String {
             let _ = writeln!(text, "{line}");
         }
     };
+    if let Some((binding, why)) = limit(checked) {
+        note("not sustained:", format!("{binding}: {why}"));
+    }
     note("ended:", result.ends.describe());
     for threshold in &checked.scenario.thresholds {
         let told = match threshold.judge(figures) {

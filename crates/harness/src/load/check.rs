@@ -38,6 +38,14 @@ pub struct Checked {
     pub torn: u64,
 }
 
+impl Checked {
+    /// How long the run took.
+    pub fn wall(&self) -> std::time::Duration {
+        let end = self.figures.end.as_ref();
+        std::time::Duration::from_nanos(end.map_or(0, |end| end.wall))
+    }
+}
+
 /// Why a file could not be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::clock::monotonic;
 use super::job::{Job, Role, Sorts};
+use super::machine::{cpu_of, stat_of};
 use super::offer::Offer;
 use super::process::{ANSWERED, GO, HEAL, READY};
 use super::proxy::Proxies;
@@ -484,20 +485,4 @@ async fn tell(process: &mut Process, word: &str) {
 
 fn log_of(history: &std::path::Path) -> PathBuf {
     history.with_extension("log")
-}
-
-/// CPU that a process has used, in milliseconds; none where the system does not say so this way.
-pub(super) fn cpu_of(pid: Pid) -> Option<u64> {
-    let behind = stat_of(pid)?;
-    let mut fields = behind.split_whitespace().skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    let ticks = rustix::param::clock_ticks_per_second().max(1);
-    Some((user + system) * 1_000 / ticks)
-}
-
-/// What the system tells of a process, behind its name.
-fn stat_of(pid: Pid) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // Its name stands in parentheses and may hold anything.
-    text.rsplit_once(')').map(|(_, behind)| behind.to_owned())
 }

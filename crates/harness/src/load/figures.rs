@@ -2,6 +2,9 @@
 //! summary and a later `check` of the file use these lines, so they cannot tell different things.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use redeliver_sim::hash::QuickMap;
 
 use crate::watch::file::{End, Gauge, Given, Record, Start, Witness};
 use crate::watch::history::{Entry, What};
@@ -19,6 +22,10 @@ pub struct Second {
     pub offered: u64,
     /// Requests that were begun.
     pub sent: u64,
+    /// Commits of requests.
+    pub committed: u64,
+    /// Events that were committed.
+    pub events: u64,
     /// Publishes that were confirmed.
     pub confirmed: u64,
     /// Hand-overs to consumers.
@@ -68,6 +75,15 @@ pub struct Figures {
     pub now: u64,
     /// The time of the last entry.
     pub last: u64,
+    /// Handlers that run: their consumer, and since when.
+    running: QuickMap<u64, (Arc<str>, u64)>,
+    /// For how long handlers of each consumer ran while requests were offered, in nanoseconds.
+    busy: BTreeMap<Arc<str>, u64>,
+    /// The batch that each relay has published last, by the time of its begin.
+    batches: BTreeMap<Arc<str>, u64>,
+    /// For how long relays waited for confirms while requests were offered, in nanoseconds.
+    waits: u64,
+    consumers: BTreeSet<Arc<str>>,
     legs: Legs,
 }
 
@@ -94,6 +110,15 @@ impl Figures {
             in_time: 0,
             records: 0,
             last: 0,
+            running: QuickMap::default(),
+            busy: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            waits: 0,
+            consumers: topology
+                .subscriptions
+                .iter()
+                .map(|it| it.consumer.clone())
+                .collect(),
             legs: Legs::new(topology),
         }
     }
@@ -127,6 +152,7 @@ impl Figures {
 
     fn entry(&mut self, entry: &Entry) {
         self.last = self.last.max(entry.at);
+        self.occupy(entry);
         let before = self.legs.counts();
         let (all, fresh) = (&mut self.latencies, &mut self.fresh);
         self.legs.add(entry, &mut |sample| {
@@ -145,12 +171,85 @@ impl Figures {
         }
         let second = self.second(entry.at);
         second.sent += after.sent - before.sent;
+        second.committed += after.committed - before.committed;
+        second.events += after.events - before.events;
         second.confirmed += after.confirmed - before.confirmed;
         second.delivered += after.deliveries - before.deliveries;
         second.done += after.done - before.done;
         second.workflows += after.workflows - before.workflows;
         second.retried += after.retried - before.retried;
         second.dead += after.dead - before.dead;
+    }
+
+    /// Adds up for how long workers and relays were busy.
+    fn occupy(&mut self, entry: &Entry) {
+        let window = self.begin..self.begin + self.start.lasts;
+        let within =
+            |from: u64, until: u64| until.min(window.end).saturating_sub(from.max(window.start));
+        match &entry.what {
+            What::HandlerStart { on, run, .. } => {
+                self.running.insert(*run, (on.consumer.clone(), entry.at));
+            }
+            What::HandlerEnd { run, .. } => {
+                if let Some((consumer, since)) = self.running.remove(run) {
+                    *self.busy.entry(consumer).or_default() += within(since, entry.at);
+                }
+            }
+            What::Publish { since, .. } => {
+                // One entry an event: those of a batch began at the same time.
+                if self.batches.insert(entry.process.clone(), *since) != Some(*since) {
+                    self.waits += within(*since, entry.at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How many handlers of a consumer ran at once, on average, while requests were offered.
+    pub fn busy(&self, consumer: &str) -> f64 {
+        self.busy.get(consumer).copied().unwrap_or(0) as f64 / self.start.lasts as f64
+    }
+
+    /// How many relays waited for confirms at once, on average.
+    pub fn confirm_waits(&self) -> f64 {
+        self.waits as f64 / self.start.lasts as f64
+    }
+
+    /// Whether a queue is that of a consumer.
+    pub fn is_consumer(&self, queue: &str) -> bool {
+        self.consumers.contains(queue)
+    }
+
+    /// How many processes shared the sending.
+    pub fn producers(&self) -> u64 {
+        u64::from(self.start.producers)
+    }
+
+    /// The difference of two sums at the end of each second in which requests were offered.
+    fn difference(&self, of: fn(&Second) -> (u64, u64)) -> Vec<u64> {
+        let seconds = (self.start.lasts / SECOND) as usize;
+        let (mut more, mut less) = (0u64, 0u64);
+        let all = self.seconds.iter().take(seconds).map(|second| {
+            let (one, other) = of(second);
+            (more, less) = (more + one, less + other);
+            more.saturating_sub(less)
+        });
+        all.collect()
+    }
+
+    /// Requests that were begun and have not ended, at the end of each second.
+    pub fn under_way(&self) -> Vec<u64> {
+        self.difference(|second| (second.sent, second.workflows))
+    }
+
+    /// Requests that were begun and are not committed.
+    pub fn uncommitted(&self) -> Vec<u64> {
+        self.difference(|second| (second.sent, second.committed))
+    }
+
+    /// Events that are committed and whose publish is not confirmed.
+    pub fn unconfirmed(&self) -> Vec<u64> {
+        self.difference(|second| (second.events, second.confirmed))
     }
 
     fn second(&mut self, at: u64) -> &mut Second {
@@ -256,8 +355,6 @@ impl Figures {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::checkers::testkit::Kit;
     use crate::load::offer::Pattern;
@@ -279,6 +376,8 @@ mod tests {
             pattern: Pattern::Constant,
             lasts: 10 * SECOND,
             requests: 100,
+            cores: 2,
+            producers: 1,
             servers: Vec::new(),
         };
         let mut figures = Figures::new(start, &Kit::new().topology);

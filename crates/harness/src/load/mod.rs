@@ -4,6 +4,7 @@
 //! is one of these processes, and [`check`] judges such a file. [`offer`] says when which request is
 //! due, [`figures`] what came of it. Runs need Linux; files are judged anywhere.
 
+pub mod binding;
 pub mod check;
 pub mod figures;
 pub mod hdr;
@@ -23,6 +24,8 @@ mod elsewhere;
 #[cfg(target_os = "linux")]
 mod gauge;
 #[cfg(target_os = "linux")]
+mod machine;
+#[cfg(target_os = "linux")]
 mod nemesis;
 #[cfg(target_os = "linux")]
 mod process;
@@ -32,6 +35,9 @@ mod producer;
 mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
+
+/// Connections to the database of each producer.
+pub(crate) const CONNECTIONS: u32 = 10;
 
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{load, load_process};

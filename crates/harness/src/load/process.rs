@@ -110,7 +110,7 @@ fn kit(
     let connections = match job.role {
         Role::Relay => 4,
         Role::Worker(_) => u32::from(consumer.workers) * 2 + 2,
-        Role::Producer { .. } => producer::CONNECTIONS,
+        Role::Producer { .. } => super::CONNECTIONS,
     };
     let options = LiveOptions {
         amqp_url: Secret::new(&job.amqp_url),

@@ -25,9 +25,6 @@ use redeliver_core::ports::Env;
 use redeliver_core::ports::env::nanos;
 use redeliver_pipeline::client::Client;
 
-/// Connections to the database of each producer.
-pub(crate) const CONNECTIONS: u32 = 10;
-
 /// How often the harness hears what was answered.
 const TELL: Duration = Duration::from_millis(500);
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::binding;
 use super::check::{self, CheckError};
-use super::children::{Children, Common, cpu_of};
+use super::children::{Children, Common};
 use super::clock::{monotonic, started};
 use super::figures::Figures;
 use super::job::{Role, Sorts, scenario as in_real_time};
+use super::machine::{Server, cpu_of};
 use super::nemesis::{Nemesis, OF_SERVICES, Private};
 use super::offer::Offer;
 use super::options::{LoadOptions, LoadReport};
@@ -240,6 +242,9 @@ impl Setting {
             pattern: self.offer.pattern.clone(),
             lasts: nanos(self.offer.lasts),
             requests: self.offer.requests(),
+            cores: std::thread::available_parallelism()
+                .map_or(1, |it| u32::try_from(it.get()).unwrap_or(u32::MAX)),
+            producers: self.options.producers.max(1),
             servers,
         }
     }
@@ -328,6 +333,10 @@ impl Setting {
                 proxies,
             ),
             chaos,
+            servers: [
+                (binding::BROKER, Server::at(self.servers.amqp.place())),
+                (binding::DATABASE, Server::at(self.servers.database.place())),
+            ],
             setting: self,
             plan: plan.clone(),
             since,
@@ -433,6 +442,8 @@ struct View<'a> {
     nemesis: Nemesis,
     /// What the harness's own process gives.
     chaos: Arc<Chaos>,
+    /// The servers of this machine, whose CPU can be seen.
+    servers: [(&'static str, Server); 2],
     figures: Figures,
     gauged: Instant,
     rest: Rest,
@@ -530,6 +541,11 @@ impl View<'_> {
         gauge
             .cpu
             .push((Arc::from("harness"), cpu_of(own).unwrap_or(0)));
+        for (part, server) in &mut self.servers {
+            gauge
+                .cpu
+                .extend(server.cpu().map(|used| (Arc::from(*part), used)));
+        }
         (gauge.memory_kb, gauge.files) = gauge::own();
         self.setting.file.append(&Record::Gauge(gauge.clone()));
         Some(gauge)

@@ -93,6 +93,10 @@ pub struct Start {
     pub lasts: u64,
     /// How many requests that is.
     pub requests: u64,
+    /// Cores of the machine.
+    pub cores: u32,
+    /// How many processes shared the sending.
+    pub producers: u32,
     /// Servers and their versions.
     pub servers: Vec<(String, String)>,
 }
