@@ -16,7 +16,17 @@ thresholds = [\"stuck == 0\", \"dead-letters == 0\", \"done-rate > 1/s\", \"p50(
 ";
     let scenario = folder.scenario("", thresholds);
     let log = folder.path("times.hlog").display().to_string();
-    let options = ["--rate", "10/s", "--for", "4s", "--hdr-log", &log];
+    let page = folder.path("run.html").display().to_string();
+    let options = [
+        "--rate",
+        "10/s",
+        "--for",
+        "4s",
+        "--hdr-log",
+        &log,
+        "--report",
+        &page,
+    ];
     let (output, summary) = load(&folder, &scenario, &options);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(summary["verdict"], "valid");
@@ -37,8 +47,19 @@ thresholds = [\"stuck == 0\", \"dead-letters == 0\", \"done-rate > 1/s\", \"p50(
     assert_eq!(summary["legs_ms"]["generator-lateness"]["count"], 40);
     assert_eq!(summary["legs_ms"]["commit-to-published"]["count"], 120);
 
-    let (again, checked) = check(&folder, &[]);
+    let drawn = std::fs::read_to_string(&page).expect("the page");
+    for part in [
+        "orders-under-load under load",
+        "stuck == 0",
+        "generator-lateness",
+        "<polyline",
+    ] {
+        assert!(drawn.contains(part), "{part}");
+    }
+    let (again, checked) = check(&folder, &["--report", &page]);
     assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    let again = std::fs::read_to_string(&page).expect("the page");
+    assert_eq!(again, drawn, "the file tells the same");
     let without_wall = |mut summary: serde_json::Value| {
         summary["wall_seconds"] = 0.into();
         summary
@@ -172,4 +193,46 @@ fn without_a_server_nothing_begins() {
     assert!(!said(&output).contains("secret"), "{}", said(&output));
     assert!(!std::path::Path::new(&history).exists());
     assert_eq!(last_line(&output), serde_json::Value::Null);
+}
+
+#[test]
+fn the_search_gives_an_interval_and_a_reason() {
+    if servers().is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    // One slow call at a time of each of two processes: ten a second, whatever the machine.
+    let slow = "\nworkers = 1\nprefetch = 1\n";
+    let scenario = folder.scenario("", "");
+    let text = std::fs::read_to_string(&scenario).expect("a file");
+    let text = text.replace("park = \"500ms\"\n", &format!("park = \"500ms\"{slow}"));
+    let quick = "latency = { min = \"1ms\", median = \"5ms\", p95 = \"20ms\", max = \"50ms\" }";
+    let steady =
+        "latency = { min = \"199ms\", median = \"200ms\", p95 = \"201ms\", max = \"202ms\" }";
+    std::fs::write(&scenario, text.replacen(quick, steady, 1)).expect("a file");
+    let options = [
+        "--find-max",
+        "--rate",
+        "8/s",
+        "--probe",
+        "12s",
+        "--for",
+        "2s",
+    ];
+    let (output, summary) = load(&folder, &scenario, &options);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let max = &summary["max_rate"];
+    let (from, to) = (
+        max["from"].as_f64().expect("a rate"),
+        max["to"].as_f64().expect("a rate"),
+    );
+    assert!(from > 4.0 && to < 10.5 && to / from < 1.11, "{max}: {text}");
+    assert_eq!(max["binding"], "handler of charge-card", "{text}");
+    for kind in ["probe", "last_passing", "first_failing", "binding"] {
+        assert!(
+            text.contains(&format!("\"type\":\"{kind}\"")),
+            "{kind}: {text}"
+        );
+    }
 }

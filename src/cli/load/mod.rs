@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::doctor::why_unreachable;
 use super::out::{self, Out};
+use super::report::write;
 use super::servers::Servers;
 use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
 use redeliver_harness::explore::commit;
@@ -20,6 +21,7 @@ use redeliver_harness::load::job::Job;
 use redeliver_harness::load::offer::{Pattern, Rate};
 use redeliver_harness::load::{LoadOptions, default_history};
 use redeliver_harness::registry::Registered;
+use redeliver_harness::report::page;
 use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
 use redeliver_harness::scenario::{Scenario, format_duration, parse_duration};
 use redeliver_harness::verdict::Verdict;
@@ -67,9 +69,8 @@ pub(super) struct Args {
     /// Where the history goes: a new file [default: SCENARIO-ID.history]
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
-    /// Also write the times as an interval log of HdrHistogram
-    #[arg(long, value_name = "FILE")]
-    hdr_log: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     servers: Servers,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash
@@ -83,6 +84,35 @@ pub(super) struct Args {
     format: Format,
 }
 
+/// What is written beside the verdict.
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// Also write the run as a page for the browser
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Also write the times as an interval log of HdrHistogram
+    #[arg(long, value_name = "FILE")]
+    hdr_log: Option<PathBuf>,
+}
+
+impl Files {
+    /// Writes them; what could not be written.
+    fn write(
+        &self,
+        workload: &Registered,
+        checked: &Checked,
+        history: &Path,
+    ) -> Result<(), String> {
+        if let Some(path) = &self.report {
+            write(path, &page::load::render(checked))?;
+        }
+        match &self.hdr_log {
+            Some(log) => write_log(workload, checked, history, log),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Judge the history of a load run again, from its file alone
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -94,9 +124,8 @@ Exit codes: 0 valid, 1 violated, 2 usage or no history file, 3 inconclusive.")]
 pub(super) struct CheckArgs {
     /// The file
     history: PathBuf,
-    /// Also write the times as an interval log of HdrHistogram
-    #[arg(long, value_name = "FILE")]
-    hdr_log: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -232,9 +261,8 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
                 began.elapsed(),
                 found.as_ref(),
             );
-            let written = (args.hdr_log.as_ref())
-                .map(|log| write_log(&workload, &report.checked, &history, log));
-            match report.left_behind.or(written.and_then(Result::err)) {
+            let written = args.files.write(&workload, &report.checked, &history);
+            match report.left_behind.or(written.err()) {
                 None => code,
                 Some(why) => {
                     out::complain(&why);
@@ -296,14 +324,12 @@ pub(super) fn check(args: &CheckArgs, context: &Context) -> u8 {
     match (workload.check)(path) {
         Ok(checked) => {
             let code = show::end(&checked, args.format, began.elapsed(), None);
-            let written =
-                (args.hdr_log.as_ref()).map(|log| write_log(workload, &checked, path, log));
-            match written {
-                Some(Err(why)) => {
+            match args.files.write(workload, &checked, path) {
+                Err(why) => {
                     out::complain(&why);
                     ENVIRONMENT
                 }
-                _ => code,
+                Ok(()) => code,
             }
         }
         Err(why) => wrong(&why),

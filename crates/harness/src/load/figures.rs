@@ -9,7 +9,7 @@ use redeliver_sim::hash::QuickMap;
 use crate::watch::file::{End, Gauge, Given, Record, Start, Witness};
 use crate::watch::history::{Entry, What};
 use crate::watch::latencies::Latencies;
-use crate::watch::legs::{Counts, Legs};
+use crate::watch::legs::{Counts, Leg, Legs};
 use redeliver_core::topology::Topology;
 
 /// One second, in nanoseconds.
@@ -55,6 +55,12 @@ pub struct Figures {
     pub seconds: Vec<Second>,
     /// Looks from outside.
     pub gauges: Vec<Gauge>,
+    /// Times from a request's time to its last effect, interval by interval: when it began, p50, p99
+    /// and the longest, in nanoseconds.
+    pub intervals: Vec<(u64, u64, u64, u64)>,
+    bucket: Latencies,
+    /// When the interval began that goes on.
+    interval: u64,
     /// Faults that were given, in order; the first thousands of them.
     pub faults: Vec<Given>,
     /// All of them, counted by kind.
@@ -87,6 +93,8 @@ pub struct Figures {
     legs: Legs,
 }
 
+/// The time in which requests are offered has so many intervals at most.
+const INTERVALS: u64 = 240;
 /// So many faults are kept one by one.
 const KEPT: usize = 10_000;
 
@@ -100,6 +108,9 @@ impl Figures {
             fresh: Latencies::default(),
             seconds: Vec::new(),
             gauges: Vec::new(),
+            intervals: Vec::new(),
+            bucket: Latencies::coarse(),
+            interval: 0,
             faults: Vec::new(),
             struck: BTreeMap::new(),
             by_chance: BTreeSet::new(),
@@ -154,10 +165,15 @@ impl Figures {
         self.last = self.last.max(entry.at);
         self.occupy(entry);
         let before = self.legs.counts();
+        self.turn_over(entry.at);
         let (all, fresh) = (&mut self.latencies, &mut self.fresh);
+        let bucket = &mut self.bucket;
         self.legs.add(entry, &mut |sample| {
             all.add(sample);
             fresh.add(sample);
+            if matches!(sample.leg, Leg::EndToEnd | Leg::EndToEndRetried) {
+                bucket.add_many(Leg::EndToEnd, sample.took, 1);
+            }
         });
         let after = self.legs.counts();
         if let What::Request { due, .. } = &entry.what
@@ -179,6 +195,26 @@ impl Figures {
         second.workflows += after.workflows - before.workflows;
         second.retried += after.retried - before.retried;
         second.dead += after.dead - before.dead;
+    }
+
+    /// Ends an interval where the next one has begun.
+    fn turn_over(&mut self, at: u64) {
+        let each = (self.start.lasts / INTERVALS).max(SECOND);
+        let now = at.saturating_sub(self.begin) / each * each + self.begin;
+        if now <= self.interval {
+            return;
+        }
+        let began = std::mem::replace(&mut self.interval, now);
+        let times = std::mem::replace(&mut self.bucket, Latencies::coarse());
+        if let Some(times) = times.of(Leg::EndToEnd) {
+            let (p50, p99) = (times.quantile(500_000), times.quantile(990_000));
+            self.intervals.push((began, p50, p99, times.max()));
+        }
+    }
+
+    /// The queues of the run's consumers.
+    pub fn work_queues(&self) -> Vec<Arc<str>> {
+        self.consumers.iter().cloned().collect()
     }
 
     /// Adds up for how long workers and relays were busy.

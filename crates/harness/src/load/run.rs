@@ -166,6 +166,10 @@ struct Setting {
 const LOOK: Duration = Duration::from_millis(50);
 /// How often servers are.
 const GAUGE: Duration = Duration::from_secs(1);
+/// Faults that take a server away.
+const SERVERS: [Kind; 3] = [Kind::BrokerRestart, Kind::BrokerKill, Kind::FailOver];
+/// So long a server may take to be back, on a busy machine, after such a fault.
+const RESTART: Duration = Duration::from_secs(120);
 /// From the word that everything works to the first request.
 const LEAD: Duration = Duration::from_millis(300);
 
@@ -213,7 +217,11 @@ impl Setting {
             proxies: Arc::default(),
             chaos,
         };
-        let lookout = Lookout::new(&self.servers, &self.options.live);
+        let mut live = self.options.live.clone();
+        if timed.iter().any(|event| SERVERS.contains(&event.kind)) {
+            live.patience += RESTART;
+        }
+        let lookout = Lookout::new(&self.servers, &live);
         tokio::select! {
             acted = self.act(&plan, common, (since, timed)) => acted,
             gone = lookout.gone() => {

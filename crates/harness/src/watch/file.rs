@@ -154,6 +154,14 @@ pub struct Gauge {
     pub files: u64,
 }
 
+impl Gauge {
+    /// Messages that are ready in a queue.
+    pub fn ready(&self, queue: &str) -> u64 {
+        let known = self.queues.iter().find(|(name, _)| **name == *queue);
+        known.map_or(0, |(_, ready)| *ready)
+    }
+}
+
 /// A row of the final reading, see [`FinalReading`](super::reading::FinalReading).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "named as in the reading")]

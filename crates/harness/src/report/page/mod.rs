@@ -1,12 +1,15 @@
-//! Pages for a browser: one of a run ([`failure`]), one of a gate ([`gate`]).
+//! Pages for a browser: one of a run ([`failure`]), one of a gate ([`gate`]), one of a load run
+//! ([`load`]).
 //!
 //! A page is one file that asks nothing of the network: styles, script and data stand in it, and
 //! its policy forbids it to load anything. Without scripts the story and the tables are still
 //! there.
 
+mod chart;
 mod data;
 pub mod failure;
 pub mod gate;
+pub mod load;
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
