@@ -195,44 +195,51 @@ fn without_a_server_nothing_begins() {
     assert_eq!(last_line(&output), serde_json::Value::Null);
 }
 
+/// One slow call at a time in each of two processes: ten a second, whatever the machine.
 #[test]
-fn the_search_gives_an_interval_and_a_reason() {
+fn a_rate_that_is_not_sustained_is_named_with_what_limits_it() {
     if servers().is_none() {
         return;
     }
     let folder = Folder::new();
-    // One slow call at a time of each of two processes: ten a second, whatever the machine.
-    let slow = "\nworkers = 1\nprefetch = 1\n";
     let scenario = folder.scenario("", "");
     let text = std::fs::read_to_string(&scenario).expect("a file");
-    let text = text.replace("park = \"500ms\"\n", &format!("park = \"500ms\"{slow}"));
+    let one = "park = \"500ms\"\nworkers = 1\nprefetch = 1\n";
+    let text = text.replace("park = \"500ms\"\n", one);
     let quick = "latency = { min = \"1ms\", median = \"5ms\", p95 = \"20ms\", max = \"50ms\" }";
-    let steady =
+    let slow =
         "latency = { min = \"199ms\", median = \"200ms\", p95 = \"201ms\", max = \"202ms\" }";
-    std::fs::write(&scenario, text.replacen(quick, steady, 1)).expect("a file");
+    std::fs::write(&scenario, text.replacen(quick, slow, 1)).expect("a file");
+    let options = ["--rate", "20/s", "--for", "8s", "--arrivals", "constant"];
+    let (output, summary) = load(&folder, &scenario, &options);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(summary["binding"], "handler of charge-card", "{summary}");
+    let cores = &summary["cores_by_part"];
+    assert!(cores["workers"].as_f64() > Some(0.0), "{cores}");
+}
+
+#[test]
+fn a_search_whose_lowest_rate_is_not_sustained_says_why() {
+    if servers().is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    let impossible = "\n[load]\nthresholds = [\"p50(end-to-end) < 1us\"]\n";
+    let scenario = folder.scenario("", impossible);
     let options = [
         "--find-max",
         "--rate",
-        "8/s",
+        "2/s",
         "--probe",
-        "12s",
+        "8s",
         "--for",
-        "2s",
+        "1s",
     ];
-    let (output, summary) = load(&folder, &scenario, &options);
+    let (output, _) = load(&folder, &scenario, &options);
     let text = said(&output);
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    let max = &summary["max_rate"];
-    let (from, to) = (
-        max["from"].as_f64().expect("a rate"),
-        max["to"].as_f64().expect("a rate"),
-    );
-    assert!(from > 4.0 && to < 10.5 && to / from < 1.11, "{max}: {text}");
-    assert_eq!(max["binding"], "handler of charge-card", "{text}");
-    for kind in ["probe", "last_passing", "first_failing", "binding"] {
-        assert!(
-            text.contains(&format!("\"type\":\"{kind}\"")),
-            "{kind}: {text}"
-        );
-    }
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    let why = "not even 1.25/s is sustained: threshold p50(end-to-end) < 1us: it is ";
+    assert!(text.contains(why), "{text}");
+    assert_eq!(text.matches("\"type\":\"probe\"").count(), 2, "{text}");
+    assert!(!folder.path("run.history").exists() && !folder.path("run.history.probe").exists());
 }

@@ -20,6 +20,9 @@ use redeliver_harness::verdict::Verdict;
 /// Where a search begins that is not told where.
 pub(super) const BEGIN: Rate = Rate(20_000);
 
+/// A probe with fewer requests shows nothing that grows.
+const FEWEST: u64 = 10;
+
 /// What a probe could not give.
 enum Stopped {
     /// The run itself could not be made.
@@ -41,7 +44,8 @@ pub(super) fn find(
     };
     let mut out = Out::default();
     let from = args.rate.unwrap_or(BEGIN);
-    let found = find_max(from, |rate| {
+    let lowest = Rate::of(FEWEST, args.probe);
+    let found = find_max((from, lowest), |rate| {
         let probed = probe(args, workload, &calm, options, rate)?;
         tell(&probed, args.format, &mut out);
         Ok(probed)

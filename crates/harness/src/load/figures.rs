@@ -231,11 +231,11 @@ impl Figures {
                     *self.busy.entry(consumer).or_default() += within(since, entry.at);
                 }
             }
-            What::Publish { since, .. } => {
-                // One entry an event: those of a batch began at the same time.
-                if self.batches.insert(entry.process.clone(), *since) != Some(*since) {
-                    self.waits += within(*since, entry.at);
-                }
+            // One entry an event: those of a batch began at the same time.
+            What::Publish { since, .. }
+                if self.batches.insert(entry.process.clone(), *since) != Some(*since) =>
+            {
+                self.waits += within(*since, entry.at);
             }
             _ => {}
         }

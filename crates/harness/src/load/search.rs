@@ -73,8 +73,6 @@ const NEAR: u64 = 45;
 /// What chance may have done to the lower and to the higher end, in thousandths. More to the lower
 /// one: a rate a little above the limit grows by less than [`NO_GROWTH`].
 const MARGINS: (u64, u64) = (30, 15);
-/// No rate is probed below this one.
-const LOWEST: Rate = Rate(50);
 /// No rate is probed above this one.
 const HIGHEST: Rate = Rate(100_000_000);
 /// So often at most: a system whose answers contradict each other has no such rate.
@@ -104,26 +102,28 @@ pub enum NotFound<E> {
     Unsteady,
 }
 
-/// Finds the highest rate that is sustained, beginning at `from`.
+/// Finds the highest rate that is sustained, beginning at `from`. None is probed below `lowest`.
 ///
 /// # Errors
 /// [`NotFound`] says why there is none.
 pub fn find_max<E>(
-    from: Rate,
+    (from, lowest): (Rate, Rate),
     mut probe: impl FnMut(Rate) -> Result<Probe, E>,
 ) -> Result<Found, NotFound<E>> {
     let mut low: Option<Probe> = None;
     let mut high: Option<Probe> = None;
-    let mut next = from.clamp(LOWEST, HIGHEST);
+    let from = from.clamp(lowest, HIGHEST);
+    let mut next = from;
     // Whether each end was probed a second time.
     let mut sure = (false, false);
     let mut failing: Vec<Probe> = Vec::new();
     for _ in 0..PROBES {
         let tried = probe(next).map_err(NotFound::Failed)?;
-        match (&tried.limit, next) {
-            (Some(_), LOWEST) => return Err(NotFound::TooSlow(tried)),
-            (None, HIGHEST) => return Err(NotFound::TooFast(tried)),
-            _ => {}
+        if tried.limit.is_some() && next <= lowest {
+            return Err(NotFound::TooSlow(tried));
+        }
+        if tried.limit.is_none() && next >= HIGHEST {
+            return Err(NotFound::TooFast(tried));
         }
         let again = [&low, &high].map(|end| end.as_ref().is_some_and(|it| it.rate == next));
         match &tried.limit {
@@ -152,7 +152,7 @@ pub fn find_max<E>(
             (None, None) => from,
             // A second doubt is a small one: the next rate is near.
             (Some(low), None) => Rate(step(low.rate.0, again[1])).min(HIGHEST),
-            (None, Some(high)) => Rate(step_down(high.rate.0, again[0])).max(LOWEST),
+            (None, Some(high)) => Rate(step_down(high.rate.0, again[0])).max(lowest),
             (Some(low), Some(high)) if !near(low, high) => middle(low.rate, high.rate),
             (Some(low), Some(_)) if !sure.0 => low.rate,
             (Some(_), Some(high)) if !sure.1 => high.rate,
@@ -252,6 +252,8 @@ mod tests {
         stalls: Option<(u64, u64)>,
     }
 
+    const LOWEST: Rate = Rate(50);
+
     /// Seconds of a probe.
     const PROBE: u64 = 24;
 
@@ -305,7 +307,7 @@ mod tests {
     }
 
     fn found(server: &mut StandIn, from: u64) -> Found {
-        find_max(Rate(from), |rate| Ok::<_, ()>(server.probe(rate))).expect("a rate")
+        find_max((Rate(from), LOWEST), |rate| Ok::<_, ()>(server.probe(rate))).expect("a rate")
     }
 
     fn holds(found: &Found, capacity: u64) -> bool {
@@ -360,10 +362,10 @@ mod tests {
                 limit: Some((Binding::Database, String::new())),
             })
         };
-        let told = find_max(Rate(10_000), never);
+        let told = find_max((Rate(10_000), LOWEST), never);
         assert!(matches!(told, Err(NotFound::TooSlow(probe)) if probe.rate == LOWEST));
         let always = |rate| Ok::<_, ()>(Probe { rate, limit: None });
-        let told = find_max(Rate(10_000), always);
+        let told = find_max((Rate(10_000), LOWEST), always);
         assert!(matches!(told, Err(NotFound::TooFast(probe)) if probe.rate == HIGHEST));
         let mut turn = false;
         let by_turns = |rate| {
@@ -371,7 +373,7 @@ mod tests {
             let limit = turn.then(|| (Binding::Pool, String::new()));
             Ok::<_, ()>(Probe { rate, limit })
         };
-        let told = find_max(Rate(10_000), by_turns);
+        let told = find_max((Rate(10_000), LOWEST), by_turns);
         assert!(told.is_err() || told.is_ok_and(|found| found.from < found.to));
     }
 }
