@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use self::show::Beside;
 use super::doctor::why_unreachable;
 use super::out::{self, Out};
 use super::report::write;
@@ -21,7 +22,7 @@ use redeliver_harness::load::job::Job;
 use redeliver_harness::load::offer::{Pattern, Rate};
 use redeliver_harness::load::{LoadOptions, default_history};
 use redeliver_harness::registry::Registered;
-use redeliver_harness::report::page;
+use redeliver_harness::report::{Tally, page};
 use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
 use redeliver_harness::scenario::{Scenario, format_duration, parse_duration};
 use redeliver_harness::verdict::Verdict;
@@ -156,6 +157,28 @@ impl Args {
     }
 }
 
+/// So many requests of a run are made in the seeded world, to be set beside it.
+const PREDICTED: u64 = 2_000;
+
+/// The same requests at the same rate in the seeded world. None for a workload that would need a
+/// PostgreSQL for that, which is too slow to be asked by the way.
+fn predict(workload: &Registered, checked: &Checked) -> Option<Tally> {
+    if (workload.postgres)().is_some() {
+        return None;
+    }
+    let start = &checked.figures.start;
+    let requests = start.requests.min(PREDICTED);
+    let over = u128::from(start.lasts) * u128::from(requests) / u128::from(start.requests.max(1));
+    let scenario = Scenario {
+        messages: u32::try_from(requests).unwrap_or(u32::MAX),
+        over: Duration::from_nanos(u64::try_from(over).unwrap_or(u64::MAX)),
+        ..checked.scenario.clone()
+    };
+    let mut tally = Tally::new(&scenario, start.seed);
+    tally.add((workload.simulate)(&scenario, start.seed, false));
+    Some(tally)
+}
+
 fn arrivals(args: &Args, scenario: &Scenario) -> Result<Pattern, String> {
     let own = scenario.arrivals.as_deref().map(|text| {
         let folder = scenario.path.parent().unwrap_or(Path::new(""));
@@ -259,7 +282,10 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
                 &report.checked,
                 args.format,
                 began.elapsed(),
-                found.as_ref(),
+                Beside {
+                    max: found.as_ref(),
+                    predicted: predict(&workload, &report.checked).as_ref(),
+                },
             );
             let written = args.files.write(&workload, &report.checked, &history);
             match report.left_behind.or(written.err()) {
@@ -274,7 +300,20 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
                 }
             }
         }
-        Err(error) => failed(&args.servers, error),
+        Err(error) => {
+            let code = failed(&args.servers, error);
+            // What is known of it so far.
+            if history.exists()
+                && let Ok(checked) = (workload.check)(&history)
+            {
+                let beside = Beside {
+                    max: found.as_ref(),
+                    ..Beside::default()
+                };
+                show::end(&checked, args.format, began.elapsed(), beside);
+            }
+            code
+        }
     }
 }
 
@@ -323,7 +362,12 @@ pub(super) fn check(args: &CheckArgs, context: &Context) -> u8 {
     };
     match (workload.check)(path) {
         Ok(checked) => {
-            let code = show::end(&checked, args.format, began.elapsed(), None);
+            let predicted = predict(workload, &checked);
+            let beside = Beside {
+                predicted: predicted.as_ref(),
+                ..Beside::default()
+            };
+            let code = show::end(&checked, args.format, began.elapsed(), beside);
             match args.files.write(workload, &checked, path) {
                 Err(why) => {
                     out::complain(&why);

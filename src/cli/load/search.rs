@@ -116,7 +116,7 @@ fn probe(
                 &report.checked,
                 args.format,
                 report.checked.wall(),
-                None,
+                show::Beside::default(),
             )));
         }
         if options.live.stop.load(Ordering::Relaxed) {

@@ -11,7 +11,7 @@ use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::figures::Figures;
 use redeliver_harness::load::search::{Binding, Found};
 use redeliver_harness::load::threshold::Held;
-use redeliver_harness::report::times;
+use redeliver_harness::report::{Tally, times};
 use redeliver_harness::verdict::Verdict;
 use redeliver_harness::watch::legs::Leg;
 use redeliver_harness::words::{grouped, latency, wrap};
@@ -56,21 +56,41 @@ fn line(figures: &Figures) -> String {
     )
 }
 
+/// What is known beside the run itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside<'a> {
+    /// The highest rate, where it was looked for.
+    pub(super) max: Option<&'a Found>,
+    /// The same requests in the seeded world.
+    pub(super) predicted: Option<&'a Tally>,
+}
+
+/// The model's figures for the same scenario.
+fn predicted(tally: &Tally) -> Value {
+    let end_to_end = tally.latencies.of(Leg::EndToEnd);
+    json!({
+        "requests": tally.scenario.messages,
+        "end_to_end_ms": end_to_end.map(times::quantiles),
+        "deliveries": tally.deliveries,
+        "retried": tally.ends.retried,
+    })
+}
+
 /// Shows what a run came to; gives the exit code.
-pub(super) fn end(checked: &Checked, format: Format, wall: Duration, max: Option<&Found>) -> u8 {
+pub(super) fn end(checked: &Checked, format: Format, wall: Duration, beside: Beside<'_>) -> u8 {
     let mut out = Out::default();
     match format {
         Format::Json => {
             for anomaly in &checked.result.anomalies {
                 out.line(&violation(anomaly).to_string());
             }
-            out.line(&summary(checked, wall, max).to_string());
+            out.line(&summary(checked, wall, beside).to_string());
         }
         Format::Human => {
-            out.text(&table(checked));
+            out.text(&table(checked, beside.predicted));
         }
     }
-    checked.result.judgement().exit_code()
+    checked.judgement().exit_code()
 }
 
 fn violation(anomaly: &redeliver_harness::verdict::Anomaly) -> Value {
@@ -87,9 +107,9 @@ fn violation(anomaly: &redeliver_harness::verdict::Anomaly) -> Value {
     })
 }
 
-fn summary(checked: &Checked, wall: Duration, max: Option<&Found>) -> Value {
+fn summary(checked: &Checked, wall: Duration, beside: Beside<'_>) -> Value {
     let (figures, result) = (&checked.figures, &checked.result);
-    let judgement = result.judgement();
+    let judgement = checked.judgement();
     let counts = figures.counts();
     let of_kind = |kind: &str| {
         let all = result
@@ -138,7 +158,8 @@ fn summary(checked: &Checked, wall: Duration, max: Option<&Found>) -> Value {
         "faults": faults,
         "end_to_end_ms": figures.latencies.of(Leg::EndToEnd).map(times::quantiles),
         "legs_ms": times::legs(&figures.latencies),
-        "max_rate": max.map(super::search::summary),
+        "max_rate": beside.max.map(super::search::summary),
+        "predicted": beside.predicted.map(predicted),
         "binding": limit(checked).map(|(binding, _)| binding.to_string()),
         "cores_by_part": cores(checked),
         "thresholds": thresholds(checked),
@@ -183,10 +204,10 @@ fn thresholds(checked: &Checked) -> Vec<Value> {
 
 const WIDTH: usize = 79;
 
-fn table(checked: &Checked) -> String {
+fn table(checked: &Checked, predicted: Option<&Tally>) -> String {
     use std::fmt::Write;
     let (figures, result) = (&checked.figures, &checked.result);
-    let judgement = result.judgement();
+    let judgement = checked.judgement();
     let mut text = String::new();
     if judgement.verdict == Verdict::Violated {
         for anomaly in result.anomalies.iter().take(10) {
@@ -250,6 +271,9 @@ fn table(checked: &Checked) -> String {
             let _ = writeln!(text, "{line}");
         }
     };
+    if let Some(tally) = predicted {
+        note("the model predicts:", times::describe(&tally.latencies));
+    }
     if let Some((binding, why)) = limit(checked) {
         note("not sustained:", format!("{binding}: {why}"));
     }

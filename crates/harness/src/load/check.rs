@@ -10,6 +10,7 @@ use super::job::{Sorts, scenario as in_real_time};
 use super::offer::{Offer, Rate};
 use super::threshold::Held;
 use crate::checkers::View;
+use crate::report::Tally;
 use crate::run::any_workload::Facts;
 use crate::run::judge::{self, Measured};
 use crate::run::letters;
@@ -18,7 +19,7 @@ use crate::run::plan::{self, Plan};
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
-use crate::verdict::Anomaly;
+use crate::verdict::{Anomaly, Judgement};
 use crate::watch::file::{FileError, Record, Records, Row, Start};
 use crate::watch::history::{Entry, History, What};
 use crate::watch::reading::FinalReading;
@@ -39,6 +40,13 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// What is said of it, with what the scenario expects.
+    pub fn judgement(&self) -> Judgement {
+        let mut tally = Tally::new(&self.scenario, self.figures.start.seed);
+        tally.add(self.result.clone());
+        tally.judgement()
+    }
+
     /// How long the run took.
     pub fn wall(&self) -> std::time::Duration {
         let end = self.figures.end.as_ref();

@@ -483,6 +483,7 @@ async fn tell(process: &mut Process, word: &str) {
     }
 }
 
-fn log_of(history: &std::path::Path) -> PathBuf {
+/// Where the standard error of a run's processes goes.
+pub(super) fn log_of(history: &std::path::Path) -> PathBuf {
     history.with_extension("log")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redeliver_sim::hash::QuickMap;
 
-use crate::watch::file::{End, Gauge, Given, Record, Start, Witness};
+use crate::watch::file::{End, Gauge, Given, Record, Row, Start, Witness};
 use crate::watch::history::{Entry, What};
 use crate::watch::latencies::Latencies;
 use crate::watch::legs::{Counts, Leg, Legs};
@@ -147,6 +147,7 @@ impl Figures {
             Record::Heal { at } => self.healed = Some(*at),
             Record::Gauge(gauge) => self.gauges.push(gauge.clone()),
             Record::End(end) => self.end = Some(end.clone()),
+            Record::Row(Row::Inbox(row)) => self.legs.read(row),
             Record::Start(_) | Record::Ledger(_) | Record::Row(_) => {}
         }
     }

@@ -140,6 +140,11 @@ async fn run(
         Err(error) => Err(error),
     };
     let left_behind = setting.servers.clean_up(&topology).await;
+    // Processes that had nothing to say have left an empty file.
+    let log = super::children::log_of(&setting.options.history);
+    if log.metadata().is_ok_and(|log| log.len() == 0) {
+        let _ = std::fs::remove_file(log);
+    }
     match played {
         Ok(()) => Ok(left_behind),
         Err(LiveError::Environment(why) | LiveError::Away { why, .. }) => {

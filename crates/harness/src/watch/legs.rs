@@ -8,7 +8,7 @@
 //! A message that was tried again, or given up, has taken another way than one that went through.
 //! Their times are kept apart: among all others they would look like a long tail of the pipeline.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use redeliver_sim::hash::QuickMap;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::watch::history::{Entry, History, Seen, Settled, What};
 use redeliver_core::event::Event;
+use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::ports::PublishOutcome;
 use redeliver_core::topology::Topology;
 
@@ -163,6 +164,11 @@ pub struct Legs {
     ended: VecDeque<(u64, Arc<str>)>,
     /// When it is time to look for what will never end.
     sweep: u64,
+    /// Works that were acked though no commit of theirs was seen, each with its chain: taken to have
+    /// ended, until the final reading says otherwise.
+    assumed: QuickMap<(Arc<str>, Arc<str>), Option<Uuid>>,
+    /// Chains that have not ended after all.
+    stuck: BTreeSet<Uuid>,
 }
 
 /// The way of one event.
@@ -221,6 +227,8 @@ impl Legs {
             runs: QuickMap::default(),
             ended: VecDeque::new(),
             sweep: 0,
+            assumed: QuickMap::default(),
+            stuck: BTreeSet::new(),
         }
     }
 
@@ -231,7 +239,21 @@ impl Legs {
 
     /// Requests whose commit was seen, and of which something has not ended.
     pub fn open_workflows(&self) -> u64 {
-        self.chains.values().filter(|chain| chain.begun).count() as u64
+        let open = self.chains.values().filter(|chain| chain.begun).count();
+        (open + self.stuck.len()) as u64
+    }
+
+    /// Goes on by a row of the final reading: work that was only acked has not ended.
+    pub fn read(&mut self, row: &InboxRow) {
+        let work = (row.consumer.clone(), row.idempotency_key.clone());
+        let Some(chain) = self.assumed.remove(&work) else {
+            return;
+        };
+        if matches!(row.state, InboxState::Open | InboxState::Claimed { .. }) {
+            self.counts.done -= 1;
+            let first = chain.is_some_and(|chain| self.stuck.insert(chain));
+            self.counts.workflows -= u64::from(first);
+        }
     }
 
     /// Handlers that run.
@@ -486,6 +508,9 @@ impl Legs {
                     }
                     // Done by a commit of which nobody heard.
                     None if committed && !work.ended => {
+                        let work = (consumer.clone(), key.clone());
+                        let chain = way.chain;
+                        self.assumed.insert(work, chain);
                         self.counts.done += 1;
                         self.end(consumer, key, (at, false), give);
                     }

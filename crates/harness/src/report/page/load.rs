@@ -19,7 +19,7 @@ const POINTS: usize = 300;
 /// The page.
 pub fn render(checked: &Checked) -> String {
     let (figures, result) = (&checked.figures, &checked.result);
-    let judgement = result.judgement();
+    let judgement = checked.judgement();
     let start = &figures.start;
     let body = html! {
         header {

@@ -185,3 +185,25 @@ fn names_are_read_again() {
         assert_eq!(Leg::parse(leg.as_str()), Some(leg));
     }
 }
+
+/// A worker that dies after its commit cannot tell of it; one that acks what is not done looks the
+/// same, until the inbox is read.
+#[test]
+fn what_was_only_acked_has_ended_if_the_inbox_says_so() {
+    for (state, done) in [(Kit::done(), 1), (InboxState::Open, 0)] {
+        let mut kit = Kit::new();
+        let event = kit.accepted("a");
+        let hand = kit.deliver(&event, "charge-1");
+        kit.settle(&hand, Settled::Done);
+        kit.inbox(&hand, state);
+        let mut legs = Legs::new(&kit.topology);
+        kit.history
+            .entries
+            .iter()
+            .for_each(|entry| legs.add(entry, &mut |_| {}));
+        assert_eq!((legs.counts().done, legs.counts().workflows), (1, 1));
+        legs.read(&kit.reading.store.inbox[0]);
+        assert_eq!((legs.counts().done, legs.counts().workflows), (done, done));
+        assert_eq!(legs.open_workflows(), 1 - done);
+    }
+}
