@@ -20,7 +20,9 @@
 //!
 //! **What it cannot see.** A retry that begins late because its message had to wait in a queue.
 //! A failure whose settlement nobody saw. A naive pipeline that parks for the full time instead
-//! of counting: it never settles, and is found by that. Whole bursts of retries.
+//! of counting: it never settles, and is found by that. Whole bursts of retries. Of two copies of a
+//! message in one process the one that excuses more is taken, so a run that ought to count may be
+//! forgiven.
 
 use std::time::Duration;
 

@@ -14,10 +14,10 @@
 //! end: it may have the message in hand, prefetched, where nobody sees it, and the broker gives it to
 //! no other. A handler counts as busy for as long as the longest successful run of its consumer took,
 //! or until the last answer of an outside service, and no longer, unless its limit ended it or a
-//! service did not answer: one that sleeps while it holds its message is not at work. A quarter of a second for each delivery that a process takes in between. An
-//! event of an ordered key waits behind its predecessor, and is left out. Where the broker takes
-//! messages away from handlers within their limit, or from processes that have too many of them in
-//! hand, nobody can say who is busy.
+//! service did not answer: one that sleeps while it holds its message is not at work. A quarter of a
+//! second for each delivery that a process takes in between. An event of an ordered key waits behind
+//! its predecessor, and is left out. Where the broker takes messages away from handlers within their
+//! limit, or from processes that have too many of them in hand, nobody can say who is busy.
 //!
 //! **What it cannot see.** A worker that idles while nothing waits. A handler that sleeps after it has
 //! given a call up that was not answered.

@@ -2,8 +2,10 @@
 //! checkers.
 //!
 //! Everything happens under names of its own: a schema in the database (a database, where a
-//! workload brings its own tables), a namespace on the broker, both with a random part, and both removed at the end, however the run ends. Processes
-//! of a scenario are groups of tokio tasks that can be crashed apart from each other.
+//! workload brings its own tables), a namespace on the broker, both with a random part, and both
+//! removed at the end, however the run ends. Processes of a scenario are groups of tokio tasks that
+//! can be crashed apart from each other. Under load ([`crate::load`]) they are processes of the
+//! operating system.
 
 pub(crate) mod chaos;
 pub(crate) mod crew;
