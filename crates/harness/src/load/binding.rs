@@ -71,8 +71,16 @@ fn piles_up(figures: &Figures, scenario: &Scenario, whole: f64) -> (Binding, Str
     }
     let most = places.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
     let Some((place, grows)) = most.filter(|(_, grows)| *grows > 0.0) else {
-        let why = format!("what is under way grows by {whole:.1} a second");
-        return (Binding::Database, format!("{why}; {}", cpu(figures)));
+        // It piles up where nobody counts: in the workers' hands.
+        let busy = |consumer: &Arc<str>| figures.busy(consumer);
+        let queues = figures.work_queues();
+        let busiest = queues.iter().max_by(|a, b| busy(a).total_cmp(&busy(b)));
+        let (binding, (_, what)) = match busiest {
+            Some(consumer) => workers(figures, scenario, consumer),
+            None => (Binding::Database, (String::new(), String::new())),
+        };
+        let why = format!("what is under way grows by {whole:.1} a second; {what}");
+        return (binding, format!("{why}; {}", cpu(figures)));
     };
     let (binding, what) = match place {
         Place::Requests => requests(figures),
@@ -140,6 +148,15 @@ fn workers(figures: &Figures, scenario: &Scenario, consumer: &str) -> (Binding, 
     (binding, (place, what))
 }
 
+/// How fast a series grows, a step. A short one has no quarters: its ends have to do.
+fn rises(values: &[u64]) -> Option<f64> {
+    let ends = || {
+        let (first, last) = (*values.first()? as f64, *values.last()? as f64);
+        (values.len() > 2).then(|| (last - first) / (values.len() - 1) as f64)
+    };
+    growth(values).or_else(ends)
+}
+
 /// How fast each work queue grows, a second.
 fn queues(figures: &Figures) -> Vec<(Arc<str>, f64)> {
     let window = figures.begin..figures.begin + figures.start.lasts;
@@ -162,7 +179,7 @@ fn queues(figures: &Figures) -> Vec<(Arc<str>, f64)> {
         .into_iter()
         .filter(|(queue, _)| figures.is_consumer(queue));
     consumers
-        .filter_map(|(queue, ready)| Some((queue, growth(&ready)? / apart.max(0.001))))
+        .filter_map(|(queue, ready)| Some((queue, rises(&ready)? / apart.max(0.001))))
         .collect()
 }
 

@@ -44,7 +44,15 @@ impl Checked {
     pub fn judgement(&self) -> Judgement {
         let mut tally = Tally::new(&self.scenario, self.figures.start.seed);
         tally.add(self.result.clone());
-        tally.judgement()
+        let mut judgement = tally.judgement();
+        // It is the only run there is.
+        let seed = format!("seed {}: ", self.figures.start.seed);
+        for why in &mut judgement.because {
+            if let Some(bare) = why.strip_prefix(&seed) {
+                *why = bare.to_owned();
+            }
+        }
+        judgement
     }
 
     /// How long the run took.
