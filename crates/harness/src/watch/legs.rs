@@ -158,6 +158,9 @@ pub struct Legs {
     chains: QuickMap<Uuid, Chain>,
     /// When requests were to be sent, by key; those of which no commit was seen yet.
     due: QuickMap<Arc<str>, u64>,
+    /// Requests that were begun, by key and due time; the same, oldest first, with the time of that.
+    requests: QuickMap<(Arc<str>, u64), ()>,
+    begun: VecDeque<(u64, (Arc<str>, u64))>,
     /// Handlers that run: since when, and in which process.
     runs: QuickMap<u64, (u64, Arc<str>)>,
     /// Keys of messages that have ended, oldest first, with the time of that.
@@ -209,6 +212,8 @@ struct Chain {
 
 /// An ended message is known for so long, in nanoseconds: copies of it come late.
 const KNOWN: u64 = 30_000_000_000;
+/// A client that was killed is back within this time, and sends again what it had begun before.
+const AGAIN: u64 = 300_000_000_000;
 /// No more of them than this are known.
 const MOST: usize = 200_000;
 /// A message whose commit nobody has seen for so long will not be seen any more: its client died, or
@@ -224,6 +229,8 @@ impl Legs {
             events: QuickMap::default(),
             chains: QuickMap::default(),
             due: QuickMap::default(),
+            requests: QuickMap::default(),
+            begun: VecDeque::new(),
             runs: QuickMap::default(),
             ended: VecDeque::new(),
             sweep: 0,
@@ -266,13 +273,14 @@ impl Legs {
         let at = entry.at;
         let mut give = |leg, took| sample(Sample { leg, at, took });
         match &entry.what {
-            // A client that was killed sends again what it has heard no answer to.
-            What::Request { key, .. }
-                if self.due.contains_key(key) || self.events.contains_key(key) => {}
+            // A client that was killed sends again what it has heard no answer to. A request that is
+            // sent twice on purpose is due at another time.
+            What::Request { key, due } if !self.is_new(key, *due, at) => {}
             What::Request { key, due } => {
                 self.counts.sent += 1;
                 give(Leg::Lateness, at.saturating_sub(*due));
-                self.due.insert(key.clone(), *due);
+                // Of a request that is sent twice the first time counts.
+                self.due.entry(key.clone()).or_insert(*due);
             }
             What::Commit {
                 on, effects, seen, ..
@@ -328,6 +336,24 @@ impl Legs {
             _ => {}
         }
         self.forget(at);
+    }
+
+    /// Whether a request was not begun before, as far as that is remembered.
+    fn is_new(&mut self, key: &Arc<str>, due: u64, at: u64) -> bool {
+        let request = (key.clone(), due);
+        let known = self.requests.insert(request.clone(), ()).is_some();
+        if !known {
+            self.begun.push_back((at, request));
+        }
+        while let Some((since, _)) = self.begun.front() {
+            if at.saturating_sub(*since) < AGAIN && self.begun.len() <= MOST {
+                break;
+            }
+            if let Some((_, request)) = self.begun.pop_front() {
+                self.requests.remove(&request);
+            }
+        }
+        !known
     }
 
     fn way(&mut self, key: &Arc<str>, at: u64) -> &mut Way {

@@ -207,3 +207,20 @@ fn what_was_only_acked_has_ended_if_the_inbox_says_so() {
         assert_eq!(legs.open_workflows(), 1 - done);
     }
 }
+
+#[test]
+fn a_request_that_is_sent_twice_counts_twice_and_one_that_is_sent_again_once() {
+    let mut kit = Kit::new();
+    let request = |due| What::Request {
+        key: Arc::from("a"),
+        due,
+    };
+    for due in [0, 0, 5 * MS] {
+        kit.add("client-1", request(due));
+    }
+    kit.flow("a", "charge-1");
+    let (times, counts, open) = follow(&kit, &[]);
+    assert_eq!((counts.sent, counts.workflows, open), (2, 1, 0));
+    assert_eq!(of(&times, Leg::Lateness).len(), 2);
+    assert_eq!(of(&times, Leg::Request), [4], "from the first time");
+}
