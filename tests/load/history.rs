@@ -1,17 +1,38 @@
 //! The history of a load run survives whoever is killed.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Folder, check, redeliver, said, servers};
 
-/// Processes of the run of this history: its path is among what each was told, so look for the
-/// folder in their open files.
+/// Starts a long run, and waits until a request of it has come to its end. Gives its name on the
+/// servers, and the rest of what it says.
+fn busy(folder: &Folder, scenario: &str) -> (Child, String, impl Iterator<Item = String>) {
+    let history = folder.path("run.history").display().to_string();
+    let arguments = ["load", scenario, "--history", &history];
+    let mut command = redeliver(&[&arguments[..], &["--rate", "10/s", "--for", "10m"]].concat());
+    command.stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    let first = lines.next().expect("a line");
+    let name = first
+        .split("under the name ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    let name = name.expect("a name").to_owned();
+    let done = lines.find(|line| line.contains("done") && !line.contains("done 0/s"));
+    assert!(done.is_some(), "{first}");
+    (child, name, lines)
+}
+
+/// How many processes have the history of this folder open.
 fn processes(folder: &Folder) -> usize {
     let own = folder.path("run.history");
     let all = std::fs::read_dir("/proc").expect("processes").flatten();
-    let has = |process: std::fs::DirEntry| {
+    let has = |process: &std::fs::DirEntry| {
+        // Of other users' processes nothing is told.
         let files = std::fs::read_dir(process.path().join("fd"))
             .into_iter()
             .flatten();
@@ -20,11 +41,7 @@ fn processes(folder: &Folder) -> usize {
             .filter_map(|file| std::fs::read_link(file.path()).ok());
         open.any(|path| path == own)
     };
-    all.filter_map(|process| Some(process).filter(|it| it.path().join("fd").is_dir()))
-        .filter(|_| true)
-        .map(has)
-        .filter(|has| *has)
-        .count()
+    all.filter(has).count()
 }
 
 #[test]
@@ -34,27 +51,7 @@ fn a_killed_harness_leaves_a_history_that_can_be_judged() {
     }
     let folder = Folder::new();
     let scenario = folder.scenario("", "").display().to_string();
-    let history = folder.path("run.history").display().to_string();
-    let arguments = [
-        "load",
-        &scenario,
-        "--history",
-        &history,
-        "--rate",
-        "10/s",
-        "--for",
-        "10m",
-    ];
-    let mut command = redeliver(&arguments);
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
-    let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-    let mut lines = lines.map(|line| line.expect("text"));
-    let first = lines.next().expect("a line");
-    let name = first.split("under the name ").nth(1).expect("a name");
-    let name = name.split(',').next().expect("a name").to_owned();
-    // Something has come to its end.
-    let busy = lines.find(|line| line.contains("done") && !line.contains("done 0/s"));
-    assert!(busy.is_some(), "{first}");
+    let (mut child, name, _lines) = busy(&folder, &scenario);
     child.kill().expect("it runs");
     child.wait().expect("it is ours");
     let until = Instant::now() + Duration::from_secs(20);
@@ -84,26 +81,7 @@ fn an_interrupted_load_ends_with_what_is_known() {
     }
     let folder = Folder::new();
     let scenario = folder.scenario("", "").display().to_string();
-    let history = folder.path("run.history").display().to_string();
-    let arguments = [
-        "load",
-        &scenario,
-        "--history",
-        &history,
-        "--rate",
-        "10/s",
-        "--for",
-        "10m",
-    ];
-    let mut command = redeliver(&arguments);
-    command.stderr(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("it runs");
-    let stderr = child.stderr.take().expect("it is piped");
-    let mut lines = BufReader::new(stderr)
-        .lines()
-        .map(|line| line.expect("text"));
-    let busy = lines.find(|line| line.contains("done") && !line.contains("done 0/s"));
-    assert!(busy.is_some());
+    let (child, _, lines) = busy(&folder, &scenario);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
     let rest: Vec<_> = lines.collect();

@@ -11,7 +11,7 @@ use super::search::{Binding, NO_GROWTH, Probe, growth};
 use super::threshold::Held;
 use crate::scenario::Scenario;
 
-/// Whoever is busy for so much of its time is what the others wait for.
+/// A part that is busy for this share of its time limits the others.
 const BUSY: f64 = 0.7;
 /// A machine is used up where so much of its cores is.
 const USED_UP: f64 = 0.9;

@@ -55,7 +55,7 @@ impl Common {
         monotonic().saturating_sub(self.started)
     }
 
-    /// Writes what has become of a process.
+    /// Writes that a process has started, stopped or crashed.
     fn note(&self, process: &Arc<str>, what: &'static str) {
         self.file.append(&Record::Entry(Entry {
             at: self.now(),
@@ -246,7 +246,6 @@ impl Children {
     async fn spawn(&mut self, at: usize) -> Result<(), LiveError> {
         self.started += 1;
         let (common, process) = (&self.common, &mut self.all[at]);
-
         let (amqp, database) = (&common.live.amqp_url, &common.live.database_url);
         let (broker, server) = (common.servers.amqp.place(), common.servers.database.place());
         let way = (common.proxies).url(

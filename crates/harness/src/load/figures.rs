@@ -69,14 +69,10 @@ pub struct Figures {
     by_chance: BTreeSet<&'static str>,
     /// What others have seen of them, counted by kind.
     pub witnessed: BTreeMap<&'static str, u64>,
-    /// When faults were over.
-    pub healed: Option<u64>,
     /// How it ended; none where the harness was killed.
     pub end: Option<End>,
     /// Requests that were begun within the time for which requests were offered.
     pub in_time: u64,
-    /// Records so far.
-    pub records: u64,
     /// The time of the run at which somebody looks; 0 where the run is over.
     pub now: u64,
     /// The time of the last entry.
@@ -116,10 +112,8 @@ impl Figures {
             by_chance: BTreeSet::new(),
             witnessed: BTreeMap::new(),
             now: 0,
-            healed: None,
             end: None,
             in_time: 0,
-            records: 0,
             last: 0,
             running: QuickMap::default(),
             busy: BTreeMap::new(),
@@ -136,7 +130,6 @@ impl Figures {
 
     /// Goes on by one record.
     pub fn add(&mut self, record: &Record) {
-        self.records += 1;
         match record {
             Record::Begin { at } => self.begin = *at,
             Record::Entry(entry) => self.entry(entry),
@@ -144,11 +137,10 @@ impl Figures {
             Record::Witness(Witness { kind, .. }) => {
                 *self.witnessed.entry(kind).or_default() += 1;
             }
-            Record::Heal { at } => self.healed = Some(*at),
             Record::Gauge(gauge) => self.gauges.push(gauge.clone()),
             Record::End(end) => self.end = Some(end.clone()),
             Record::Row(Row::Inbox(row)) => self.legs.read(row),
-            Record::Start(_) | Record::Ledger(_) | Record::Row(_) => {}
+            Record::Start(_) | Record::Heal { .. } | Record::Ledger(_) | Record::Row(_) => {}
         }
     }
 
@@ -340,8 +332,8 @@ impl Figures {
     }
 
     /// Faults of these kinds that were given and that too few others have seen: of those that strike
-    /// calls nine in ten at least, since whoever would have felt one may have died of another; of
-    /// those that happen at a time each one.
+    /// calls nine in ten at least, since the process that would have felt one may have died of another
+    /// fault; of those that happen at a time each one.
     pub fn unseen(&self) -> Vec<(&'static str, u64, u64)> {
         let kinds: BTreeSet<_> = self.struck.keys().copied().collect();
         let seen = |kind| self.witnessed.get(kind).copied().unwrap_or(0);

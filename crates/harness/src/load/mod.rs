@@ -28,6 +28,8 @@ mod machine;
 #[cfg(target_os = "linux")]
 mod nemesis;
 #[cfg(target_os = "linux")]
+mod plan;
+#[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod producer;

@@ -1,7 +1,7 @@
 //! Faults of a load run as they happen to real processes and servers, and who else has seen them.
 //!
-//! Whoever gives a fault notes it in the history. That alone proves nothing: the note may be there
-//! and the fault not. So each is looked for from another side as well, in the exit status of a
+//! The giver of a fault notes it in the history. The note alone proves nothing: the fault may have had
+//! no effect. So each fault is looked for from another side as well, in the exit status of a
 //! process, in the state that the system tells of it, in a server's log, or in what a worker saw of a
 //! service.
 //!
@@ -10,138 +10,20 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redeliver_private::{Broker, Database, Failure, Log};
+use redeliver_private::{Failure, Log};
 use redeliver_sim::choice::{Choices, below, name};
 use redeliver_sim::fault::{Event, Kind};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use super::children::{Children, Ended};
+use super::plan::{OF_SERVICES, Private};
 use super::proxy::Proxies;
-use crate::run::live::{Servers, chaos};
-use crate::run::swarm;
-use crate::scenario::{Scenario, format_duration};
 use crate::watch::file::{Appender, Given, Record, Witness};
 use crate::watch::history::{Entry, Seen, What};
-use redeliver_core::ports::env::nanos;
-
-/// Kinds that strike calls of processes.
-pub(super) const OF_PROCESSES: [Kind; 5] = [
-    Kind::DuplicatePublish,
-    Kind::LatePublish,
-    Kind::LateDelivery,
-    Kind::Crash,
-    Kind::Pause,
-];
-/// Kinds that strike calls at the outside services.
-pub(super) const OF_SERVICES: [Kind; 3] =
-    [Kind::ServiceFails, Kind::ServiceInDoubt, Kind::SlowService];
-
-/// All kinds that strike by chance.
-fn by_chance() -> Vec<Kind> {
-    [&OF_PROCESSES[..], &OF_SERVICES, &[Kind::SlowStart]].concat()
-}
-
-/// Servers that nobody else uses.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Private {
-    broker: Option<Arc<Mutex<Broker>>>,
-    database: Option<Arc<Mutex<Database>>>,
-}
-
-impl Private {
-    /// Those of this run, where `scripts/services` says how to control them.
-    pub(super) fn of(servers: &Servers) -> Self {
-        let said = redeliver_private::said();
-        let (host, port) = servers.amqp.place();
-        let ours = |host: &str| matches!(host, "127.0.0.1" | "localhost" | "::1");
-        let broker = Broker::new(&said).filter(|broker| ours(host) && broker.port() == port);
-        let (host, port) = servers.database.place();
-        let database = Database::new(&said);
-        let database = database.filter(|database| ours(host) && database.port() == port);
-        Self {
-            broker: broker.map(|it| Arc::new(Mutex::new(it))),
-            database: database.map(|it| Arc::new(Mutex::new(it))),
-        }
-    }
-
-    /// Kinds that happen at a time, as far as these servers can be given them.
-    fn events(&self) -> Vec<Kind> {
-        let mut kinds = vec![
-            Kind::Crash,
-            Kind::Pause,
-            Kind::RollingDeploy,
-            Kind::ServiceDown,
-            Kind::Partition,
-        ];
-        if self.broker.is_some() {
-            kinds.extend([
-                Kind::BrokerRestart,
-                Kind::BrokerKill,
-                Kind::BlockedPublishers,
-            ]);
-        }
-        if self.database.is_some() {
-            kinds.push(Kind::FailOver);
-        }
-        kinds
-    }
-
-    /// What a scenario asks for and a run that sends for so long is not given.
-    pub(super) fn not_given(&self, scenario: &Scenario, seed: u64, lasts: Duration) -> Vec<String> {
-        let mut names = chaos::beyond(scenario, &by_chance(), &self.events());
-        let planned = self.planned(scenario, seed, lasts);
-        for event in &scenario.events {
-            let name = event.kind.as_str();
-            if self.events().contains(&event.kind) && !planned.iter().any(|known| known == name) {
-                names.push(format!("{name} within {}", format_duration(lasts)));
-            }
-        }
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    /// The kinds of faults that a run which sends for so long is to be given.
-    pub(super) fn planned(&self, scenario: &Scenario, seed: u64, lasts: Duration) -> Vec<String> {
-        let rules = swarm::draw(scenario, seed).rules.into_iter();
-        let rules = rules.filter(|rule| chaos::can_strike(rule, &by_chance()));
-        let timed = self.timed(scenario, seed, lasts).into_iter();
-        let kinds = rules
-            .map(|rule| rule.kind)
-            .chain(timed.map(|event| event.kind));
-        let kinds: std::collections::BTreeSet<_> = kinds.map(Kind::as_str).collect();
-        kinds.into_iter().map(str::to_owned).collect()
-    }
-
-    /// The timed faults of a run that sends for so long, in the order of their times after the first
-    /// request.
-    pub(super) fn timed(&self, scenario: &Scenario, seed: u64, lasts: Duration) -> Vec<Event> {
-        let kinds = self.events();
-        let (round, lasts) = (nanos(scenario.faults_until).max(1), nanos(lasts));
-        let mut all = Vec::new();
-        for (number, begins) in
-            (0u64..).zip((0..lasts).step_by(usize::try_from(round).unwrap_or(usize::MAX)))
-        {
-            let drawn = swarm::draw(scenario, seed.wrapping_add(number)).events;
-            let mut drawn: Vec<_> = drawn
-                .into_iter()
-                .map(|event| Event {
-                    at: event.at + begins,
-                    ..event
-                })
-                .collect();
-            // One that would last beyond the sending would strike nothing.
-            drawn.retain(|it| kinds.contains(&it.kind) && it.at.saturating_add(it.lasts) <= lasts);
-            all.extend(drawn);
-        }
-        all.sort_by_key(|event| event.at);
-        all
-    }
-}
 
 /// Something that is done to a server, on a thread of its own, until the server is back.
 type Job = JoinHandle<Result<Option<String>, Failure>>;
@@ -332,7 +214,7 @@ impl Nemesis {
         self.parted.push((self.now() + event.lasts, target));
     }
 
-    /// Ends partitions that are over; whoever was cut off comes back.
+    /// Ends partitions that are over, and notes the processes that have connected again.
     fn join(&mut self) {
         let now = self.now();
         let over: Vec<_> = self
@@ -516,7 +398,7 @@ impl Nemesis {
         let subject = match kind {
             _ if of_process => Arc::from(&*given.target),
             Kind::ServiceDown => Arc::from(&*given.target),
-            // Seen by whoever gave it: the broker's confirm, a log, a connection.
+            // The giver itself looks for a confirm of the broker, a line of a log, a new connection.
             Kind::DuplicatePublish | Kind::Partition => return,
             Kind::BrokerRestart | Kind::BrokerKill | Kind::BlockedPublishers | Kind::FailOver => {
                 return;

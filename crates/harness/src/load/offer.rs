@@ -188,7 +188,7 @@ pub struct Offer {
     pub seed: u64,
 }
 
-/// Requests are made in parts of so many at most: an hour of them does not fit into memory.
+/// The most requests of a part: those of a whole hour do not fit into memory.
 const PART: u64 = 2_000;
 /// A part is to be made within this time of its sending, so it covers no more.
 const PART_LASTS: u64 = 10_000_000_000;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::clock::started;
 use super::job::{Job, Role};
-use super::nemesis::OF_PROCESSES;
+use super::plan::OF_PROCESSES;
 use super::producer;
 use super::remote::Remote;
 use crate::run::any_workload::AnyWorkload;
