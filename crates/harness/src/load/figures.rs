@@ -22,8 +22,6 @@ pub struct Second {
     pub offered: u64,
     /// Requests that were begun.
     pub sent: u64,
-    /// Commits of requests.
-    pub committed: u64,
     /// Events that were committed.
     pub events: u64,
     /// Publishes that were confirmed.
@@ -53,6 +51,8 @@ pub struct Figures {
     fresh: Latencies,
     /// Second by second since the first request.
     pub seconds: Vec<Second>,
+    /// At the end of each second: requests under way, and those of them without a commit.
+    levels: Vec<(u64, u64)>,
     /// Looks from outside.
     pub gauges: Vec<Gauge>,
     /// Times from a request's time to its last effect, interval by interval: when it began, p50, p99
@@ -103,6 +103,7 @@ impl Figures {
             latencies: Latencies::default(),
             fresh: Latencies::default(),
             seconds: Vec::new(),
+            levels: Vec::new(),
             gauges: Vec::new(),
             intervals: Vec::new(),
             bucket: Latencies::coarse(),
@@ -157,6 +158,7 @@ impl Figures {
     fn entry(&mut self, entry: &Entry) {
         self.last = self.last.max(entry.at);
         self.occupy(entry);
+        self.level(entry.at);
         let before = self.legs.counts();
         self.turn_over(entry.at);
         let (all, fresh) = (&mut self.latencies, &mut self.fresh);
@@ -180,7 +182,6 @@ impl Figures {
         }
         let second = self.second(entry.at);
         second.sent += after.sent - before.sent;
-        second.committed += after.committed - before.committed;
         second.events += after.events - before.events;
         second.confirmed += after.confirmed - before.confirmed;
         second.delivered += after.deliveries - before.deliveries;
@@ -188,6 +189,23 @@ impl Figures {
         second.workflows += after.workflows - before.workflows;
         second.retried += after.retried - before.retried;
         second.dead += after.dead - before.dead;
+    }
+
+    /// Notes what was under way at the end of each second that is over.
+    fn level(&mut self, at: u64) {
+        let over = usize::try_from(at.saturating_sub(self.begin) / SECOND).unwrap_or(0);
+        if self.levels.len() < over {
+            let uncommitted = self.legs.uncommitted();
+            let under_way = uncommitted + self.legs.open_workflows();
+            self.levels.resize(over, (under_way, uncommitted));
+        }
+    }
+
+    /// The levels of the seconds in which requests were offered.
+    fn offered_levels(&self) -> impl Iterator<Item = &(u64, u64)> {
+        self.levels
+            .iter()
+            .take((self.start.lasts / SECOND) as usize)
     }
 
     /// Ends an interval where the next one has begun.
@@ -254,31 +272,25 @@ impl Figures {
         u64::from(self.start.producers)
     }
 
-    /// The difference of two sums at the end of each second in which requests were offered.
-    fn difference(&self, of: fn(&Second) -> (u64, u64)) -> Vec<u64> {
-        let seconds = (self.start.lasts / SECOND) as usize;
-        let (mut more, mut less) = (0u64, 0u64);
-        let all = self.seconds.iter().take(seconds).map(|second| {
-            let (one, other) = of(second);
-            (more, less) = (more + one, less + other);
-            more.saturating_sub(less)
-        });
-        all.collect()
-    }
-
     /// Requests that were begun and have not ended, at the end of each second.
     pub fn under_way(&self) -> Vec<u64> {
-        self.difference(|second| (second.sent, second.workflows))
+        self.offered_levels().map(|level| level.0).collect()
     }
 
     /// Requests that were begun and are not committed.
     pub fn uncommitted(&self) -> Vec<u64> {
-        self.difference(|second| (second.sent, second.committed))
+        self.offered_levels().map(|level| level.1).collect()
     }
 
     /// Events that are committed and whose publish is not confirmed.
     pub fn unconfirmed(&self) -> Vec<u64> {
-        self.difference(|second| (second.events, second.confirmed))
+        let seconds = (self.start.lasts / SECOND) as usize;
+        let (mut events, mut confirmed) = (0u64, 0u64);
+        let all = self.seconds.iter().take(seconds).map(|second| {
+            (events, confirmed) = (events + second.events, confirmed + second.confirmed);
+            events.saturating_sub(confirmed)
+        });
+        all.collect()
     }
 
     fn second(&mut self, at: u64) -> &mut Second {

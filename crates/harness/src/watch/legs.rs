@@ -183,6 +183,11 @@ impl Legs {
         (open + self.stuck.len()) as u64
     }
 
+    /// Requests that were begun and of which no commit was seen.
+    pub fn uncommitted(&self) -> u64 {
+        self.due.len() as u64
+    }
+
     /// Goes on by a row of the final reading: work that was only acked has not ended.
     pub fn read(&mut self, row: &InboxRow) {
         let work = (row.consumer.clone(), row.idempotency_key.clone());
@@ -212,8 +217,11 @@ impl Legs {
             What::Request { key, due } => {
                 self.counts.sent += 1;
                 give(Leg::Lateness, at.saturating_sub(*due));
-                // Of a request that is sent twice the first time counts.
-                self.due.entry(key.clone()).or_insert(*due);
+                // Of a request that is sent twice the first time counts: what is known already has been
+                // committed, and the second one commits nothing.
+                if !self.events.contains_key(key) {
+                    self.due.entry(key.clone()).or_insert(*due);
+                }
             }
             What::Commit {
                 on, effects, seen, ..
@@ -543,6 +551,11 @@ impl Legs {
             .retain(|_, way| way.committed.is_some() || fresh(way.since));
         self.chains
             .retain(|_, chain| chain.begun || fresh(chain.since));
+        // A request that was refused for good is never committed. One that waits long is what is to be
+        // measured, so nothing is forgotten before there are very many.
+        if self.due.len() > MOST {
+            self.due.retain(|_, due| now.saturating_sub(*due) < AGAIN);
+        }
     }
 }
 

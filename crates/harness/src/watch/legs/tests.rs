@@ -219,8 +219,12 @@ fn a_request_that_is_sent_twice_counts_twice_and_one_that_is_sent_again_once() {
         kit.add("client-1", request(due));
     }
     kit.flow("a", "charge-1");
+    kit.add("client-1", request(9 * MS));
+    let mut legs = Legs::new(&kit.topology);
+    (kit.history.entries.iter()).for_each(|entry| legs.add(entry, &mut |_| {}));
+    assert_eq!(legs.uncommitted(), 0, "the last one commits nothing");
     let (times, counts, open) = follow(&kit, &[]);
-    assert_eq!((counts.sent, counts.workflows, open), (2, 1, 0));
-    assert_eq!(of(&times, Leg::Lateness).len(), 2);
+    assert_eq!((counts.sent, counts.workflows, open), (3, 1, 0));
+    assert_eq!(of(&times, Leg::Lateness).len(), 3);
     assert_eq!(of(&times, Leg::Request), [4], "from the first time");
 }
