@@ -7,6 +7,7 @@
 
 mod faults;
 mod history;
+mod parts;
 mod verdicts;
 
 use std::path::{Path, PathBuf};

@@ -87,6 +87,10 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "database-fail-over",
         "the database is not ours to fail over",
     ),
+    (
+        "hour-of-faults",
+        "the servers are not ours to kill; `redeliver load` gives them all to private ones",
+    ),
     ("lost-confirms", "connections to a real broker are not cut"),
     (
         "lost-notifications",

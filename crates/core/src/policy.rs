@@ -103,6 +103,14 @@ pub struct Policy {
     pub max_payload: usize,
 }
 
+impl Policy {
+    /// The longest that a worker may keep a message, alive or dead: its handler's limit, and the
+    /// lease until which it is taken for alive.
+    pub fn longest_hold(&self) -> Duration {
+        self.consumer.handler_limit + self.consumer.lease + Duration::from_secs(2)
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

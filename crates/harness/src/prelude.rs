@@ -13,6 +13,7 @@ pub use crate::team::fake::{Fake, Told};
 pub use crate::team::invariant::{Evidence, Invariant};
 pub use crate::team::postgres::Postgres;
 pub use crate::team::request::{Generator, Request};
+pub use crate::team::totals::Totals;
 pub use crate::team::workload::{ServiceModel, Workload};
 pub use crate::verdict::{Anomaly, AnomalyKind};
 pub use crate::watch::reading::FinalReading;

@@ -12,7 +12,7 @@ use redeliver_core::event::Event;
 use redeliver_core::outbox::OutboxRow;
 use redeliver_core::ports::{Ports, Scope, Store, Timestamp, Tx, World};
 use redeliver_harness::team::workload::{Generator, Request, Workload};
-use redeliver_harness::verdict::AnomalyKind;
+use redeliver_harness::verdict::{Anomaly, AnomalyKind};
 use redeliver_harness::watch::reading::{FinalReading, Letter};
 use redeliver_pipeline::handler::{Consumer, Cx, Failure, Outside, TxOf};
 
@@ -164,6 +164,17 @@ pub(super) fn assert_transitions<K: Workload>(workload: &K, reading: &FinalReadi
     }
 }
 
+/// Everything that a workload's own check has to say.
+pub(super) fn judge<K: Workload>(
+    workload: &K,
+    accepted: &[Request],
+    reading: &FinalReading,
+) -> Vec<Anomaly> {
+    let mut found = workload.check(accepted, reading);
+    found.extend(workload.check_totals(&workload.totals(accepted, reading)));
+    found
+}
+
 /// Runs the check over a reading that was tampered with, and gives the kinds of what it finds.
 pub(super) fn tampered<K: Workload>(
     workload: &K,
@@ -178,9 +189,9 @@ pub(super) fn tampered<K: Workload>(
             ..Run::default()
         },
     );
-    assert_eq!(workload.check(&accepted, &reading), []);
+    assert_eq!(judge(workload, &accepted, &reading), []);
     tamper(&mut reading);
-    let found = workload.check(&accepted, &reading);
+    let found = judge(workload, &accepted, &reading);
     let mut kinds: Vec<_> = found.into_iter().map(|anomaly| anomaly.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();

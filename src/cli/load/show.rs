@@ -13,8 +13,8 @@ use redeliver_harness::load::search::{Binding, Found};
 use redeliver_harness::load::threshold::Held;
 use redeliver_harness::report::{Tally, times};
 use redeliver_harness::verdict::Verdict;
-use redeliver_harness::watch::legs::Leg;
-use redeliver_harness::words::{grouped, latency, wrap};
+use redeliver_harness::watch::legs::{Leg, Standing};
+use redeliver_harness::words::{counted, grouped, latency, wrap};
 
 /// Shows a line a second on standard error.
 pub(super) fn lines() -> Watch {
@@ -41,9 +41,11 @@ fn line(figures: &Figures) -> String {
             .filter(|(queue, _)| !queue.ends_with(".dead"));
         work.map(|(_, ready)| ready).sum()
     });
+    let stuck = stuck(&figures.standing());
+    let stuck = stuck.map_or(String::new(), |told| format!("  stuck: {told}"));
     format!(
         "{at:>4} s  offered {}/s  done {}/s  p99 {p99}  outbox {} ({:.1} s)  queues {}  open {}  \
-         handlers {}  retried {}  dead {}",
+         handlers {}  retried {}  dead {}{stuck}",
         last.offered,
         last.workflows,
         grouped(outbox),
@@ -54,6 +56,15 @@ fn line(figures: &Figures) -> String {
         grouped(counts.retried),
         grouped(counts.dead),
     )
+}
+
+/// How many workflows are stuck, and where; none where none is.
+pub(super) fn stuck(standing: &[Standing]) -> Option<String> {
+    let stuck = standing.iter().filter(|it| it.stuck > 0);
+    let told: Vec<_> = stuck
+        .map(|it| format!("{} in {}", grouped(it.stuck), it.place))
+        .collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// What is known beside the run itself.
@@ -149,6 +160,7 @@ fn summary(checked: &Checked, wall: Duration, beside: Beside<'_>) -> Value {
         "done": result.ends.done,
         "dead_lettered": result.ends.dead_lettered(),
         "unfinished": result.ends.unfinished,
+        "standing": standing(&figures.standing()),
         "retried": result.ends.retried,
         "deliveries": counts.deliveries,
         "redeliveries": counts.redeliveries,
@@ -172,6 +184,19 @@ fn summary(checked: &Checked, wall: Duration, beside: Beside<'_>) -> Value {
         "commit": figures.start.commit,
         "wall_seconds": wall.as_secs_f64(),
     })
+}
+
+/// Where everything stands that has not ended.
+fn standing(standing: &[Standing]) -> Vec<Value> {
+    let all = standing.iter().map(|it| {
+        json!({
+            "place": it.place.to_string(),
+            "workflows": it.workflows,
+            "stuck": it.stuck,
+            "longest_ms": it.longest / 1_000_000,
+        })
+    });
+    all.collect()
 }
 
 /// What limits the rate; of a run with faults that says nothing.
@@ -278,6 +303,15 @@ fn table(checked: &Checked, predicted: Option<&Tally>) -> String {
         note("not sustained:", format!("{binding}: {why}"));
     }
     note("ended:", result.ends.describe());
+    for it in figures.standing() {
+        let (many, stuck) = (counted(it.workflows, "workflow"), grouped(it.stuck));
+        let longest = latency(it.longest);
+        let told = format!(
+            "{many} in {}, {stuck} stuck, the longest for {longest}",
+            it.place
+        );
+        note("unfinished:", told);
+    }
     for threshold in &checked.scenario.thresholds {
         let told = match threshold.judge(figures) {
             Held::Yes(value) => format!("{threshold}: holds, {value}"),

@@ -14,7 +14,11 @@
 //! **What it cannot see.** Which effects a done row stands for: see duplicated and lost, which
 //! name the messages. This one counts, so that a fault of the others cannot hide a hole.
 
-use super::index::{End, Index, Truth};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::index::{End, Index, Truth, Work};
 use super::say::{About, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
@@ -30,6 +34,10 @@ const PROMISE: Promise = Promise {
 #[derive(Debug)]
 pub struct Balance;
 
+/// The sums of all consumers.
+#[derive(Debug, Default)]
+pub(super) struct Sums(Vec<Sum>);
+
 /// The sum of one consumer.
 #[derive(Clone, Debug, Default)]
 struct Sum {
@@ -40,8 +48,8 @@ struct Sum {
     open: u64,
     /// Ended without a committed event.
     surplus: u64,
-    /// Some key that does not add up.
-    example: Option<usize>,
+    /// Some message that does not add up.
+    example: Option<(Arc<str>, Option<Uuid>)>,
 }
 
 impl Checker for Balance {
@@ -50,19 +58,32 @@ impl Checker for Balance {
     }
 
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
-        let sums = sums(index);
+        let mut sums = Sums::default();
+        sums.add(index);
+        sums.judge(&index.consumers, view.settled)
+    }
+
+    fn spans_parts(&self) -> bool {
+        true
+    }
+}
+
+impl Sums {
+    /// What does not add up.
+    pub(super) fn judge(&self, consumers: &[&str], settled: bool) -> Vec<Anomaly> {
         let mut found = Vec::new();
-        for (sum, consumer) in sums.iter().zip(&index.consumers) {
+        for (sum, consumer) in self.0.iter().zip(consumers) {
+            let example = sum.example.as_ref();
             let about = About {
-                message: sum.example.map_or("", |key| index.keys[key]),
-                id: sum.example.and_then(|key| index.event_with_key(key)),
+                message: example.map_or("", |(key, _)| key),
+                id: example.and_then(|(_, id)| *id),
                 consumer,
             };
             let told = format!(
                 "{} committed for {consumer}, {} done, {} dead",
                 sum.committed, sum.done, sum.dead
             );
-            if view.settled && sum.open > 0 {
+            if settled && sum.open > 0 {
                 let seen = format!("{told}: {} missing", sum.open);
                 found.push(PROMISE.broken(about, seen));
             }
@@ -77,38 +98,43 @@ impl Checker for Balance {
         }
         found
     }
-}
 
-fn sums(index: &Index<'_>) -> Vec<Sum> {
-    let mut sums = vec![Sum::default(); index.consumers.len()];
-    for work in &index.works {
-        let sum = &mut sums[work.consumer];
-        let end = index.end(work);
-        let caused = index.caused[work.key];
-        if !work.expected {
-            let stands = matches!(
-                work.inbox.map(|row| &row.state),
-                Some(InboxState::Done { .. } | InboxState::Dead { .. })
-            );
-            if (stands || !work.letters.is_empty()) && !caused && index.within_retention {
-                sum.surplus += 1;
-                sum.example.get_or_insert(work.key);
+    /// Adds the works of an index.
+    pub(super) fn add(&mut self, index: &Index<'_>) {
+        self.0.resize(index.consumers.len(), Sum::default());
+        for work in &index.works {
+            let sum = &mut self.0[work.consumer];
+            let end = index.end(work);
+            let caused = index.caused[work.key];
+            if !work.expected {
+                let stands = matches!(
+                    work.inbox.map(|row| &row.state),
+                    Some(InboxState::Done { .. } | InboxState::Dead { .. })
+                );
+                if (stands || !work.letters.is_empty()) && !caused && index.within_retention {
+                    sum.surplus += 1;
+                    sum.example.get_or_insert_with(|| example(index, work));
+                }
+                continue;
             }
-            continue;
-        }
-        debug_assert!(
-            (work.events.iter()).any(|at| index.events[*at].committed == Truth::Yes),
-            "work is expected because an event of it is committed"
-        );
-        sum.committed += 1;
-        match end {
-            End::Done | End::Perhaps => sum.done += 1,
-            End::Dead => sum.dead += 1,
-            End::Unfiled | End::None => {
-                sum.open += 1;
-                sum.example.get_or_insert(work.key);
+            debug_assert!(
+                (work.events.iter()).any(|at| index.events[*at].committed == Truth::Yes),
+                "work is expected because an event of it is committed"
+            );
+            sum.committed += 1;
+            match end {
+                End::Done | End::Perhaps => sum.done += 1,
+                End::Dead => sum.dead += 1,
+                End::Unfiled | End::None => {
+                    sum.open += 1;
+                    sum.example.get_or_insert_with(|| example(index, work));
+                }
             }
         }
     }
-    sums
+}
+
+fn example(index: &Index<'_>, work: &Work<'_>) -> (Arc<str>, Option<Uuid>) {
+    let id = index.event_with_key(work.key);
+    (Arc::from(index.key_of(work)), id)
 }

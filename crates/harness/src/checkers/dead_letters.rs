@@ -412,7 +412,7 @@ fn not_noted<'a>(view: &View<'_>, index: &Index<'a>, work: &Work<'_>) -> Option<
     else {
         return None;
     };
-    let end = view.history.entries.last().map_or(0, |entry| entry.at);
+    let end = view.until;
     let mut letters = work.settled.iter().filter_map(|place| {
         let entry = index.entry(*place);
         let published = matches!(

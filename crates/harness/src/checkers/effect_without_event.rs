@@ -118,12 +118,21 @@ fn effects(index: &Index<'_>, found: &mut Vec<Anomaly>) {
     }
 }
 
+/// Whether a key is another one with something behind it; `order-75` is not `order-7` and a 5.
+fn goes_on(key: &str, known: &str) -> bool {
+    let Some(rest) = key.strip_prefix(known) else {
+        return false;
+    };
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    !(digit(known.chars().next_back()) && digit(rest.chars().next()))
+}
+
 fn ledger(view: &View<'_>, index: &Index<'_>, found: &mut Vec<Anomaly>) {
     if !index.within_retention {
         return;
     }
     let derived = |key: &str| {
-        let begins = |(at, known): (usize, &&str)| index.caused[at] && key.starts_with(*known);
+        let begins = |(at, known): (usize, &&str)| index.caused[at] && goes_on(key, known);
         index.keys.iter().enumerate().any(begins)
     };
     for entry in &view.reading.ledger {

@@ -14,12 +14,16 @@
 //! Handler code that goes on after its run was dropped (a detached task).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::Arc;
 
-use super::index::{Index, Run};
+use super::index::Index;
 use super::say::{About, At, Promise};
 use super::{Checker, View};
 use crate::verdict::{Anomaly, AnomalyKind};
-use crate::watch::history::What;
+use crate::watch::history::{Entry, What};
+use redeliver_core::policy::ConsumerPolicy;
+use redeliver_core::ports::Receipt;
 
 const PROMISE: Promise = Promise {
     checker: "in_flight",
@@ -36,117 +40,200 @@ impl Checker for InFlight {
         PROMISE.checker
     }
 
-    fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
-        let mut found = Vec::new();
-        deliveries(view, &mut found);
-        handlers(view, index, &mut found);
-        found
+    fn check(&self, view: &View<'_>, _: &Index<'_>) -> Vec<Anomaly> {
+        let mut hands = Hands::new(&view.policy.consumer);
+        let steps = view.history.entries.iter().filter_map(step);
+        steps.for_each(|step| hands.add(step));
+        hands.found()
+    }
+
+    fn spans_parts(&self) -> bool {
+        true
     }
 }
 
+/// One entry of a history, in so far as it changes what a process has in hand. Names are borrowed
+/// from a history in memory, or owned where it is read entry by entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Step<N> {
+    pub(crate) at: u64,
+    process: N,
+    change: Change<N>,
+}
+
+#[derive(Clone, Debug)]
+enum Change<N> {
+    /// A delivery of this message to this consumer.
+    Took(N, Receipt, N),
+    /// A settlement at this consumer.
+    Gave(N, Receipt),
+    /// A handler of this consumer begins for this message.
+    Begins(N, u64, N),
+    /// A handler ends.
+    Ends(u64),
+    /// The process crashed, stopped or began anew: no run of it goes on beyond.
+    Gone,
+}
+
+/// What an entry changes; none where it changes nothing of this kind.
+fn step(entry: &Entry) -> Option<Step<&str>> {
+    let change = match &entry.what {
+        What::Delivered {
+            consumer,
+            receipt,
+            key,
+            ..
+        } => Change::Took(&**consumer, *receipt, key.as_deref().unwrap_or_default()),
+        What::Settled {
+            consumer, receipt, ..
+        } => Change::Gave(&**consumer, *receipt),
+        What::HandlerStart { on, run, .. } => Change::Begins(&*on.consumer, *run, &*on.subject),
+        What::HandlerEnd { run, .. } => Change::Ends(*run),
+        What::Process {
+            what: "crashed" | "stopped" | "started",
+        } => Change::Gone,
+        _ => return None,
+    };
+    Some(Step {
+        at: entry.at,
+        process: &entry.process,
+        change,
+    })
+}
+
+/// The same, with names of its own.
+pub(crate) fn owned_step(entry: &Entry) -> Option<Step<Arc<str>>> {
+    let step = step(entry)?;
+    let own = |name: &str| Arc::from(name);
+    let change = match step.change {
+        Change::Took(consumer, receipt, key) => Change::Took(own(consumer), receipt, own(key)),
+        Change::Gave(consumer, receipt) => Change::Gave(own(consumer), receipt),
+        Change::Begins(consumer, run, key) => Change::Begins(own(consumer), run, own(key)),
+        Change::Ends(run) => Change::Ends(run),
+        Change::Gone => Change::Gone,
+    };
+    Some(Step {
+        at: step.at,
+        process: entry.process.clone(),
+        change,
+    })
+}
+
 /// Unsettled deliveries of one subscription: few, so that a search through them is quickest.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Held {
     tags: Vec<u64>,
     accused: bool,
 }
 
-fn deliveries(view: &View<'_>, found: &mut Vec<Anomaly>) {
-    let consumer = &view.policy.consumer;
-    let (prefetch, workers) = (
-        usize::from(consumer.prefetch),
-        usize::from(consumer.workers),
-    );
-    let most = if prefetch < workers {
-        prefetch + workers
-    } else {
-        prefetch
-    };
-    let mut held: BTreeMap<(u64, &str, &str), Held> = BTreeMap::new();
-    for entry in &view.history.entries {
-        match &entry.what {
-            What::Delivered {
-                consumer,
-                receipt,
-                key,
-                ..
-            } => {
-                let of = (receipt.channel, &**consumer, &*entry.process);
-                let held = held.entry(of).or_default();
-                held.tags.push(receipt.tag);
-                let count = held.tags.len();
-                if count > most && !std::mem::replace(&mut held.accused, true) {
-                    let (process, at) = (&entry.process, At(entry.at));
-                    let about = About {
-                        message: key.as_deref().unwrap_or_default(),
-                        id: None,
-                        consumer,
-                    };
-                    let seen = format!(
-                        "{process} had {count} unsettled deliveries of {consumer} in hand at \
-                         {at}; its prefetch is {prefetch}"
-                    );
-                    found.push(PROMISE.broken(about, seen));
-                }
+/// What all processes have in hand as time goes on.
+#[derive(Debug)]
+pub(crate) struct Hands<N> {
+    prefetch: usize,
+    workers: usize,
+    /// By channel, consumer and process.
+    held: BTreeMap<(u64, N, N), Held>,
+    /// By process: the runs that go on, each with its consumer.
+    running: BTreeMap<N, Vec<(N, u64)>>,
+    accused: BTreeSet<(N, N)>,
+    /// Accusations: those of deliveries come first in reports.
+    deliveries: Vec<Anomaly>,
+    handlers: Vec<Anomaly>,
+}
+
+impl<N: Clone + Ord + Deref<Target = str>> Hands<N> {
+    /// Of processes that work by a policy.
+    pub(crate) fn new(policy: &ConsumerPolicy) -> Self {
+        Self {
+            prefetch: policy.prefetch.into(),
+            workers: policy.workers.into(),
+            held: BTreeMap::new(),
+            running: BTreeMap::new(),
+            accused: BTreeSet::new(),
+            deliveries: Vec::new(),
+            handlers: Vec::new(),
+        }
+    }
+
+    /// Goes on by one step. Those of one process come in the order of time.
+    pub(crate) fn add(&mut self, step: Step<N>) {
+        let Step {
+            at,
+            process,
+            change,
+        } = step;
+        match change {
+            Change::Took(consumer, receipt, key) => {
+                self.took((process, consumer), receipt, (&key, at));
             }
-            What::Settled {
-                consumer, receipt, ..
-            } => {
-                if let Some(held) = held.get_mut(&(receipt.channel, consumer, &entry.process)) {
+            Change::Gave(consumer, receipt) => {
+                if let Some(held) = self.held.get_mut(&(receipt.channel, consumer, process)) {
                     held.tags.retain(|tag| *tag != receipt.tag);
                 }
             }
-            _ => {}
+            Change::Begins(consumer, run, key) => {
+                self.begins((process, consumer), run, (&key, at));
+            }
+            Change::Ends(run) => {
+                if let Some(runs) = self.running.get_mut(&process) {
+                    runs.retain(|(_, known)| *known != run);
+                }
+            }
+            Change::Gone => {
+                self.running.remove(&process);
+            }
         }
     }
-}
 
-fn handlers(view: &View<'_>, index: &Index<'_>, found: &mut Vec<Anomaly>) {
-    let most = usize::from(view.policy.consumer.workers);
-    let mut running: BTreeMap<(&str, &str), Vec<&Run<'_>>> = BTreeMap::new();
-    let mut accused: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let deaths = deaths(view);
-    for run in &index.runs {
-        let of = (&**run.process, &*run.on.consumer);
-        let others = running.entry(of).or_default();
-        others.retain(|other| {
-            let ended = other.end.is_some_and(|end| end.place < run.start);
-            let died = deaths.get(of.0).is_some_and(|places| {
-                let after = places.partition_point(|place| *place < other.start);
-                places.get(after).is_some_and(|place| *place < run.start)
-            });
-            !ended && !died
-        });
-        others.push(run);
-        if others.len() > most && accused.insert(of) {
-            let (process, consumer) = of;
+    fn took(&mut self, (process, consumer): (N, N), receipt: Receipt, (key, at): (&N, u64)) {
+        // A worker may get a delivery before the settlement that made room for it is noted.
+        let most = match self.prefetch < self.workers {
+            true => self.prefetch + self.workers,
+            false => self.prefetch,
+        };
+        let of = (receipt.channel, consumer.clone(), process.clone());
+        let held = self.held.entry(of).or_default();
+        held.tags.push(receipt.tag);
+        let count = held.tags.len();
+        if count > most && !std::mem::replace(&mut held.accused, true) {
+            let (process, consumer, at) = (&*process, &*consumer, At(at));
             let about = About {
-                message: &run.on.subject,
+                message: key,
                 id: None,
                 consumer,
             };
             let seen = format!(
-                "{process} ran {} handlers of {consumer} at {}; it has {most} workers",
-                others.len(),
-                At(run.started_at)
+                "{process} had {count} unsettled deliveries of {consumer} in hand at {at}; its \
+                 prefetch is {}",
+                self.prefetch
             );
-            found.push(PROMISE.broken(about, seen));
+            self.deliveries.push(PROMISE.broken(about, seen));
         }
     }
-}
 
-/// Where each process crashed, stopped or began anew: no run of it goes on beyond.
-fn deaths<'a>(view: &View<'a>) -> BTreeMap<&'a str, Vec<usize>> {
-    let mut deaths: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (place, entry) in view.history.entries.iter().enumerate() {
-        if matches!(
-            entry.what,
-            What::Process {
-                what: "crashed" | "stopped" | "started"
-            }
-        ) {
-            deaths.entry(&entry.process).or_default().push(place);
+    fn begins(&mut self, (process, consumer): (N, N), run: u64, (key, at): (&N, u64)) {
+        let runs = self.running.entry(process.clone()).or_default();
+        runs.push((consumer.clone(), run));
+        let beside = runs.iter().filter(|(of, _)| *of == consumer).count();
+        if beside > self.workers && self.accused.insert((process.clone(), consumer.clone())) {
+            let (process, consumer, at) = (&*process, &*consumer, At(at));
+            let about = About {
+                message: key,
+                id: None,
+                consumer,
+            };
+            let seen = format!(
+                "{process} ran {beside} handlers of {consumer} at {at}; it has {} workers",
+                self.workers
+            );
+            self.handlers.push(PROMISE.broken(about, seen));
         }
     }
-    deaths
+
+    /// Everything of which somebody had too much.
+    pub(crate) fn found(self) -> Vec<Anomaly> {
+        let mut found = self.deliveries;
+        found.extend(self.handlers);
+        found
+    }
 }

@@ -96,9 +96,8 @@ fn committed_at(index: &Index<'_>, work: &Work<'_>) -> String {
 }
 
 fn was_written_off(index: &Index<'_>, work: &Work<'_>) -> bool {
-    let name = index.consumer_of(work);
-    let watched = || index.runs.iter().any(|run| *run.on.consumer == *name);
-    !work.runs.iter().any(|run| index.runs[*run].ended_ok()) && watched()
+    let watched = index.ran[work.consumer];
+    watched && !work.runs.iter().any(|run| index.runs[*run].ended_ok())
 }
 
 /// Also before the run has settled, nothing can end this work any more.

@@ -6,6 +6,7 @@
 //! What all of them share is read once, into an [`Index`]: who should have got what, what was
 //! done for it, and which of the commits in doubt did happen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::verdict::Anomaly;
@@ -15,6 +16,7 @@ use redeliver_core::policy::Policy;
 use redeliver_core::topology::Topology;
 use redeliver_sim::Beside;
 
+pub(crate) mod across;
 pub mod balance;
 pub mod beside;
 pub mod dead_letters;
@@ -67,10 +69,23 @@ pub struct View<'a> {
     pub disturbed: &'a [(u64, u64)],
     /// Rows that runs of handlers have inserted beside their transactions, where that can be seen.
     pub beside: &'a [Beside],
+    /// What other parts of the run have shown, where this is one of several.
+    pub elsewhere: Option<&'a Elsewhere>,
+    /// When the run's last entry was made, in nanoseconds since its start.
+    pub until: u64,
     /// Whether the run came to rest within its bound: nothing was left to do.
     pub settled: bool,
     /// Whether it was ended from outside before its bound was over.
     pub stopped: bool,
+}
+
+/// What is known of consumers from all of a run that is judged in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Those that have run handlers.
+    pub ran: BTreeSet<Arc<str>>,
+    /// Those that have saved rows in an inbox.
+    pub keep_inboxes: BTreeSet<Arc<str>>,
 }
 
 /// One promise.
@@ -79,6 +94,11 @@ pub trait Checker: Sync {
     fn name(&self) -> &'static str;
     /// Every place where the promise was broken. `index` was built from `view`.
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly>;
+    /// Whether it counts or compares messages that have nothing to do with each other: of a run that
+    /// is judged in parts it judges the whole, see [`across`].
+    fn spans_parts(&self) -> bool {
+        false
+    }
 }
 
 /// All promises, in the order of reports.

@@ -22,14 +22,19 @@
 //! **What it cannot see.** A worker that idles while nothing waits. A handler that sleeps after it has
 //! given a call up that was not answered.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::index::{Index, Run, Truth, Work};
-use super::say::{At, Count, Promise};
+use super::say::{About, At, Count, Promise};
 use super::{Checker, View, rules};
 use crate::verdict::{Anomaly, AnomalyKind};
-use crate::watch::history::{Ended, What};
+use crate::watch::history::What;
+use redeliver_core::policy::Policy;
 use redeliver_core::ports::env::nanos;
 
 const PROMISE: Promise = Promise {
@@ -58,18 +63,33 @@ impl Checker for Starved {
 
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly> {
         let mut found = Vec::new();
-        let policy = view.policy;
-        let consumer = &policy.consumer;
-        let turns = u32::from(consumer.prefetch.div_ceil(consumer.workers.max(1)));
-        let taken = |timeout| timeout < consumer.handler_limit * turns;
-        if policy.consumer_timeout.is_some_and(taken) {
+        if !can_tell(view.policy) {
             return found;
         }
         for consumer in 0..index.consumers.len() {
-            consumer_of(view, index, consumer, &mut found);
+            let waits = waits(view, index, consumer);
+            if waits.is_empty() {
+                continue;
+            }
+            let mut shifts = Shifts::default();
+            shifts.add(view, index, consumer, |name| name);
+            let judged = judge(view, (index.consumers[consumer], waits), shifts);
+            found.extend(judged);
         }
         found
     }
+
+    fn spans_parts(&self) -> bool {
+        true
+    }
+}
+
+/// Where the broker takes messages away from handlers within their limit, nobody can say who is busy.
+pub(super) fn can_tell(policy: &Policy) -> bool {
+    let consumer = &policy.consumer;
+    let turns = u32::from(consumer.prefetch.div_ceil(consumer.workers.max(1)));
+    let taken = |timeout| timeout < consumer.handler_limit * turns;
+    !policy.consumer_timeout.is_some_and(taken)
 }
 
 /// How long a message may take on its way although nobody holds it up.
@@ -78,67 +98,86 @@ fn transit(view: &View<'_>) -> u64 {
     nanos(relay.poll * 2 + relay.confirm_timeout + TRANSIT)
 }
 
-fn consumer_of(view: &View<'_>, index: &Index<'_>, consumer: usize, found: &mut Vec<Anomaly>) {
+/// Messages of a consumer that waited longer than their way takes, with no fault near.
+pub(super) fn waits(view: &View<'_>, index: &Index<'_>, consumer: usize) -> Vec<Wait> {
     let transit = transit(view);
-    let waits = index.works.iter().filter(|work| work.consumer == consumer);
-    let mut waits = waits
-        .filter_map(|work| Some((work, waited(index, work)?)))
-        .filter(|(_, wait)| {
-            wait.to - wait.from > transit && !is_disturbed(view, wait.from, wait.to)
+    let works = index.works.iter().filter(|work| work.consumer == consumer);
+    let waits = works.filter_map(|work| {
+        let (from, run) = waited(index, work)?;
+        let to = run.started_at;
+        let long = to - from > transit && !is_disturbed(view, from, to);
+        long.then(|| Wait {
+            key: Arc::from(index.key_of(work)),
+            id: index.event_of(work).map(|event| event.id),
+            from,
+            to,
+            process: run.process.clone(),
         })
-        .peekable();
-    if waits.peek().is_none() {
-        return;
-    }
-    let crew = Crew::of(view, index, consumer);
-    let mut starved = waits.filter_map(|(work, wait)| {
-        let full = crew.full(wait.process, wait.from, wait.to);
+    });
+    waits.collect()
+}
+
+/// Whether one of them waited although workers idled, by all that its consumer did.
+pub(super) fn judge<N>(
+    view: &View<'_>,
+    (consumer, waits): (&str, Vec<Wait>),
+    shifts: Shifts<N>,
+) -> Option<Anomaly>
+where
+    N: Clone + Ord + Borrow<str>,
+{
+    let transit = transit(view);
+    let crew = Crew::of(view.policy, shifts);
+    let mut starved = waits.into_iter().filter_map(|wait| {
+        let full = crew.full(&wait.process, wait.from, wait.to);
         let between = crew.deliveries(wait.from, wait.to) * PER_DELIVERY;
         let between = between / u64::from(view.processes.max(1));
         let idle = (wait.to - wait.from).saturating_sub(transit + full + between);
-        (idle > 0).then_some((work, wait, full))
+        (idle > 0).then_some((wait, full))
     });
     // One is enough: the others wait for the same reason.
-    let Some((work, wait, full)) = starved.next() else {
-        return;
-    };
+    let (wait, full) = starved.next()?;
     let more = match starved.count() as u64 {
         0 => String::new(),
         more => format!("; {} as well", Count(more, "more message")),
     };
     let seen = format!(
-        "{} waited {} from its commit to the first attempt of {}; for {} of that all workers of {} \
-         were busy, and {} is what its way takes{more}",
-        index.key_of(work),
+        "{} waited {} from its commit to the first attempt of {consumer}; for {} of that all \
+         workers of {} were busy, and {} is what its way takes{more}",
+        wait.key,
         At(wait.to - wait.from),
-        index.consumer_of(work),
         At(full),
         wait.process,
         At(transit),
     );
-    found.push(PROMISE.broken(index.about(work), seen));
+    let about = About {
+        message: &wait.key,
+        id: wait.id,
+        consumer,
+    };
+    Some(PROMISE.broken(about, seen))
 }
 
-/// From the commit of a work's event to its first attempt.
-struct Wait<'a> {
-    from: u64,
+/// From the commit of a message's event to its first attempt.
+#[derive(Debug)]
+pub(super) struct Wait {
+    key: Arc<str>,
+    id: Option<Uuid>,
+    pub(super) from: u64,
     to: u64,
     /// The process that made the attempt.
-    process: &'a str,
+    process: Arc<str>,
 }
 
-fn waited<'a>(index: &'a Index<'_>, work: &'a Work<'_>) -> Option<Wait<'a>> {
+/// When the event of a work was committed, and its first attempt.
+fn waited<'i, 'a>(index: &'i Index<'a>, work: &Work<'_>) -> Option<(u64, &'i Run<'a>)> {
     let event = index.events.get(*work.events.first()?)?;
     if event.committed != Truth::Yes || event.event.sequence.is_some() {
         return None;
     }
     let from = index.entry(event.commit?).at;
     let run = &index.runs[*work.runs.first()?];
-    (run.started_at >= from).then_some(Wait {
-        from,
-        to: run.started_at,
-        process: run.process,
-    })
+    (run.started_at >= from).then_some((from, run))
 }
 
 fn is_disturbed(view: &View<'_>, from: u64, to: u64) -> bool {
@@ -191,19 +230,75 @@ fn called_until(index: &Index<'_>, run: &Run<'_>) -> Option<u64> {
     }
 }
 
-/// When all workers of a process were busy.
-struct Crew<'a> {
-    busy: BTreeMap<&'a str, Spans>,
+/// What the workers of a consumer did.
+#[derive(Debug)]
+pub(super) struct Shifts<N> {
+    runs: Vec<Shift<N>>,
+    /// When deliveries came.
     delivered: Vec<u64>,
 }
 
-impl<'a> Crew<'a> {
-    fn of(view: &View<'_>, index: &'a Index<'_>, consumer: usize) -> Self {
-        let name = index.consumers[consumer];
-        let policy = &view.policy.consumer;
-        let workers = usize::from(policy.workers.min(policy.prefetch));
-        let mut at_work: BTreeMap<&str, (usize, Spans)> = BTreeMap::new();
-        for (at, begins, process) in Self::runs(view, index, name) {
+impl<N> Default for Shifts<N> {
+    fn default() -> Self {
+        Self {
+            runs: Vec::new(),
+            delivered: Vec::new(),
+        }
+    }
+}
+
+/// One run.
+#[derive(Debug)]
+struct Shift<N> {
+    process: N,
+    began: u64,
+    /// `u64::MAX` where it was not seen to end.
+    ended: u64,
+    well: bool,
+    /// Until when it waited for outside services.
+    called: u64,
+}
+
+impl<N> Shifts<N> {
+    /// Adds those of one consumer in an index; `name` makes a name out of one of its processes.
+    pub(super) fn add<'a>(
+        &mut self,
+        view: &View<'a>,
+        index: &Index<'a>,
+        consumer: usize,
+        name: impl Fn(&'a str) -> N,
+    ) {
+        let of = index.consumers[consumer];
+        for run in index.runs.iter().filter(|run| *run.on.consumer == *of) {
+            self.runs.push(Shift {
+                process: name(run.process),
+                began: run.started_at,
+                ended: run.end.map_or(u64::MAX, |end| end.at),
+                well: run.ended_ok(),
+                called: called_until(index, run).unwrap_or(0),
+            });
+        }
+        let entries = view.history.entries.iter();
+        let delivered = entries.filter(
+            |entry| matches!(&entry.what, What::Delivered { consumer, .. } if **consumer == *of),
+        );
+        self.delivered.extend(delivered.map(|entry| entry.at));
+    }
+}
+
+/// When all workers of a process were busy.
+struct Crew<N> {
+    busy: BTreeMap<N, Spans>,
+    delivered: Vec<u64>,
+}
+
+impl<N: Clone + Ord + Borrow<str>> Crew<N> {
+    fn of(policy: &Policy, shifts: Shifts<N>) -> Self {
+        let consumer = &policy.consumer;
+        let workers = usize::from(consumer.workers.min(consumer.prefetch));
+        let limit = nanos(consumer.handler_limit);
+        let mut at_work: BTreeMap<N, (usize, Spans)> = BTreeMap::new();
+        for (at, begins, process) in changes(shifts.runs, limit) {
             let (busy, spans) = at_work.entry(process).or_default();
             *busy = if begins {
                 *busy + 1
@@ -212,45 +307,15 @@ impl<'a> Crew<'a> {
             };
             spans.note(at, *busy >= workers);
         }
-        let entries = view.history.entries.iter();
-        let delivered = entries.filter(
-            |entry| matches!(&entry.what, What::Delivered { consumer, .. } if **consumer == *name),
-        );
         let spans = at_work
             .into_iter()
             .map(|(process, (_, spans))| (process, spans));
+        let mut delivered = shifts.delivered;
+        delivered.sort_unstable();
         Self {
             busy: spans.collect(),
-            delivered: delivered.map(|entry| entry.at).collect(),
+            delivered,
         }
-    }
-
-    /// Beginnings and ends of runs, in the order of time.
-    fn runs(view: &View<'_>, index: &'a Index<'_>, name: &str) -> Vec<(u64, bool, &'a str)> {
-        let its = |run: &&Run<'_>| *run.on.consumer == *name;
-        let runs: Vec<&Run<'_>> = index.runs.iter().filter(its).collect();
-        let took = |run: &&&Run<'_>| {
-            let end = run.end.filter(|end| *end.how == Ended::Ok)?;
-            Some(end.at.saturating_sub(run.started_at))
-        };
-        let longest = runs.iter().filter_map(|run| took(&run)).max();
-        let longest = longest.unwrap_or(0).max(LEAST_BUSY);
-        let limit = nanos(view.policy.consumer.handler_limit);
-        let mut changes = Vec::with_capacity(runs.len() * 2);
-        for run in runs {
-            let end = run.end.map_or(u64::MAX, |end| end.at);
-            // One that its limit ends was at work as far as anybody can say.
-            let most = match end.saturating_sub(run.started_at) >= limit {
-                true => longest.max(limit),
-                false => longest,
-            };
-            let called = called_until(index, run).unwrap_or(0);
-            let end = end.min(run.started_at.saturating_add(most).max(called));
-            changes.push((run.started_at, true, &**run.process));
-            changes.push((end, false, &**run.process));
-        }
-        changes.sort_unstable();
-        changes
     }
 
     fn full(&self, process: &str, from: u64, to: u64) -> u64 {
@@ -262,4 +327,26 @@ impl<'a> Crew<'a> {
         let until = |time: u64| self.delivered.partition_point(|at| *at <= time) as u64;
         until(to) - until(from)
     }
+}
+
+/// Beginnings and ends of runs, in the order of time.
+fn changes<N: Clone + Ord>(runs: Vec<Shift<N>>, limit: u64) -> Vec<(u64, bool, N)> {
+    let well = runs.iter().filter(|run| run.well);
+    let longest = well.map(|run| run.ended.saturating_sub(run.began)).max();
+    let longest = longest.unwrap_or(0).max(LEAST_BUSY);
+    let mut changes = Vec::with_capacity(runs.len() * 2);
+    for run in runs {
+        // One that its limit ends was at work as far as anybody can say.
+        let most = match run.ended.saturating_sub(run.began) >= limit {
+            true => longest.max(limit),
+            false => longest,
+        };
+        let ended = run
+            .ended
+            .min(run.began.saturating_add(most).max(run.called));
+        changes.push((run.began, true, run.process.clone()));
+        changes.push((ended, false, run.process));
+    }
+    changes.sort_unstable();
+    changes
 }

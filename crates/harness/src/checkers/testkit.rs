@@ -132,6 +132,8 @@ impl Kit {
             disturbed: &self.disturbed,
             beside: &self.beside,
             settled: self.settled,
+            elsewhere: None,
+            until: self.history.until(),
             stopped: self.stopped,
         }
     }

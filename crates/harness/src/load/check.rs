@@ -8,10 +8,12 @@ use std::path::Path;
 use super::figures::Figures;
 use super::job::{Sorts, scenario as in_real_time};
 use super::offer::{Offer, Rate};
+use super::parts;
 use super::threshold::Held;
 use crate::checkers::View;
 use crate::report::Tally;
 use crate::run::any_workload::Facts;
+use crate::run::in_parts::InParts;
 use crate::run::judge::{self, Measured};
 use crate::run::letters;
 use crate::run::live::LiveError;
@@ -20,11 +22,14 @@ use crate::run::result::RunResult;
 use crate::scenario::Scenario;
 use crate::team::workload::Workload;
 use crate::verdict::{Anomaly, Judgement};
-use crate::watch::file::{FileError, Record, Records, Row, Start};
+use crate::watch::file::{End, FileError, Record, Records, Row, Start};
 use crate::watch::history::{Entry, History, What};
 use crate::watch::reading::FinalReading;
 use crate::watch::trace;
 use redeliver_core::topology::QueueType;
+
+/// So many faults are shown one by one.
+const KEPT: usize = 4_096;
 
 /// A file that was judged.
 #[derive(Debug)]
@@ -73,6 +78,12 @@ pub enum CheckError {
     Other(String),
 }
 
+impl From<std::io::Error> for CheckError {
+    fn from(error: std::io::Error) -> Self {
+        Self::File(FileError::Io(error))
+    }
+}
+
 /// What a file says it is: the first record.
 ///
 /// # Errors
@@ -87,15 +98,27 @@ pub fn start_of(path: &Path) -> Result<Start, CheckError> {
     }
 }
 
-/// Judges a file.
+/// Judges a file. One that is large is judged in parts, where the workload allows it.
 ///
 /// # Errors
 /// It cannot be read, or its scenario does not fit this program.
 pub fn check<L: Workload>(workload: &L, path: &Path) -> Result<Checked, CheckError> {
-    judge(workload, path)
+    judge(workload, path, parts::PART)
 }
 
-fn judge(workload: &dyn Facts, path: &Path) -> Result<Checked, CheckError> {
+/// As [`check`], in parts of so many bytes of the file: fewer take less memory.
+///
+/// # Errors
+/// As there.
+pub fn check_in_parts<L: Workload>(
+    workload: &L,
+    path: &Path,
+    part: u64,
+) -> Result<Checked, CheckError> {
+    judge(workload, path, part)
+}
+
+fn judge(workload: &dyn Facts, path: &Path, part: u64) -> Result<Checked, CheckError> {
     let start = start_of(path)?;
     let queues = match start.classic_queues {
         true => QueueType::Classic,
@@ -105,6 +128,27 @@ fn judge(workload: &dyn Facts, path: &Path) -> Result<Checked, CheckError> {
     let scenario = scenario.map_err(|error| CheckError::Other(error.to_string()))?;
     let offer = offer(&start);
     let mut figures = Figures::new(start, &plan::topology(workload, &scenario));
+    figures = figures.bounded_by(&scenario.policy);
+    let of = (workload, &scenario, &offer);
+    let large = std::fs::metadata(path).map_err(FileError::Io)?.len() > 2 * part;
+    let (mut result, torn) = match large && InParts::can(workload, &scenario) {
+        true => parts::judged(of, path, &mut figures, part)?,
+        false => as_a_whole(of, path, &mut figures)?,
+    };
+    conclude(&scenario, &figures, &mut result);
+    Ok(Checked {
+        result,
+        figures,
+        scenario,
+        torn,
+    })
+}
+
+fn as_a_whole(
+    (workload, scenario, offer): (&dyn Facts, &Scenario, &Offer),
+    path: &Path,
+    figures: &mut Figures,
+) -> Result<(RunResult, u64), CheckError> {
     let mut all = Everything::default();
     let mut records = Records::open(path)?;
     while let Some(record) = records.next_record()? {
@@ -112,16 +156,14 @@ fn judge(workload: &dyn Facts, path: &Path) -> Result<Checked, CheckError> {
         all.take(record).map_err(CheckError::Other)?;
     }
     all.sort();
-    let poison = sorts(workload, &scenario, &offer);
+    let poison = sorts(workload, scenario, offer);
     let requests = (0..offer.parts()).flat_map(|part| offer.requests_of(workload, part).1);
-    let plan = Plan::of_load(workload, &scenario, requests.collect(), &poison);
-    let result = judged(workload, &scenario, &plan, &figures, all);
-    Ok(Checked {
-        result,
-        figures,
-        scenario,
-        torn: records.torn(),
-    })
+    let plan = Plan::of_load(workload, scenario, requests.collect(), &poison);
+    let end = figures.end.clone().unwrap_or_default();
+    let view = view((workload, scenario, &plan), &all, &end);
+    let mut result = judge::result(workload, scenario, &plan, &view, measured(figures));
+    result.trace = all.faults;
+    Ok((result, records.torn()))
 }
 
 /// What the run of a file was offered.
@@ -170,17 +212,21 @@ pub(super) fn distinct(workload: &dyn Facts, offer: &Offer) -> Result<(), LiveEr
 }
 
 /// What a file holds for the checkers.
-#[derive(Debug, Default)]
-struct Everything {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Everything {
     history: History,
     reading: FinalReading,
     /// When faults were at work.
     disturbed: Vec<(u64, u64)>,
-    faults: Vec<trace::TraceLine>,
+    pub(super) faults: Vec<trace::TraceLine>,
 }
 
 impl Everything {
-    fn take(&mut self, record: Record) -> Result<(), String> {
+    /// Takes what belongs to it.
+    ///
+    /// # Errors
+    /// A row is no JSON.
+    pub(super) fn take(&mut self, record: Record) -> Result<(), String> {
         match record {
             Record::Entry(entry) => self.history.entries.push(entry),
             Record::Fault(given) => {
@@ -237,6 +283,37 @@ impl Everything {
         Ok(())
     }
 
+    /// [Condenses](Everything::condense) each time that there is twice as much.
+    pub(super) fn condense_now_and_then(&mut self) {
+        let many = self.disturbed.len();
+        if many >= KEPT && many.is_power_of_two() {
+            self.condense();
+        }
+    }
+
+    /// Keeps of all faults what judgement needs: the first ones, the last one, and when any was at
+    /// work.
+    pub(super) fn condense(&mut self) {
+        self.disturbed.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (at, until) in self.disturbed.drain(..) {
+            match joined.last_mut() {
+                Some(last) if at <= last.1 => last.1 = last.1.max(until),
+                _ => joined.push((at, until)),
+            }
+        }
+        self.disturbed = joined;
+        self.faults.truncate(KEPT);
+        let is_fault = |entry: &Entry| matches!(entry.what, What::Fault { .. });
+        let entries = &mut self.history.entries;
+        let last = entries.iter().rposition(is_fault);
+        let mut at = 0;
+        entries.retain(|entry| {
+            at += 1;
+            !is_fault(entry) || Some(at - 1) == last
+        });
+    }
+
     /// When processes were away.
     fn deaths(&mut self) {
         let mut away: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
@@ -256,7 +333,7 @@ impl Everything {
 
     /// Puts the entries of all processes into the order of their times, and makes a place of each
     /// time at which an inbox row was asked for.
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         let entries = &mut self.history.entries;
         entries.sort_by_key(|entry| entry.at);
         let times: Vec<u64> = entries.iter().map(|entry| entry.at).collect();
@@ -288,15 +365,13 @@ fn judge_thresholds(scenario: &Scenario, figures: &Figures, result: &mut RunResu
     }
 }
 
-fn judged(
-    workload: &dyn Facts,
-    scenario: &Scenario,
-    plan: &Plan,
-    figures: &Figures,
-    all: Everything,
-) -> RunResult {
-    let end = figures.end.clone().unwrap_or_default();
-    let view = View {
+/// What the checkers look at.
+pub(super) fn view<'a>(
+    (workload, scenario, plan): (&dyn Facts, &'a Scenario, &'a Plan),
+    all: &'a Everything,
+    end: &End,
+) -> View<'a> {
+    View {
         history: &all.history,
         reading: &all.reading,
         topology: &plan.topology,
@@ -308,20 +383,28 @@ fn judged(
         processes: scenario.worker_processes,
         disturbed: &all.disturbed,
         beside: &[],
+        elsewhere: None,
+        until: all.history.until(),
         settled: end.settled && end.read,
         stopped: end.stopped || !end.read,
-    };
-    let measured = Measured {
+    }
+}
+
+/// What the figures say beside the judgement.
+pub(super) fn measured(figures: &Figures) -> Measured {
+    Measured {
         seed: figures.start.seed,
-        virtual_ns: end.wall,
+        virtual_ns: figures.end.as_ref().map_or(0, |end| end.wall),
         faults: figures.struck.iter().map(|(kind, n)| (*kind, *n)).collect(),
         timed: true,
         ..Measured::default()
-    };
-    let mut result = judge::result(workload, scenario, plan, &view, measured);
-    result.trace = all.faults;
-    if end.read {
-        letters::account_for_real(&mut result, scenario);
+    }
+}
+
+/// What letters, doubts and thresholds make of a result.
+fn conclude(scenario: &Scenario, figures: &Figures, result: &mut RunResult) {
+    if figures.end.as_ref().is_some_and(|end| end.read) {
+        letters::account_for_real(result, scenario);
     } else {
         // Without the tables nothing can be said of what stands in them.
         result.anomalies.clear();
@@ -332,8 +415,7 @@ fn judged(
     }
     // Figures that prove nothing hold and break no threshold.
     if result.inconclusive.is_none() {
-        judge_thresholds(scenario, figures, &mut result);
+        judge_thresholds(scenario, figures, result);
     }
     result.judge();
-    result
 }

@@ -9,7 +9,9 @@ use redeliver_sim::hash::QuickMap;
 use crate::watch::file::{End, Gauge, Given, Record, Row, Start, Witness};
 use crate::watch::history::{Entry, What};
 use crate::watch::latencies::Latencies;
-use crate::watch::legs::{Counts, Leg, Legs};
+use crate::watch::legs::{Counts, Leg, Legs, Place, Standing};
+use redeliver_core::policy::Policy;
+use redeliver_core::ports::env::nanos;
 use redeliver_core::topology::Topology;
 
 /// One second, in nanoseconds.
@@ -77,6 +79,8 @@ pub struct Figures {
     pub now: u64,
     /// The time of the last entry.
     pub last: u64,
+    /// A message that has stood at one place for longer than this is stuck, in nanoseconds.
+    pub bound: u64,
     /// Handlers that run: their consumer, and since when.
     running: QuickMap<u64, (Arc<str>, u64)>,
     /// For how long handlers of each consumer ran while requests were offered, in nanoseconds.
@@ -116,6 +120,7 @@ impl Figures {
             end: None,
             in_time: 0,
             last: 0,
+            bound: 0,
             running: QuickMap::default(),
             busy: BTreeMap::new(),
             batches: BTreeMap::new(),
@@ -127,6 +132,39 @@ impl Figures {
                 .collect(),
             legs: Legs::new(topology),
         }
+    }
+
+    /// Those of a run by this policy, which bounds how long a message may stand at one place.
+    #[must_use]
+    pub fn bounded_by(self, policy: &Policy) -> Self {
+        let longest = policy.longest_hold() + policy.retry.cap;
+        Self {
+            bound: nanos(longest),
+            ..self
+        }
+    }
+
+    /// Where everything stands that has not ended, now or at the end of the run.
+    pub fn standing(&self) -> Vec<Standing> {
+        let now = if self.now > 0 { self.now } else { self.last };
+        self.legs.standing(now, self.bound)
+    }
+
+    /// All places at which something may stand.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = vec![Place::Request, Place::Outbox];
+        for consumer in &self.consumers {
+            places.push(Place::Queue(consumer.clone()));
+            places.push(Place::Worker(consumer.clone()));
+            places.push(Place::Retry(consumer.clone()));
+        }
+        places
+    }
+
+    /// Requests that were due until now, or until the end of the run.
+    pub fn offered_so_far(&self) -> u64 {
+        let now = if self.now > 0 { self.now } else { u64::MAX };
+        super::check::offer(&self.start).due_before(now.saturating_sub(self.begin))
     }
 
     /// Goes on by one record.

@@ -11,6 +11,7 @@ pub mod hdr;
 pub mod job;
 pub mod offer;
 pub mod options;
+mod parts;
 pub(crate) mod remote;
 pub mod search;
 pub mod threshold;

@@ -336,7 +336,8 @@ impl Setting {
         self.send_strangers(plan, since);
         let mut view = View {
             tail: self.follow()?,
-            figures: Figures::new(self.start(Vec::new()), &plan.topology),
+            figures: Figures::new(self.start(Vec::new()), &plan.topology)
+                .bounded_by(&self.scenario.policy),
             gauged: Instant::now(),
             rest: Rest::default(),
             healed: false,
@@ -586,8 +587,7 @@ impl View<'_> {
         let legs = self.figures.legs();
         let ended = legs.open_workflows() == 0 && legs.in_handlers() == 0 && gauge.inbox == 0;
         // One that is lost never ends: then nothing moves for longer than anybody may keep a message.
-        let consumer = &self.setting.scenario.policy.consumer;
-        let longest = consumer.handler_limit + consumer.lease + Duration::from_secs(2);
+        let longest = self.setting.scenario.policy.longest_hold();
         ended || since.elapsed() > longest
     }
 }

@@ -9,6 +9,7 @@ use crate::run::assembly::{Shipped, WorldOf};
 use crate::team::invariant::Invariant;
 use crate::team::postgres::Postgres;
 use crate::team::request::{Generator, Request};
+use crate::team::totals::Totals;
 use crate::team::workload::{ServiceModel, Workload};
 use crate::verdict::Anomaly;
 use crate::watch::reading::FinalReading;
@@ -42,6 +43,12 @@ pub trait Facts: Send + Sync + 'static {
     fn invariants(&self) -> Vec<Invariant>;
     /// See [`Workload::check`].
     fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly>;
+    /// [`Workload::IN_PARTS`].
+    fn in_parts(&self) -> bool;
+    /// See [`Workload::totals`].
+    fn totals(&self, accepted: &[Request], reading: &FinalReading) -> Totals;
+    /// See [`Workload::check_totals`].
+    fn check_totals(&self, totals: &Totals) -> Vec<Anomaly>;
 }
 
 /// A [`Workload`] in the world `W`.
@@ -104,6 +111,18 @@ impl<L: Workload> Facts for L {
 
     fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
         Workload::check(self, accepted, reading)
+    }
+
+    fn in_parts(&self) -> bool {
+        L::IN_PARTS
+    }
+
+    fn totals(&self, accepted: &[Request], reading: &FinalReading) -> Totals {
+        Workload::totals(self, accepted, reading)
+    }
+
+    fn check_totals(&self, totals: &Totals) -> Vec<Anomaly> {
+        Workload::check_totals(self, totals)
     }
 }
 

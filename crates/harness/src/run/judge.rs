@@ -15,13 +15,14 @@ use crate::scenario::{Scenario, unwanted_rows};
 use crate::team::invariant::Evidence;
 use crate::team::request::Request;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
-use crate::watch::ends::Ends;
+use crate::watch::ends::{Ends, Worked};
 use crate::watch::history::{History, Seen, What};
 use crate::watch::legs::{self, Leg};
 use crate::watch::reached::Reached;
 use crate::watch::{pickups, state};
 use crate::words::{counted, grouped};
 use redeliver_core::ports::env::nanos;
+use redeliver_core::topology::Topology;
 
 /// What the world itself says about a run.
 #[derive(Debug, Default)]
@@ -110,10 +111,12 @@ pub fn result(
 ) -> RunResult {
     let index = Index::new(view);
     let mut anomalies = checkers::check(view, &index);
-    let (ends, unplanned, idle) = index.ends(view);
+    let (ends, unplanned, worked) = index.ends(view);
     let accepted = accepted(plan, view);
     if view.settled {
         anomalies.extend(workload.check(&accepted, view.reading));
+        let totals = workload.totals(&accepted, view.reading);
+        anomalies.extend(workload.check_totals(&totals));
     }
     anomalies.extend(
         measured
@@ -167,7 +170,7 @@ pub fn result(
         None if view.stopped => Some("it was stopped before it came to rest".to_owned()),
         None if messages == 0 => Some("no message was accepted".to_owned()),
         // A run that was made small is there for one message, whatever becomes of it.
-        None if scenario.only.is_empty() => completed_nothing(&idle, &ends),
+        None if scenario.only.is_empty() => completed_nothing(&plan.topology, &worked, &ends),
         None => None,
     };
     let mut result = RunResult {
@@ -220,7 +223,14 @@ fn times(plan: &Plan, view: &View<'_>) -> Vec<(Leg, u64)> {
 }
 
 /// A consumer that was given work and completed none of it was not tested.
-fn completed_nothing(idle: &[&str], ends: &Ends) -> Option<String> {
+pub(crate) fn completed_nothing(
+    topology: &Topology,
+    worked: &[Worked],
+    ends: &Ends,
+) -> Option<String> {
+    let consumers = topology.subscriptions.iter().zip(worked);
+    let idle = consumers.filter(|(_, worked)| worked.wanted && !worked.completed);
+    let idle: Vec<&str> = idle.map(|(of, _)| &*of.consumer).collect();
     let (first, rest) = idle.split_first()?;
     let others = match rest.len() {
         0 => String::new(),
@@ -233,7 +243,7 @@ fn completed_nothing(idle: &[&str], ends: &Ends) -> Option<String> {
 }
 
 /// The requests whose commit was seen, or whose event stands in the outbox.
-fn accepted(plan: &Plan, view: &View<'_>) -> Vec<Request> {
+pub(crate) fn accepted(plan: &Plan, view: &View<'_>) -> Vec<Request> {
     let mut keys: std::collections::BTreeSet<&str> = view
         .reading
         .store

@@ -10,6 +10,7 @@ pub mod client;
 pub mod database;
 pub mod existing;
 pub mod halt;
+pub(crate) mod in_parts;
 pub mod judge;
 pub mod letters;
 pub mod live;

@@ -183,6 +183,8 @@ fn simulate_once<B: Build>(
         disturbed: &outcome.disturbed,
         beside: &outcome.beside,
         settled,
+        elsewhere: None,
+        until: history.until(),
         stopped: false,
     };
     let measured = Measured {

@@ -3,6 +3,7 @@
 pub mod invariant;
 pub mod postgres;
 pub mod request;
+pub mod totals;
 pub mod workload;
 
 pub use redeliver_simulated::fake;

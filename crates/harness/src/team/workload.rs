@@ -13,6 +13,7 @@ use redeliver_pipeline::handler::{Consumer, Cx, Failure};
 use redeliver_simulated::fake::{Fake, MakeFake};
 
 pub use crate::team::request::{Generator, Request};
+pub use crate::team::totals::Totals;
 
 /// How an outside service of a workload behaves in the seeded world and in the harness's real
 /// runs.
@@ -61,6 +62,11 @@ pub trait Workload: Clone + Send + Sync + 'static {
     const NAME: &'static str;
     /// Whether its handlers use `tokio::time` and so need a runtime around them. Costs a little.
     const TOKIO: bool = true;
+    /// Whether a load run may be judged in parts, which takes little memory however long it was. A
+    /// part has whole workflows: their requests, rows of the name of a workflow or of a message,
+    /// audit, letters and calls. [`Workload::check`] is asked of each part by itself then, and what
+    /// has to be added up over all of them goes through [`Workload::totals`].
+    const IN_PARTS: bool = false;
 
     /// The consumers with their handlers.
     fn consumers<W: World>(&self) -> Vec<Consumer<W>>;
@@ -117,6 +123,19 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// whose event is in the outbox.
     fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
         let _ = (accepted, reading);
+        Vec::new()
+    }
+
+    /// What is added up over a run for [`Workload::check_totals`], from the same as
+    /// [`Workload::check`] gets.
+    fn totals(&self, accepted: &[Request], reading: &FinalReading) -> Totals {
+        let _ = (accepted, reading);
+        Totals::default()
+    }
+
+    /// Judges what was added up.
+    fn check_totals(&self, totals: &Totals) -> Vec<Anomaly> {
+        let _ = totals;
         Vec::new()
     }
 }

@@ -94,6 +94,23 @@ pub struct Unplanned {
     pub failed_call: Option<String>,
 }
 
+/// What a consumer was given, planned poison aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Some work.
+    pub wanted: bool,
+    /// Some work that it completed.
+    pub completed: bool,
+}
+
+impl Worked {
+    /// Adds that of another part of the run.
+    pub fn merge(&mut self, other: Self) {
+        self.wanted |= other.wanted;
+        self.completed |= other.completed;
+    }
+}
+
 /// What was repeated, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeated {
@@ -112,4 +129,19 @@ pub struct Repeats {
     pub published: Option<Repeated>,
     /// The message that came to one consumer as redelivered most often.
     pub redelivered: Option<Repeated>,
+}
+
+impl Repeats {
+    /// Adds those of another part of the run.
+    pub fn merge(&mut self, other: Self) {
+        for (known, other) in [
+            (&mut self.published, other.published),
+            (&mut self.redelivered, other.redelivered),
+        ] {
+            let times = |it: &Option<Repeated>| it.as_ref().map_or(0, |it| it.times);
+            if times(&other) > times(known) {
+                *known = other;
+            }
+        }
+    }
 }

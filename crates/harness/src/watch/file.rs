@@ -64,6 +64,13 @@ pub enum Record {
     End(End),
 }
 
+impl Record {
+    /// A record from the bytes of a file.
+    pub(crate) fn read(written: &[u8]) -> io::Result<Self> {
+        postcard::from_bytes(written).map_err(io::Error::other)
+    }
+}
+
 /// What a run was to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
@@ -296,6 +303,8 @@ pub struct Records<R = File> {
     buffer: Vec<u8>,
     /// Of the buffer, already read.
     used: usize,
+    /// Where in the buffer the record begins that was read last, without its head.
+    last: usize,
     /// Bytes that belong to no whole record.
     torn: u64,
     opened: bool,
@@ -328,10 +337,16 @@ impl<R: Read> Records<R> {
             file,
             buffer: Vec::new(),
             used: 0,
+            last: 0,
             torn: 0,
             opened: false,
             grows,
         }
+    }
+
+    /// The record that was read last, as it is written: see [`Record::read`].
+    pub(crate) fn written(&self) -> &[u8] {
+        &self.buffer[self.last..self.used]
     }
 
     /// Bytes that belonged to no whole record: pieces that killed processes have left behind.
@@ -400,6 +415,7 @@ impl<R: Read> Records<R> {
                 match rest.get(HEAD..HEAD + length) {
                     Some(body) if check(body) == head[6..] => {
                         if let Ok(record) = postcard::from_bytes(body) {
+                            self.last = self.used + HEAD;
                             self.used += HEAD + length;
                             return Ok(Some(record));
                         }

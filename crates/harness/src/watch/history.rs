@@ -257,6 +257,13 @@ pub struct History {
     pub runs: u64,
 }
 
+impl History {
+    /// When the last entry was made; 0 where there is none.
+    pub fn until(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.at)
+    }
+}
+
 /// Where a running system writes its history: into memory, or as it happens into a file.
 #[derive(Clone, Debug)]
 pub struct Recorder(Arc<Sink>);

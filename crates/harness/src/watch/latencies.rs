@@ -148,6 +148,11 @@ impl<'a> Times<'a> {
         micros.min(self.0.max()).saturating_mul(MICRO)
     }
 
+    /// How many are not longer than this, in nanoseconds.
+    pub fn within(self, nanos: u64) -> u64 {
+        self.0.count_between(0, nanos / MICRO)
+    }
+
     /// The longest, in nanoseconds.
     pub fn max(self) -> u64 {
         self.0.max().saturating_mul(MICRO)

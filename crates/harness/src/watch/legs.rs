@@ -9,6 +9,7 @@
 //! Their times are kept apart: among all others they would look like a long tail of the pipeline.
 
 mod leg;
+mod standing;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use redeliver_sim::hash::QuickMap;
 use uuid::Uuid;
 
 pub use leg::Leg;
+pub use standing::{Place, Standing};
 
 use crate::watch::history::{Entry, History, Seen, Settled, What};
 use redeliver_core::event::Event;
@@ -127,6 +129,20 @@ struct Work {
     acked: bool,
     retried: bool,
     ended: bool,
+    /// With whom it is, and since when.
+    with: With,
+    since: u64,
+}
+
+/// With whom a message is that one consumer has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum With {
+    /// The outbox, or the broker: it was not delivered.
+    Nobody,
+    /// A worker, or one that died with it.
+    Worker,
+    /// The broker once more, for a later attempt.
+    Delay,
 }
 
 /// All that follows from a request.
@@ -245,12 +261,15 @@ impl Legs {
                 self.published(event, (*since, at), outcome, &mut give);
             }
             What::Delivered {
-                key, redelivered, ..
+                consumer,
+                key,
+                redelivered,
+                ..
             } => {
                 self.counts.deliveries += 1;
                 self.counts.redeliveries += u64::from(*redelivered);
                 if let Some(key) = key {
-                    self.delivered(key, at, &mut give);
+                    self.delivered((consumer, key), at, &mut give);
                 }
             }
             What::HandlerStart { run, .. } => {
@@ -331,7 +350,7 @@ impl Legs {
         let way = self.way(&event.idempotency_key, at);
         for consumer in takers {
             if !way.works.iter().any(|work| work.consumer == consumer) {
-                way.works.push(Work::new(consumer));
+                way.works.push(Work::new(consumer, at));
             }
         }
         let (works, ended): (u64, u64) = (
@@ -381,8 +400,16 @@ impl Legs {
         }
     }
 
-    fn delivered(&mut self, key: &Arc<str>, at: u64, give: &mut impl FnMut(Leg, u64)) {
+    fn delivered(
+        &mut self,
+        (consumer, key): (&Arc<str>, &Arc<str>),
+        at: u64,
+        give: &mut impl FnMut(Leg, u64),
+    ) {
         let way = self.way(key, at);
+        if let Some(work) = way.works.iter_mut().find(|work| work.consumer == *consumer) {
+            (work.with, work.since) = (With::Worker, at);
+        }
         if way.delivered.is_none() {
             way.delivered = Some(at);
             if let Some(published) = way.published {
@@ -395,7 +422,7 @@ impl Legs {
         let way = self.way(key, at);
         let place = way.works.iter().position(|work| work.consumer == *consumer);
         let place = place.unwrap_or_else(|| {
-            way.works.push(Work::new(consumer.clone()));
+            way.works.push(Work::new(consumer.clone(), at));
             way.works.len() - 1
         });
         (way, place)
@@ -457,12 +484,17 @@ impl Legs {
                 self.counts.retried += 1;
                 let (way, place) = self.work(consumer, key, at);
                 way.works[place].retried = true;
+                (way.works[place].with, way.works[place].since) = (With::Delay, at);
                 let chain = way.chain;
                 if let Some(chain) = chain.and_then(|id| self.chains.get_mut(&id)) {
                     chain.retried = true;
                 }
             }
-            Settled::Park { .. } => self.counts.parked += 1,
+            Settled::Park { .. } => {
+                self.counts.parked += 1;
+                let (way, place) = self.work(consumer, key, at);
+                (way.works[place].with, way.works[place].since) = (With::Delay, at);
+            }
             Settled::Done => {
                 let (way, place) = self.work(consumer, key, at);
                 let committed = way.committed.is_some();
@@ -560,13 +592,15 @@ impl Legs {
 }
 
 impl Work {
-    fn new(consumer: Arc<str>) -> Self {
+    fn new(consumer: Arc<str>, since: u64) -> Self {
         Self {
             consumer,
             effect: None,
             acked: false,
             retried: false,
             ended: false,
+            with: With::Nobody,
+            since,
         }
     }
 }

@@ -42,6 +42,7 @@ pub struct Onboarding;
 impl Workload for Onboarding {
     const NAME: &'static str = "onboarding";
     const TOKIO: bool = false;
+    const IN_PARTS: bool = true;
 
     fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
         vec![

@@ -1,12 +1,13 @@
 //! What must hold of the books of `orders`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::messages::{Charge, Mail, OrderPlaced};
 use super::placed;
 use super::rows::{Inventory, OPENING_STOCK, Order, Payment, Receipt, Reservation};
 use crate::books::{Books, once};
-use redeliver_harness::team::workload::Request;
+use redeliver_harness::team::workload::{Request, Totals};
 use redeliver_harness::verdict::{Anomaly, AnomalyKind};
 use redeliver_harness::watch::reading::FinalReading;
 
@@ -36,7 +37,6 @@ pub(super) fn check(accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly
         known.insert(order.order);
     }
     phantoms(&mut books, &tables, &known);
-    stock(&mut books, &tables);
     books.close()
 }
 
@@ -182,25 +182,39 @@ fn phantoms(books: &mut Books<'_>, tables: &Tables, known: &BTreeSet<String>) {
     }
 }
 
-/// What is left and what is reserved add up to the opening stock.
-fn stock(books: &mut Books<'_>, tables: &Tables) {
-    let mut reserved: BTreeMap<&str, u64> = BTreeMap::new();
-    for reservation in tables.reservations.values() {
-        *reserved.entry(&reservation.sku).or_default() += reservation.quantity;
+/// What was reserved, and what is left, of each article.
+const RESERVED: &str = "reserved";
+const LEFT: &str = "left";
+
+/// The sums behind [`stock`]: many orders are for one article.
+pub(super) fn totals(reading: &FinalReading) -> Totals {
+    let mut books = Books::open("orders", reading);
+    let mut totals = Totals::default();
+    for reservation in books.table::<Reservation>().into_values() {
+        totals.add(RESERVED, &reservation.sku, reservation.quantity.into());
     }
-    let inventory = books.table::<Inventory>();
-    let mut skus: BTreeSet<&str> = inventory.keys().map(String::as_str).collect();
-    skus.extend(reserved.keys());
-    for sku in skus {
-        let left = inventory.get(sku).map_or(OPENING_STOCK, |row| row.left);
-        let reserved = reserved.get(sku).copied().unwrap_or(0);
-        let kind = match left.saturating_add(reserved).cmp(&OPENING_STOCK) {
+    for (sku, row) in books.table::<Inventory>() {
+        totals.add(LEFT, &sku, row.left.into());
+    }
+    totals
+}
+
+/// What is left and what is reserved add up to the opening stock.
+pub(super) fn stock(totals: &Totals) -> Vec<Anomaly> {
+    let opening = i128::from(OPENING_STOCK);
+    let mut found = Vec::new();
+    for sku in totals.keys() {
+        let left = totals.of(LEFT, sku).unwrap_or(opening);
+        let reserved = totals.of(RESERVED, sku).unwrap_or(0);
+        let kind = match (left + reserved).cmp(&opening) {
             std::cmp::Ordering::Less => AnomalyKind::Duplicated,
             std::cmp::Ordering::Equal => continue,
             std::cmp::Ordering::Greater => AnomalyKind::Lost,
         };
         let promise = "stock and reservations add up to the opening stock";
         let seen = format!("{sku}: {left} left, {reserved} reserved, of {OPENING_STOCK}");
-        books.report(kind, None, "reserve-inventory", promise, seen);
+        let anomaly = Anomaly::broken("orders", promise, seen).of_kind(kind);
+        found.push(anomaly.about(Arc::from(""), "reserve-inventory"));
     }
+    found
 }

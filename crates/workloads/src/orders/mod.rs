@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::steps::transition;
 use redeliver_core::ports::World;
-use redeliver_harness::team::workload::{Generator, Request, ServiceModel, Workload};
+use redeliver_harness::team::workload::{Generator, Request, ServiceModel, Totals, Workload};
 use redeliver_harness::verdict::Anomaly;
 use redeliver_harness::watch::reading::FinalReading;
 use redeliver_pipeline::handler::{Consumer, Cx, Failure};
@@ -42,6 +42,7 @@ pub struct Orders;
 impl Workload for Orders {
     const NAME: &'static str = "orders";
     const TOKIO: bool = false;
+    const IN_PARTS: bool = true;
 
     fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
         vec![
@@ -109,6 +110,14 @@ impl Workload for Orders {
 
     fn check(&self, accepted: &[Request], reading: &FinalReading) -> Vec<Anomaly> {
         check::check(accepted, reading)
+    }
+
+    fn totals(&self, _: &[Request], reading: &FinalReading) -> Totals {
+        check::totals(reading)
+    }
+
+    fn check_totals(&self, totals: &Totals) -> Vec<Anomaly> {
+        check::stock(totals)
     }
 }
 

@@ -2,9 +2,8 @@ use serde_json::{Value, json};
 
 use super::Orders;
 use super::messages::{InventoryReserved, OrderPlaced, PaymentTaken};
-use crate::testing::{Run, assert_transitions, drop_row, row, run, tampered};
+use crate::testing::{Run, assert_transitions, drop_row, judge, row, run, tampered};
 use redeliver_core::event::{Event, MalformedReason, Message};
-use redeliver_harness::team::workload::Workload;
 use redeliver_harness::verdict::AnomalyKind::{
     self, Duplicated, EffectWithoutEvent, Invariant, Lost,
 };
@@ -92,7 +91,7 @@ fn right_books_pass_in_any_order() {
         assert_eq!(accepted.len(), 9);
         assert_transitions(&Orders, &reading);
         assert_eq!(reading.ledger.len(), 18);
-        assert_eq!(Orders.check(&accepted, &reading), []);
+        assert_eq!(judge(&Orders, &accepted, &reading), []);
     }
 }
 
@@ -104,7 +103,7 @@ fn a_duplicate_request_changes_nothing() {
     };
     let (mut accepted, reading) = run(&Orders, settings);
     accepted.extend(accepted.clone());
-    assert_eq!(Orders.check(&accepted, &reading), []);
+    assert_eq!(judge(&Orders, &accepted, &reading), []);
 }
 
 #[test]
@@ -119,9 +118,9 @@ fn a_refused_card_is_excused_by_its_dead_letter() {
         },
     );
     assert_eq!(reading.letters.len(), 1);
-    assert_eq!(Orders.check(&accepted, &reading), []);
+    assert_eq!(judge(&Orders, &accepted, &reading), []);
     reading.letters.clear();
-    let found = Orders.check(&accepted, &reading);
+    let found = judge(&Orders, &accepted, &reading);
     assert!(
         found
             .iter()
@@ -142,8 +141,7 @@ fn handlers_that_run_twice_show_in_the_stock() {
         ..Run::default()
     };
     let (accepted, reading) = run(&Orders, settings);
-    let kinds: Vec<_> = Orders
-        .check(&accepted, &reading)
+    let kinds: Vec<_> = judge(&Orders, &accepted, &reading)
         .iter()
         .map(|a| a.kind)
         .collect();
@@ -211,7 +209,7 @@ fn effects_for_unknown_orders_show() {
             ..Run::default()
         },
     );
-    let found = Orders.check(&accepted[..1], &reading);
+    let found = judge(&Orders, &accepted[..1], &reading);
     assert!(
         found
             .iter()
@@ -232,5 +230,5 @@ fn what_is_still_on_its_way_is_not_called_lost() {
     drop_row(&mut reading, "receipts");
     let last = reading.store.outbox.last_mut().unwrap();
     last.published_at = None;
-    assert_eq!(Orders.check(&accepted, &reading), []);
+    assert_eq!(judge(&Orders, &accepted, &reading), []);
 }

@@ -5,28 +5,27 @@ use std::sync::Arc;
 
 use super::{End, Index, Run, Truth, Work};
 use crate::checkers::View;
-use crate::watch::ends::{Ends, Repeated, Repeats, Unplanned};
+use crate::watch::ends::{Ends, Repeated, Repeats, Unplanned, Worked};
 use crate::watch::history::{Seen, Settled, What};
 use redeliver_core::dead_letter::DeadLetter;
 use redeliver_core::inbox::InboxState;
 
 impl<'a> Index<'a> {
-    /// How works ended, those that are in the dead letters without a plan of the scenario, and the
-    /// consumers that were given work other than planned poison and completed none.
-    pub fn ends(&self, view: &View<'a>) -> (Ends, Vec<Unplanned>, Vec<&'a str>) {
+    /// How works ended, those that are in the dead letters without a plan of the scenario, and what
+    /// each consumer was given and completed, planned poison aside.
+    pub fn ends(&self, view: &View<'a>) -> (Ends, Vec<Unplanned>, Vec<Worked>) {
         let poison: BTreeSet<&str> = view.poison.iter().map(|key| &**key).collect();
         let mut ends = Ends::default();
         let mut unplanned = Vec::new();
-        let mut wanted = vec![false; self.consumers.len()];
-        let mut completed = vec![false; self.consumers.len()];
+        let mut worked = vec![Worked::default(); self.consumers.len()];
         for work in self.works.iter().filter(|work| work.expected) {
             let planned = poison.contains(self.key_of(work));
-            wanted[work.consumer] |= !planned;
+            worked[work.consumer].wanted |= !planned;
             ends.retried += self.retries(work);
             match self.end(work) {
                 End::Done => {
                     ends.done += 1;
-                    completed[work.consumer] = true;
+                    worked[work.consumer].completed = true;
                 }
                 End::Dead | End::Unfiled => {
                     let reason = reason(work);
@@ -42,9 +41,7 @@ impl<'a> Index<'a> {
         for letter in letters.filter(|letter| letter.event.is_none()) {
             ends.add_dead(letter.reason());
         }
-        let idle = (0..self.consumers.len()).filter(|at| wanted[*at] && !completed[*at]);
-        let idle = idle.map(|at| self.consumers[at]).collect();
-        (ends, unplanned, idle)
+        (ends, unplanned, worked)
     }
 
     /// What was repeated most often.

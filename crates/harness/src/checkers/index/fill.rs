@@ -1,10 +1,10 @@
 //! Building the index: one pass over the history, then the final reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Commit, Index, Known, Lookup, NONE, Run, RunEnd, Truth, Work, truth};
-use crate::checkers::View;
+use crate::checkers::{Elsewhere, View};
 use crate::watch::history::{Effects, Ended, Entry, OnBehalf, Seen, What};
 use redeliver_core::event::Event;
 use redeliver_core::ports::Receipt;
@@ -38,10 +38,14 @@ impl<'a> Index<'a> {
             .iter()
             .map(|s| &*s.consumer)
             .collect();
-        let end = entries.last().map_or(0, |entry| entry.at);
+        let shows = |what: fn(&Elsewhere) -> &BTreeSet<Arc<str>>| {
+            let known = |name: &&str| view.elsewhere.is_some_and(|it| what(it).contains(*name));
+            consumers.iter().map(known).collect()
+        };
         Self {
             entries,
-            keeps_inbox: vec![false; consumers.len()],
+            keeps_inbox: shows(|it| &it.keep_inboxes),
+            ran: shows(|it| &it.ran),
             consumers,
             key_ids: Lookup::default(),
             keys: Vec::new(),
@@ -54,7 +58,7 @@ impl<'a> Index<'a> {
             commits: Vec::with_capacity(entries.len() / 8),
             publishes: Vec::new(),
             outbox_complete: true,
-            within_retention: end < nanos(view.policy.relay.retention),
+            within_retention: view.until < nanos(view.policy.relay.retention),
             nobody_died: entries
                 .iter()
                 .any(|entry| matches!(entry.what, What::Process { .. })),
@@ -207,6 +211,7 @@ impl<'a> Index<'a> {
         open.runs.insert(number, self.runs.len());
         if let Some(work) = work {
             self.works[work].runs.push(self.runs.len());
+            self.ran[self.works[work].consumer] = true;
         }
         self.runs.push(Run {
             number,

@@ -139,6 +139,8 @@ pub struct Index<'a> {
     pub(super) consumers: Vec<&'a str>,
     /// Whether a consumer keeps an inbox; naive ones do not.
     pub(super) keeps_inbox: Vec<bool>,
+    /// Whether handlers of a consumer were seen to run.
+    pub(super) ran: Vec<bool>,
     key_ids: Lookup<&'a str>,
     pub(super) keys: Vec<&'a str>,
     pub(super) events: Vec<Known<'a>>,

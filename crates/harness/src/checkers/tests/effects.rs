@@ -359,6 +359,14 @@ fn a_service_key_may_be_derived_from_the_key_of_an_event() {
 }
 
 #[test]
+fn a_service_key_with_a_longer_number_is_the_key_of_another_event() {
+    let mut kit = Kit::new();
+    kit.flow("order-1", "worker-1");
+    kit.charged("order-15", 1, MS);
+    kit.red("effect_without_event", EffectWithoutEvent, "order-15");
+}
+
+#[test]
 fn what_does_not_end_is_named_with_its_place() {
     let mut kit = Kit::new();
     kit.settled = false;

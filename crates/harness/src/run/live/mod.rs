@@ -444,6 +444,8 @@ fn report(
         disturbed: &disturbed,
         beside: &[],
         settled: played.settled,
+        elsewhere: None,
+        until: history.until(),
         stopped: played.stopped,
     };
     let measured = Measured {

@@ -228,3 +228,44 @@ fn a_request_that_is_sent_twice_counts_twice_and_one_that_is_sent_again_once() {
     assert_eq!(of(&times, Leg::Lateness).len(), 3);
     assert_eq!(of(&times, Leg::Request), [4], "from the first time");
 }
+
+fn standing(kit: &Kit, now: u64) -> Vec<(String, u64, u64)> {
+    let mut legs = Legs::new(&kit.topology);
+    for entry in &kit.history.entries {
+        legs.add(entry, &mut |_| {});
+    }
+    let all = legs.standing(now, 100 * MS).into_iter();
+    all.map(|it| (it.place.to_string(), it.workflows, it.stuck))
+        .collect()
+}
+
+#[test]
+fn what_has_not_ended_stands_somewhere() {
+    let mut kit = Kit::new();
+    let begun = What::Request {
+        key: Arc::from("z"),
+        due: 0,
+    };
+    kit.add("client-1", begun);
+    let event = kit.event("a");
+    kit.emit(&event, Seen::Ok);
+    let committed = kit.history.until();
+    let at = |place: &str, stuck| (place.to_owned(), 1, stuck);
+    let request = at("request", 0);
+    assert_eq!(standing(&kit, committed), [request, at("outbox", 0)]);
+    kit.publish(&event, PublishOutcome::Confirmed);
+    let request = at("request", 1);
+    let queue = at("queue of charge", 0);
+    assert_eq!(
+        standing(&kit, committed + 100 * MS),
+        [request.clone(), queue]
+    );
+    let hand = kit.deliver(&event, "charge-1");
+    let worker = at("worker of charge", 1);
+    assert_eq!(
+        standing(&kit, kit.history.until() + 200 * MS),
+        [request.clone(), worker]
+    );
+    kit.succeed(&hand);
+    assert_eq!(standing(&kit, kit.history.until() + 200 * MS), [request]);
+}
