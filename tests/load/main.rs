@@ -7,6 +7,7 @@
 
 mod faults;
 mod history;
+mod metrics;
 mod parts;
 mod verdicts;
 

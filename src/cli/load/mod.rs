@@ -1,9 +1,11 @@
 //! `redeliver load`: a scenario on real servers, under requests that never wait for it.
 
+mod metrics;
 mod search;
 mod show;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,7 +22,7 @@ use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::hdr;
 use redeliver_harness::load::job::Job;
 use redeliver_harness::load::offer::{Pattern, Rate};
-use redeliver_harness::load::{LoadOptions, default_history};
+use redeliver_harness::load::{LoadOptions, Watch, default_history};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::report::{Tally, page};
 use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
@@ -80,6 +82,9 @@ pub(super) struct Args {
     /// Give the run up when a server has been away for so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     patience: Duration,
+    /// Serve the figures for Prometheus while the run goes on, under /metrics: 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -201,6 +206,17 @@ fn write_log(
     hdr::write(history, &topology, &mut file).map_err(|error| wrong(&error))
 }
 
+/// Shows the figures of a run to all who look.
+fn watch(served: Option<metrics::Served>) -> Watch {
+    let lines = show::lines();
+    Arc::new(move |figures| {
+        lines(figures);
+        if let Some(served) = &served {
+            served.show(figures);
+        }
+    })
+}
+
 pub(super) fn load(args: &Args, context: &Context) -> u8 {
     let (scenario, workload) = match context.load(&args.scenario) {
         Ok(loaded) => loaded,
@@ -234,6 +250,23 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
             return USAGE;
         }
     };
+    let served = args.metrics.map(|address| {
+        let served = metrics::Served::at(address);
+        served.map_err(|error| format!("--metrics {address}: {error}"))
+    });
+    let served = match served.transpose() {
+        Ok(served) => {
+            if let Some(served) = &served {
+                let address = served.address();
+                out::complain(&format!("metrics at http://{address}/metrics"));
+            }
+            served
+        }
+        Err(why) => {
+            out::complain(&why);
+            return ENVIRONMENT;
+        }
+    };
     let live = LiveOptions {
         amqp_url: args.servers.amqp_url.clone(),
         database_url: args.servers.database_url.clone(),
@@ -255,7 +288,7 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         history: history.clone(),
         command: vec![program.into_os_string(), OsString::from(PROCESS)],
         commit: commit(),
-        watch: show::lines(),
+        watch: watch(served),
     };
     let mut found = None;
     if args.find_max {
