@@ -1,5 +1,6 @@
 //! `redeliver load`: a scenario on real servers, under requests that never wait for it.
 
+mod baseline;
 mod metrics;
 mod search;
 mod show;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use self::baseline::Against;
 use self::show::Beside;
 use super::doctor::why_unreachable;
 use super::out::{self, Out};
@@ -43,6 +45,7 @@ Examples:
   redeliver load scenarios/calm-day.toml --rate 20/s --for 60s
   redeliver load scenarios/calm-day.toml --rate 20/s --for 60s --arrivals constant --format json
   redeliver load scenarios/calm-day.toml --find-max --for 60s
+  redeliver load scenarios/calm-day.toml --rate 20/s --for 60s --baseline yesterday.history
   scripts/services run -- redeliver load scenarios/calm-day.toml --rate 20/s --for 60s
 
 Exit codes: 0 valid, 1 violated, 2 usage, 3 inconclusive, 4 a server does not answer or refuses.")]
@@ -54,7 +57,7 @@ pub(super) struct Args {
     #[arg(required_unless_present = "find_max")]
     rate: Option<Rate>,
     /// Find the highest rate that is sustained without faults, then hold it under the faults
-    #[arg(long)]
+    #[arg(long, conflicts_with = "baseline")]
     find_max: bool,
     /// For how long each rate is tried
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = probe_time)]
@@ -74,6 +77,8 @@ pub(super) struct Args {
     history: Option<PathBuf>,
     #[command(flatten)]
     files: Files,
+    #[command(flatten)]
+    against: Against,
     #[command(flatten)]
     servers: Servers,
     /// The seed: decimal, 0x-hex or a 40-digit commit hash
@@ -125,6 +130,7 @@ impl Files {
 Examples:
   redeliver check calm-day-0123456789ab.history
   redeliver check calm-day-0123456789ab.history --format json
+  redeliver check today.history --baseline yesterday.history
 
 Exit codes: 0 valid, 1 violated, 2 usage or no history file, 3 inconclusive.")]
 pub(super) struct CheckArgs {
@@ -132,6 +138,8 @@ pub(super) struct CheckArgs {
     history: PathBuf,
     #[command(flatten)]
     files: Files,
+    #[command(flatten)]
+    against: Against,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -250,6 +258,13 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
             return USAGE;
         }
     };
+    let baseline = match args.against.read(&workload) {
+        Ok(baseline) => baseline,
+        Err(why) => {
+            out::complain(&why);
+            return USAGE;
+        }
+    };
     let served = args.metrics.map(|address| {
         let served = metrics::Served::at(address);
         served.map_err(|error| format!("--metrics {address}: {error}"))
@@ -310,7 +325,8 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         history.display(),
     ));
     match (workload.load)(&scenario, &options) {
-        Ok(report) => {
+        Ok(mut report) => {
+            let compared = baseline.and_then(|it| it.compare(&mut report.checked));
             let code = show::end(
                 &report.checked,
                 args.format,
@@ -318,6 +334,7 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
                 Beside {
                     max: found.as_ref(),
                     predicted: predict(&workload, &report.checked).as_ref(),
+                    baseline: compared.as_ref(),
                 },
             );
             let written = args.files.write(&workload, &report.checked, &history);
@@ -393,11 +410,20 @@ pub(super) fn check(args: &CheckArgs, context: &Context) -> u8 {
         let name = &start.workload;
         return wrong(&format!("its workload {name:?} is not one of this program"));
     };
+    let baseline = match args.against.read(workload) {
+        Ok(baseline) => baseline,
+        Err(why) => {
+            out::complain(&why);
+            return USAGE;
+        }
+    };
     match (workload.check)(path) {
-        Ok(checked) => {
+        Ok(mut checked) => {
+            let compared = baseline.and_then(|it| it.compare(&mut checked));
             let predicted = predict(workload, &checked);
             let beside = Beside {
                 predicted: predicted.as_ref(),
+                baseline: compared.as_ref(),
                 ..Beside::default()
             };
             let code = show::end(&checked, args.format, began.elapsed(), beside);

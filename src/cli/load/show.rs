@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Format, Out, out};
+use super::{Format, Out, baseline, out};
 use redeliver_harness::load::Watch;
 use redeliver_harness::load::binding;
 use redeliver_harness::load::check::Checked;
@@ -74,6 +74,8 @@ pub(super) struct Beside<'a> {
     pub(super) max: Option<&'a Found>,
     /// The same requests in the seeded world.
     pub(super) predicted: Option<&'a Tally>,
+    /// How it compares with an earlier run.
+    pub(super) baseline: Option<&'a baseline::Beside>,
 }
 
 /// The model's figures for the same scenario.
@@ -98,7 +100,7 @@ pub(super) fn end(checked: &Checked, format: Format, wall: Duration, beside: Bes
             out.line(&summary(checked, wall, beside).to_string());
         }
         Format::Human => {
-            out.text(&table(checked, beside.predicted));
+            out.text(&table(checked, beside));
         }
     }
     checked.judgement().exit_code()
@@ -172,6 +174,7 @@ fn summary(checked: &Checked, wall: Duration, beside: Beside<'_>) -> Value {
         "legs_ms": times::legs(&figures.latencies),
         "max_rate": beside.max.map(super::search::summary),
         "predicted": beside.predicted.map(predicted),
+        "baseline": beside.baseline.map(baseline::Beside::json),
         "binding": limit(checked).map(|(binding, _)| binding.to_string()),
         "cores_by_part": cores(checked),
         "thresholds": thresholds(checked),
@@ -229,7 +232,7 @@ fn thresholds(checked: &Checked) -> Vec<Value> {
 
 const WIDTH: usize = 79;
 
-fn table(checked: &Checked, predicted: Option<&Tally>) -> String {
+fn table(checked: &Checked, beside: Beside<'_>) -> String {
     use std::fmt::Write;
     let (figures, result) = (&checked.figures, &checked.result);
     let judgement = checked.judgement();
@@ -296,8 +299,12 @@ fn table(checked: &Checked, predicted: Option<&Tally>) -> String {
             let _ = writeln!(text, "{line}");
         }
     };
-    if let Some(tally) = predicted {
+    if let Some(tally) = beside.predicted {
         note("the model predicts:", times::describe(&tally.latencies));
+    }
+    for (it, slower) in beside.baseline.iter().flat_map(|it| &it.compared) {
+        let verdict = if *slower { "slower" } else { "not slower" };
+        note("baseline:", format!("{}: {verdict}", it.describe()));
     }
     if let Some((binding, why)) = limit(checked) {
         note("not sustained:", format!("{binding}: {why}"));

@@ -103,7 +103,8 @@ pub fn start_of(path: &Path) -> Result<Start, CheckError> {
 /// # Errors
 /// It cannot be read, or its scenario does not fit this program.
 pub fn check<L: Workload>(workload: &L, path: &Path) -> Result<Checked, CheckError> {
-    judge(workload, path, parts::PART)
+    let file = std::fs::metadata(path).map_err(FileError::Io)?.len();
+    judge(workload, path, parts::size(file))
 }
 
 /// As [`check`], in parts of so many bytes of the file: fewer take less memory.

@@ -40,6 +40,22 @@ pub struct Second {
     pub dead: u64,
 }
 
+/// Times from a request's time to its last effect, of those that ended within an interval; all in
+/// nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// When it began, since the start of the run.
+    pub began: u64,
+    /// Half of them were not longer.
+    pub p50: u64,
+    /// Ninety-five in a hundred were not longer.
+    pub p95: u64,
+    /// Ninety-nine in a hundred were not longer.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
+}
+
 /// The figures of a load run.
 #[derive(Debug)]
 pub struct Figures {
@@ -57,9 +73,8 @@ pub struct Figures {
     levels: Vec<(u64, u64)>,
     /// Looks from outside.
     pub gauges: Vec<Gauge>,
-    /// Times from a request's time to its last effect, interval by interval: when it began, p50, p99
-    /// and the longest, in nanoseconds.
-    pub intervals: Vec<(u64, u64, u64, u64)>,
+    /// Times from a request's time to its last effect, interval by interval.
+    pub intervals: Vec<Interval>,
     bucket: Latencies,
     /// When the interval began that goes on.
     interval: u64,
@@ -167,6 +182,15 @@ impl Figures {
         super::check::offer(&self.start).due_before(now.saturating_sub(self.begin))
     }
 
+    /// The intervals in which requests were offered, without the first tenth, in which connections
+    /// and caches warm up.
+    pub fn steady(&self) -> impl Iterator<Item = &Interval> {
+        let lasts = self.start.lasts;
+        let within = self.begin + lasts / 10..self.begin + lasts;
+        let all = self.intervals.iter();
+        all.filter(move |it| within.contains(&it.began))
+    }
+
     /// Goes on by one record.
     pub fn add(&mut self, record: &Record) {
         match record {
@@ -256,8 +280,13 @@ impl Figures {
         let began = std::mem::replace(&mut self.interval, now);
         let times = std::mem::replace(&mut self.bucket, Latencies::coarse());
         if let Some(times) = times.of(Leg::EndToEnd) {
-            let (p50, p99) = (times.quantile(500_000), times.quantile(990_000));
-            self.intervals.push((began, p50, p99, times.max()));
+            self.intervals.push(Interval {
+                began,
+                p50: times.quantile(500_000),
+                p95: times.quantile(950_000),
+                p99: times.quantile(990_000),
+                max: times.max(),
+            });
         }
     }
 

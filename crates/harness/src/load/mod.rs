@@ -4,6 +4,7 @@
 //! is one of these processes, and [`check`] judges such a file. [`offer`] says when which request is
 //! due, [`figures`] what came of it. Runs need Linux; files are judged anywhere.
 
+pub mod baseline;
 pub mod binding;
 pub mod check;
 pub mod figures;

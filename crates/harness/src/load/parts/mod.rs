@@ -33,8 +33,11 @@ use crate::watch::history::{Entry, Seen, What};
 use redeliver_core::event::Event;
 use redeliver_core::policy::ConsumerPolicy;
 
-/// How large a part is, in bytes of the file. Some four times as much are taken in memory.
-pub(super) const PART: u64 = 24 << 20;
+/// How large a part of so large a file is, in bytes of the file. Some four times as much are taken in
+/// memory; each part has a buffer as well, so there are a thousand at most.
+pub(super) fn size(file: u64) -> u64 {
+    (file / 1_000).max(8 << 20)
+}
 
 /// Entries of one process may be written in another order than they happened, by so much at most.
 const LATE: u64 = 5_000_000_000;

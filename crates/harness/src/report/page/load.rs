@@ -6,7 +6,7 @@ use super::chart::{Band, Chart, Line};
 use super::{badge, shell, tables, theme_button};
 use crate::load::binding;
 use crate::load::check::Checked;
-use crate::load::figures::{Figures, Second};
+use crate::load::figures::{Figures, Interval, Second};
 use crate::load::threshold::Held;
 use crate::watch::latencies::{QUANTILES, Times};
 use crate::watch::legs::Leg;
@@ -194,9 +194,9 @@ fn charts(figures: &Figures) -> Markup {
         depths.push(gauge(figures, &queue, |it| it.ready(&queue) as f64));
     }
     let times = [
-        interval(figures, "p50", |it| it.1),
-        interval(figures, "p99", |it| it.2),
-        interval(figures, "longest", |it| it.3),
+        interval(figures, "p50", |it| it.p50),
+        interval(figures, "p99", |it| it.p99),
+        interval(figures, "longest", |it| it.max),
     ];
     html! {
         (chart("Rates", "/s", &rates))
@@ -206,14 +206,12 @@ fn charts(figures: &Figures) -> Markup {
     }
 }
 
-type Interval = (u64, u64, u64, u64);
-
 fn interval(figures: &Figures, name: &str, of: impl Fn(&Interval) -> u64) -> Line {
     let points = figures.intervals.iter();
     Line {
         name: name.to_owned(),
         points: points
-            .map(|it| (since(figures, it.0), of(it) as f64 / 1e6))
+            .map(|it| (since(figures, it.began), of(it) as f64 / 1e6))
             .collect(),
     }
 }
