@@ -9,6 +9,7 @@ mod faults;
 mod history;
 mod metrics;
 mod parts;
+mod spans;
 mod verdicts;
 
 use std::path::{Path, PathBuf};

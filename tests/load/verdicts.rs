@@ -224,7 +224,10 @@ fn a_search_whose_lowest_rate_is_not_sustained_says_why() {
         return;
     }
     let folder = Folder::new();
-    let impossible = "\n[load]\nthresholds = [\"p50(end-to-end) < 1us\"]\n";
+    // Probes are without faults, and so without what is expected of them.
+    let impossible = "\n[load]\nthresholds = [\"p50(end-to-end) < 1us\"]\n\n\
+                      [[fault]]\nkind = \"duplicate-publish\"\nprobability = \"5%\"\n\n\
+                      [expect]\nreached = [\"duplicate-publish\"]\n";
     let scenario = folder.scenario("", impossible);
     let options = [
         "--find-max",

@@ -110,6 +110,10 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
         "acks over a real connection are not lost, and so many attempts take minutes",
     ),
     (
+        "servers-killed",
+        "the servers are not ours to kill; `redeliver load` kills private ones",
+    ),
+    (
         "unbound-one-of-two",
         "bindings of a running broker are not removed",
     ),

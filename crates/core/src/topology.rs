@@ -29,7 +29,7 @@ pub struct Subscription {
 }
 
 /// Everything that has to exist.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     /// One exchange a domain.
     pub exchanges: Vec<Arc<str>>,

@@ -67,6 +67,7 @@ impl<W: World> Client<W> {
             env: self.world.env().clone(),
             key: Arc::from(key),
             attempt,
+            trace: None,
             max_payload: self.max_payload,
         })
     }
@@ -78,6 +79,7 @@ pub struct Request<W: World> {
     env: W::Env,
     key: Arc<str>,
     attempt: u32,
+    trace: Option<Arc<str>>,
     max_payload: usize,
 }
 
@@ -90,6 +92,12 @@ impl<W: World> std::fmt::Debug for Request<W> {
 }
 
 impl<W: World> Request<W> {
+    /// The trace that the request belongs to, as a W3C `traceparent`. The events that it emits carry
+    /// it, and so does everything that follows from them.
+    pub fn trace(&mut self, traceparent: &str) {
+        self.trace = Some(Arc::from(traceparent));
+    }
+
     /// What a handler gets, too: the transaction, and `emit`.
     pub fn cx(&mut self) -> Cx<'_, W> {
         let scope = Scope {
@@ -97,7 +105,9 @@ impl<W: World> Request<W> {
             subject: &self.key,
             attempt: self.attempt,
         };
-        Cx::new(&mut self.tx, &self.env, None, scope).with_max_payload(self.max_payload)
+        Cx::new(&mut self.tx, &self.env, None, scope)
+            .with_max_payload(self.max_payload)
+            .with_trace(self.trace.clone())
     }
 
     /// Commits. Events that were emitted are published from here on.

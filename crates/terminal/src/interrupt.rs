@@ -30,7 +30,10 @@ pub fn on_first(stop: &Arc<AtomicBool>, tell: impl Fn() + Send + 'static) {
     let mut first: Option<Instant> = None;
     let handler = move || match first {
         Some(first) if first.elapsed() < ECHO => {}
-        Some(_) => std::process::exit(130),
+        Some(_) => {
+            out::release();
+            std::process::exit(130)
+        }
         None => {
             first = Some(Instant::now());
             stop.store(true, Ordering::Relaxed);

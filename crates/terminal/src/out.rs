@@ -1,7 +1,7 @@
 //! Writing to the outside. A reader that went away (`| head`) is no error; a full disk is.
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Why something could not be written to standard output.
 static FAILURE: OnceLock<String> = OnceLock::new();
@@ -42,8 +42,48 @@ impl Out {
     }
 }
 
-/// Writes a line to standard error, at once.
+/// What is kept back while something else has the terminal.
+struct Held {
+    lines: Vec<String>,
+    /// Gives the terminal back.
+    restore: Box<dyn FnOnce() + Send>,
+}
+
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<Held>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on [`complain`] keeps lines back, since something else has the terminal. `restore` gives
+/// it back, once, at [`release`].
+pub fn hold(restore: impl FnOnce() + Send + 'static) {
+    *held() = Some(Held {
+        lines: Vec::new(),
+        restore: Box::new(restore),
+    });
+}
+
+/// The last lines that are kept back.
+pub fn last_held(many: usize) -> Vec<String> {
+    let held = held();
+    let lines = held.as_ref().map_or(&[][..], |held| &held.lines);
+    lines[lines.len().saturating_sub(many)..].to_vec()
+}
+
+/// Gives the terminal back, and writes what was kept back. Without [`hold`] nothing happens.
+pub fn release() {
+    let Some(held) = held().take() else { return };
+    (held.restore)();
+    held.lines.iter().for_each(|line| complain(line));
+}
+
+/// Writes a line to standard error, at once, or keeps it back (see [`hold`]).
 pub fn complain(text: &str) {
+    if let Some(held) = held().as_mut() {
+        held.lines.push(text.trim_end().to_owned());
+        return;
+    }
     let mut stderr = io::stderr().lock();
     // Where nobody reads it, there is nowhere to say so.
     let _ = writeln!(stderr, "{}", text.trim_end()).and_then(|()| stderr.flush());

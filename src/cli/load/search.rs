@@ -14,7 +14,7 @@ use redeliver_harness::load::offer::{Pattern, Rate};
 use redeliver_harness::load::search::{Found, NotFound, Probe, find_max};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::run::{LiveError, live_name};
-use redeliver_harness::scenario::{Poison, Scenario};
+use redeliver_harness::scenario::{Expect, Poison, Scenario};
 use redeliver_harness::verdict::Verdict;
 
 /// Where a search begins that is not told where.
@@ -40,6 +40,12 @@ pub(super) fn find(
 ) -> Result<Found, u8> {
     let calm = Scenario {
         poison: Poison::default(),
+        // What is expected of faults and of poison cannot come without them.
+        expect: Expect {
+            no_rows: scenario.expect.no_rows.clone(),
+            invariants: scenario.expect.invariants.clone(),
+            ..Expect::default()
+        },
         ..scenario.without_faults()
     };
     let mut out = Out::default();
@@ -106,12 +112,15 @@ fn probe(
         if let Some(left) = &report.left_behind {
             out::complain(left);
         }
-        let result = &report.checked.result;
-        let broken = result
-            .anomalies
-            .iter()
-            .any(|anomaly| anomaly.checker != "threshold");
-        if broken {
+        let probe = binding::probe_of(&report.checked);
+        let mut anomalies = report.checked.result.anomalies.iter();
+        // Of a rate that is too high it is no surprise that its work takes longer than it may.
+        let excused = |checker: &str| match checker {
+            "threshold" => true,
+            "stuck" | "starved" => probe.limit.is_some(),
+            _ => false,
+        };
+        if anomalies.any(|anomaly| !excused(anomaly.checker)) {
             return Err(Stopped::Code(show::end(
                 &report.checked,
                 args.format,
@@ -123,7 +132,7 @@ fn probe(
             out::complain("stopped before there was an answer");
             return Err(Stopped::Code(Verdict::Inconclusive.exit_code()));
         }
-        Ok(binding::probe_of(&report.checked))
+        Ok(probe)
     });
     if found.is_ok() {
         remove(&history);

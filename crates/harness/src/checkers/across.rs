@@ -5,6 +5,7 @@
 //! [span parts](Checker::spans_parts) count, or compare messages that have nothing to do with each
 //! other: each part adds to what they need, and they judge at the end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::starved::{self, Shifts, Wait};
@@ -19,6 +20,8 @@ pub(crate) struct Across {
     /// By consumer.
     waits: Vec<Vec<Wait>>,
     shifts: Vec<Shifts<Arc<str>>>,
+    /// Names of processes, each once.
+    processes: BTreeSet<Arc<str>>,
 }
 
 impl Across {
@@ -46,7 +49,8 @@ impl Across {
         self.shifts.resize_with(self.waits.len(), Shifts::default);
         for (consumer, shifts) in self.shifts.iter_mut().enumerate() {
             if !self.waits[consumer].is_empty() {
-                shifts.add(view, index, consumer, Arc::from);
+                let processes = &mut self.processes;
+                shifts.add(view, index, consumer, |name| own(processes, name));
             }
         }
     }
@@ -64,4 +68,13 @@ impl Across {
         }
         found
     }
+}
+
+fn own(known: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(name) = known.get(name) {
+        return name.clone();
+    }
+    let name: Arc<str> = Arc::from(name);
+    known.insert(name.clone());
+    name
 }

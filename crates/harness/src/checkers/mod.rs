@@ -79,13 +79,15 @@ pub struct View<'a> {
     pub stopped: bool,
 }
 
-/// What is known of consumers from all of a run that is judged in parts.
+/// What is known from all of a run that is judged in parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elsewhere {
     /// Those that have run handlers.
     pub ran: BTreeSet<Arc<str>>,
     /// Those that have saved rows in an inbox.
     pub keep_inboxes: BTreeSet<Arc<str>>,
+    /// Tables of which the reading shows rows.
+    pub tables: BTreeSet<Arc<str>>,
 }
 
 /// One promise.

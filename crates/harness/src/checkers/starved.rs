@@ -266,7 +266,7 @@ impl<N> Shifts<N> {
         view: &View<'a>,
         index: &Index<'a>,
         consumer: usize,
-        name: impl Fn(&'a str) -> N,
+        mut name: impl FnMut(&'a str) -> N,
     ) {
         let of = index.consumers[consumer];
         for run in index.runs.iter().filter(|run| *run.on.consumer == *of) {

@@ -6,8 +6,13 @@
 //! as others do (batch means); what likeness is left widens the interval. Logarithms are compared, so
 //! that a difference is a share of what it was.
 //!
+//! Runs of the same seed have the same requests, so they are compared interval by interval: what a
+//! request brings with it, a slow answer of a service say, is in both.
+//!
 //! Blocks say how much a run varies within itself. That the same program is a little faster today than
 //! it was yesterday they do not show; a [tolerance](Compared::is_slower) is for that.
+
+use std::collections::BTreeMap;
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -83,42 +88,87 @@ impl Compared {
 /// # Errors
 /// They cannot be compared: one is too short, or ended nothing for a long time.
 pub fn compare(before: &Figures, now: &Figures) -> Result<Vec<Compared>, String> {
-    let of = |figures: &Figures, what: fn(&Interval) -> u64| -> Vec<f64> {
-        let all = figures.steady().map(|it| (what(it).max(1) as f64).ln());
-        all.collect()
-    };
     let each = METRICS.map(|metric| {
-        let (before, now) = (of(before, metric.of), of(now, metric.of));
-        compared(metric.name, &before, &now, metric.alarms)
+        let of = |figures: &Figures| -> BTreeMap<u64, f64> {
+            let all = figures.steady();
+            all.map(|it| {
+                let since = it.began.saturating_sub(figures.begin);
+                (since, ((metric.of)(it).max(1) as f64).ln())
+            })
+            .collect()
+        };
+        let (one, other) = (of(before), of(now));
+        // The same seed makes the same requests at the same times.
+        let alike = |figures: &Figures| (figures.start.seed, figures.start.lasts);
+        let difference = match alike(before) == alike(now) {
+            true => paired(&one, &other),
+            false => {
+                let values = |of: BTreeMap<u64, f64>| of.into_values().collect::<Vec<_>>();
+                apart(&values(one), &values(other))
+            }
+        };
+        compared(&metric, &difference?)
     });
     each.into_iter().collect()
 }
 
-fn compared(
-    metric: &'static str,
-    before: &[f64],
-    now: &[f64],
-    alarms: f64,
-) -> Result<Compared, String> {
-    let mean = |of: &str, series: &[f64]| {
-        Mean::of(series).ok_or_else(|| {
-            format!(
-                "{of} is too short to be compared: it has {} intervals in which anything ended, and \
-                 {BLOCKS} blocks of them at least are needed",
-                series.len()
-            )
-        })
-    };
+/// The difference between two runs, of logarithms.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Difference {
+    before: f64,
+    now: f64,
+    /// Of the difference.
+    variance: f64,
+    /// Degrees of freedom of that.
+    freedom: f64,
+}
+
+fn mean(of: &str, series: &[f64]) -> Result<Mean, String> {
+    Mean::of(series).ok_or_else(|| {
+        format!(
+            "{of} is too short to be compared: it has {} intervals in which anything ended, and \
+             {BLOCKS} at least are needed",
+            series.len()
+        )
+    })
+}
+
+/// Of runs with the same requests: interval by interval, so that what the requests themselves bring
+/// with them does not count.
+fn paired(before: &BTreeMap<u64, f64>, now: &BTreeMap<u64, f64>) -> Result<Difference, String> {
+    let common = |at: &&u64| now.contains_key(at);
+    let times: Vec<u64> = before.keys().filter(common).copied().collect();
+    let differences: Vec<f64> = times.iter().map(|at| now[at] - before[at]).collect();
+    let difference = mean("the time that both have", &differences)?;
+    let before = times.iter().map(|at| before[at]).sum::<f64>() / times.len() as f64;
+    Ok(Difference {
+        before,
+        now: before + difference.mean,
+        variance: difference.variance,
+        freedom: difference.blocks as f64 - 1.0,
+    })
+}
+
+/// Of runs that have nothing in common but their rate.
+fn apart(before: &[f64], now: &[f64]) -> Result<Difference, String> {
     let (before, now) = (mean("the baseline", before)?, mean("this run", now)?);
-    let error = (before.variance + now.variance).sqrt();
-    let freedom = freedom(&before, &now);
-    let student = StudentsT::new(0.0, 1.0, freedom).map_err(|error| error.to_string())?;
-    let width = student.inverse_cdf(1.0 - alarms) * error;
-    let change = now.mean - before.mean;
+    Ok(Difference {
+        before: before.mean,
+        now: now.mean,
+        variance: before.variance + now.variance,
+        freedom: freedom(&before, &now),
+    })
+}
+
+fn compared(metric: &Metric, difference: &Difference) -> Result<Compared, String> {
+    let student = StudentsT::new(0.0, 1.0, difference.freedom);
+    let student = student.map_err(|error| error.to_string())?;
+    let width = student.inverse_cdf(1.0 - metric.alarms) * difference.variance.sqrt();
+    let change = difference.now - difference.before;
     Ok(Compared {
-        metric,
-        before: before.mean.exp() as u64,
-        now: now.mean.exp() as u64,
+        metric: metric.name,
+        before: difference.before.exp() as u64,
+        now: difference.now.exp() as u64,
         change: change.exp_m1(),
         between: ((change - width).exp_m1(), (change + width).exp_m1()),
     })
@@ -229,8 +279,9 @@ mod tests {
         let slow = |_: &usize| {
             let before = series(&mut rng, many, noise, alike, 0.0);
             let now = series(&mut rng, many, noise, alike, slower);
-            let compared = compared("p50(end-to-end)", &before, &now, METRICS[0].alarms);
-            compared.expect("long enough").is_slower(0.0)
+            let difference = apart(&before, &now).expect("long enough");
+            let compared = compared(&METRICS[0], &difference).expect("a number");
+            compared.is_slower(0.0)
         };
         (0..1_000).filter(slow).count()
     }
@@ -254,8 +305,9 @@ mod tests {
     fn what_is_too_short_is_not_compared() {
         let short = vec![1.0; BLOCKS - 1];
         let long = vec![1.0; BLOCKS];
-        assert!(compared("p50(end-to-end)", &long, &short, 0.05).is_err());
-        let same = compared("p50(end-to-end)", &long, &long, 0.05).expect("long enough");
+        assert!(apart(&long, &short).is_err());
+        let same = apart(&long, &long).expect("long enough");
+        let same = compared(&METRICS[0], &same).expect("a number");
         assert!(!same.is_slower(0.0), "{same:?}");
     }
 }

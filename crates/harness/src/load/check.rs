@@ -307,7 +307,8 @@ impl Everything {
         self.faults.truncate(KEPT);
         let is_fault = |entry: &Entry| matches!(entry.what, What::Fault { .. });
         let entries = &mut self.history.entries;
-        let last = entries.iter().rposition(is_fault);
+        let faults = entries.iter().enumerate().filter(|(_, it)| is_fault(it));
+        let last = faults.max_by_key(|(_, it)| it.at).map(|(at, _)| at);
         let mut at = 0;
         entries.retain(|entry| {
             at += 1;

@@ -45,6 +45,7 @@ pub(super) struct Common {
     /// In real time, for what parts a process from a server, and delays its start.
     pub(super) real: Arc<Scenario>,
     pub(super) servers: Servers,
+    pub(super) traced: bool,
     pub(super) proxies: Arc<Proxies>,
     pub(super) chaos: Arc<Chaos>,
 }
@@ -281,6 +282,7 @@ impl Children {
             offer: common.offer.clone(),
             poison: common.poison.clone(),
             resume: process.answered,
+            traced: common.traced,
         };
         let failed = |error: std::io::Error| {
             LiveError::Other(format!(

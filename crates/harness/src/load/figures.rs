@@ -383,6 +383,17 @@ impl Figures {
         std::mem::take(&mut self.fresh)
     }
 
+    /// The most that a look has shown in each quarter of the run: whether something grows.
+    pub fn quarters(&self, of: impl Fn(&Gauge) -> u64) -> [u64; 4] {
+        let mut most = [0; 4];
+        let all = self.gauges.len().max(1);
+        for (at, gauge) in self.gauges.iter().enumerate() {
+            let quarter = &mut most[at * 4 / all];
+            *quarter = of(gauge).max(*quarter);
+        }
+        most
+    }
+
     /// Whole seconds for which requests were offered.
     fn window(&self) -> f64 {
         self.start.lasts as f64 / SECOND as f64

@@ -78,6 +78,8 @@ pub struct Job {
     pub poison: Sorts,
     /// For one who sends: all requests before this one were answered.
     pub resume: u64,
+    /// Whether requests carry traces.
+    pub traced: bool,
 }
 
 /// Keys of requests that cannot be handled: poison, killers, of an unknown version, failing each

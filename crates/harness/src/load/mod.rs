@@ -45,6 +45,6 @@ pub(crate) const CONNECTIONS: u32 = 10;
 
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{load, load_process};
-pub use options::{LoadOptions, LoadReport, Watch, default_history};
+pub use options::{Follow, LoadOptions, LoadReport, Watch, default_history};
 #[cfg(target_os = "linux")]
 pub use {process::load_process, run::load};

@@ -10,6 +10,7 @@ use super::figures::Figures;
 use super::offer::{Pattern, Rate};
 use crate::run::live::LiveOptions;
 use crate::scenario::Scenario;
+use crate::watch::file::Record;
 
 /// What a load run is given.
 #[derive(Clone)]
@@ -32,7 +33,13 @@ pub struct LoadOptions {
     pub commit: String,
     /// Is shown the figures about once a second.
     pub watch: Watch,
+    /// Is shown each record as it is read. Where somebody looks, requests carry traces of their own
+    /// (`traceparent`) in their events.
+    pub follow: Option<Follow>,
 }
+
+/// Is shown the records of a run while it goes on.
+pub type Follow = Arc<dyn Fn(&Record) + Send + Sync>;
 
 /// Is shown the figures of a run while it goes on.
 pub type Watch = Arc<dyn Fn(&Figures) + Send + Sync>;

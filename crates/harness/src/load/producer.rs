@@ -49,6 +49,8 @@ struct Producer {
     log: Log<LiveEnv>,
     env: LiveEnv,
     open: Mutex<Open>,
+    /// The name of the run, where its requests carry traces.
+    traced: Option<String>,
 }
 
 /// Starts to send, in tasks of the process; they end when every request was answered.
@@ -67,6 +69,7 @@ pub(crate) fn start(
         client: Client::new(world, &plan.policy),
         log,
         env: env.clone(),
+        traced: job.traced.then(|| job.name.clone()),
         open: Mutex::new(Open {
             begun: BTreeSet::new(),
             next: job.resume,
@@ -154,7 +157,19 @@ impl Producer {
 
     async fn send(&self, at: u64, request: &Request) {
         let unknown = self.plan.unknown.contains(&request.key);
-        client::insist(&*self.workload, (&self.client, &self.env), request, unknown).await;
+        let trace = self
+            .traced
+            .as_ref()
+            .map(|run| traceparent(run, &request.key));
+        let how = (unknown, trace.as_deref());
+        client::insist(&*self.workload, (&self.client, &self.env), request, how).await;
         self.lock().begun.remove(&at);
     }
+}
+
+/// A trace of its own for each request, as a W3C `traceparent`: the same whenever it is sent again.
+fn traceparent(run: &str, key: &str) -> String {
+    let hash = blake3::hash(format!("{run}/{key}").as_bytes());
+    let hex = hash.to_hex();
+    format!("00-{}-{}-01", &hex[..32], &hex[32..48])
 }

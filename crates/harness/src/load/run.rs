@@ -220,6 +220,7 @@ impl Setting {
             poison: self.poison.clone(),
             real: Arc::new(self.scenario.clone()),
             servers: self.servers.clone(),
+            traced: self.options.follow.is_some(),
             proxies: Arc::default(),
             chaos,
         };
@@ -536,6 +537,9 @@ impl View<'_> {
                 Some(record) => {
                     self.figures.add(&record);
                     self.nemesis.see(&record);
+                    if let Some(follow) = &self.setting.options.follow {
+                        follow(&record);
+                    }
                 }
                 None => return Ok(()),
             }

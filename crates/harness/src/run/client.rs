@@ -41,7 +41,7 @@ pub async fn run<W: World>(
             .sleep(request.at.saturating_sub(world.env().elapsed()))
             .await;
         let unknown = plan.unknown.contains(&request.key);
-        insist(workload, (&client, world.env()), request, unknown).await;
+        insist(workload, (&client, world.env()), request, (unknown, None)).await;
         lock(progress).answered.insert(at);
         plan.note_answer();
     }
@@ -51,15 +51,16 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends a request until it is answered: carried out, or refused for good.
+/// Sends a request until it is answered: carried out, or refused for good. `unknown` for an event of
+/// a version that nobody knows; then the `traceparent` that its events are to carry.
 pub(crate) async fn insist<W: World>(
     workload: &dyn AnyWorkload<W>,
     (client, env): (&Client<W>, &W::Env),
     request: &Request,
-    unknown: bool,
+    how: (bool, Option<&str>),
 ) {
     for attempt in 1u32.. {
-        match send(workload, client, (request, attempt), unknown).await {
+        match send(workload, client, (request, attempt), how).await {
             Ok(()) | Err(Failure::Poison { .. } | Failure::Store(StoreError::Refused(_))) => return,
             Err(_) => {
                 let wait = Duration::from_millis(200 << attempt.min(5));
@@ -69,14 +70,17 @@ pub(crate) async fn insist<W: World>(
     }
 }
 
-/// Carries a request out in one transaction; `unknown` for an event of a version that nobody knows.
+/// Carries a request out in one transaction.
 async fn send<W: World>(
     workload: &dyn AnyWorkload<W>,
     client: &Client<W>,
     (request, attempt): (&Request, u32),
-    unknown: bool,
+    (unknown, trace): (bool, Option<&str>),
 ) -> Result<(), Failure> {
     let mut open = client.begin_again(&request.key, attempt).await?;
+    if let Some(trace) = trace {
+        open.trace(trace);
+    }
     let result = {
         let mut cx = open.cx();
         if unknown {

@@ -41,7 +41,6 @@ pub(crate) struct InParts<'a> {
     committed: u64,
     rows: u64,
     deliveries: u64,
-    entries: u64,
 }
 
 impl<'a> InParts<'a> {
@@ -63,7 +62,6 @@ impl<'a> InParts<'a> {
             committed: 0,
             rows: 0,
             deliveries: 0,
-            entries: 0,
         }
     }
 
@@ -104,7 +102,6 @@ impl<'a> InParts<'a> {
         let entries = view.history.entries.iter();
         let deliveries = entries.filter(|it| matches!(it.what, What::Delivered { .. }));
         self.deliveries += deliveries.count() as u64;
-        self.entries += view.history.entries.len() as u64;
     }
 
     /// Judges what is to be said of all parts together; `view` may be that of any. Whether they have
@@ -126,6 +123,9 @@ impl<'a> InParts<'a> {
         found.extend(expect.judge(&letters, view.settled, &pickups));
         if expect.max_publishes_per_event.is_some() || expect.max_redeliveries.is_some() {
             found.extend(expect.judge_repeats(&self.repeats));
+        }
+        if !self.across.asks_again() {
+            found.extend(std::mem::take(&mut self.across).judge(view));
         }
         let nameless = found.iter().any(|it| it.message.is_empty());
         self.of_all = found;
@@ -161,7 +161,6 @@ impl<'a> InParts<'a> {
             inconclusive,
             messages,
             deliveries: self.deliveries,
-            events: self.entries,
             virtual_ns: measured.virtual_ns,
             faults: measured.faults,
             mechanisms: pickups::mechanisms(&pickups),

@@ -63,8 +63,9 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// Whether its handlers use `tokio::time` and so need a runtime around them. Costs a little.
     const TOKIO: bool = true;
     /// Whether a load run may be judged in parts, which takes little memory however long it was. A
-    /// part has whole workflows: their requests, rows of the name of a workflow or of a message,
-    /// audit, letters and calls. [`Workload::check`] is asked of each part by itself then, and what
+    /// part has whole workflows: their requests, messages, audit, letters and calls, and the rows whose
+    /// key is a workflow or the idempotency key of a message, or begins with one. Other rows are in
+    /// some part or other. [`Workload::check`] is asked of each part by itself then, and what
     /// has to be added up over all of them goes through [`Workload::totals`].
     const IN_PARTS: bool = false;
 

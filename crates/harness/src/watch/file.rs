@@ -72,7 +72,7 @@ impl Record {
 }
 
 /// What a run was to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The version of the program.
     pub version: String,

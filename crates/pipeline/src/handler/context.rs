@@ -20,6 +20,7 @@ pub struct Cx<'a, W: World> {
     cause: Option<&'a Event>,
     scope: Scope<'a>,
     answer: Bytes,
+    trace: Option<Arc<str>>,
     max_payload: usize,
 }
 
@@ -46,6 +47,7 @@ impl<'a, W: World> Cx<'a, W> {
             cause,
             scope,
             answer: Bytes::new(),
+            trace: cause.and_then(|cause| cause.trace.clone()),
             max_payload: MAX_PAYLOAD,
         }
     }
@@ -56,6 +58,18 @@ impl<'a, W: World> Cx<'a, W> {
     pub fn with_max_payload(mut self, max_payload: usize) -> Self {
         self.max_payload = max_payload;
         self
+    }
+
+    /// With the trace of a request from outside, as a W3C `traceparent`.
+    pub(crate) fn with_trace(mut self, trace: Option<Arc<str>>) -> Self {
+        self.trace = trace.or(self.trace);
+        self
+    }
+
+    /// The trace that this work belongs to, as a W3C `traceparent`: that of the event, or of the
+    /// request. Spans of a handler's own belong under it.
+    pub fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()
     }
 
     /// The transaction, for what has no method here.
@@ -134,7 +148,7 @@ impl<'a, W: World> Cx<'a, W> {
             correlation: self.cause.map_or(id, |cause| cause.correlation),
             causation: self.cause.map(|cause| cause.id),
             time: self.env.now(),
-            trace: self.cause.and_then(|cause| cause.trace.clone()),
+            trace: self.trace.clone(),
             sequence: draft.ordered.then_some(0),
             payload: draft.payload.clone(),
         };

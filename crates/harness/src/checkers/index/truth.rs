@@ -66,7 +66,14 @@ impl<'a> Evidence<'a> {
             rows: (store.rows.iter())
                 .map(|(table, key, ..)| (&**table, &**key))
                 .collect(),
-            tables: store.rows.iter().map(|(table, ..)| &**table).collect(),
+            tables: (store.rows.iter().map(|(table, ..)| &**table))
+                .chain(
+                    view.elsewhere
+                        .iter()
+                        .flat_map(|it| &it.tables)
+                        .map(|it| &**it),
+                )
+                .collect(),
         }
     }
 

@@ -45,8 +45,8 @@ const LATE: u64 = 5_000_000_000;
 /// What processes have in hand, from entries in the order of the file.
 struct InOrder {
     hands: Hands<Arc<str>>,
-    /// Steps that others may come before.
-    waiting: BinaryHeap<Reverse<(u64, u64)>>,
+    /// By process: steps that others of it may come before.
+    waiting: BTreeMap<Arc<str>, BinaryHeap<Reverse<(u64, u64)>>>,
     steps: BTreeMap<u64, Step<Arc<str>>>,
     count: u64,
 }
@@ -55,27 +55,27 @@ impl InOrder {
     fn new(policy: &ConsumerPolicy) -> Self {
         Self {
             hands: Hands::new(policy),
-            waiting: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
             steps: BTreeMap::new(),
             count: 0,
         }
     }
 
     fn add(&mut self, entry: &Entry) {
-        if let Some(step) = owned_step(entry) {
-            self.count += 1;
-            self.waiting.push(Reverse((step.at, self.count)));
-            self.steps.insert(self.count, step);
-        }
-        self.go_on(entry.at.saturating_sub(LATE));
-    }
-
-    fn go_on(&mut self, until: u64) {
-        while let Some(Reverse((at, number))) = self.waiting.peek().copied() {
+        let Some(step) = owned_step(entry) else {
+            return;
+        };
+        self.count += 1;
+        let waiting = self.waiting.entry(entry.process.clone()).or_default();
+        waiting.push(Reverse((step.at, self.count)));
+        self.steps.insert(self.count, step);
+        // A process that stood still writes late, and so does all of it.
+        let until = entry.at.saturating_sub(LATE);
+        while let Some(Reverse((at, number))) = waiting.peek().copied() {
             if at > until {
                 return;
             }
-            self.waiting.pop();
+            waiting.pop();
             if let Some(step) = self.steps.remove(&number) {
                 self.hands.add(step);
             }
@@ -83,7 +83,11 @@ impl InOrder {
     }
 
     fn found(mut self) -> Vec<Anomaly> {
-        self.go_on(u64::MAX);
+        let mut rest: Vec<_> = std::mem::take(&mut self.steps).into_iter().collect();
+        rest.sort_by_key(|(number, step)| (step.at, *number));
+        for (_, step) in rest {
+            self.hands.add(step);
+        }
         self.hands.found()
     }
 }
@@ -97,6 +101,7 @@ struct First {
     elsewhere: Elsewhere,
     /// When the last entry was made.
     until: u64,
+    entries: u64,
 }
 
 impl First {
@@ -107,6 +112,7 @@ impl First {
             common: Everything::default(),
             elsewhere: Elsewhere::default(),
             until: 0,
+            entries: 0,
         }
     }
 
@@ -125,8 +131,28 @@ impl First {
         name
     }
 
+    /// A key that may begin with that of a message, or with a workflow: of a call, or of a row. What
+    /// it begins with was named before.
+    fn derived(&mut self, key: &str) {
+        if self.groups.known(key).is_some() {
+            return;
+        }
+        let ends = key.char_indices().map(|(at, _)| at).skip(1);
+        let ends: Vec<usize> = ends.collect();
+        let known = |end: &usize| self.groups.known(&key[..*end]);
+        let longest = ends.iter().rev().find_map(known);
+        let before_slash = ends.iter().filter(|end| key[**end..].starts_with('/'));
+        let others: Vec<Name> = before_slash.filter_map(known).chain(longest).collect();
+        let own = self.groups.name(key);
+        // Where a hash is by chance that of another name, two groups become one and no more.
+        for other in others {
+            self.groups.join(own, other);
+        }
+    }
+
     fn entry(&mut self, entry: &Entry) {
         self.until = self.until.max(entry.at);
+        self.entries += 1;
         self.hands.add(entry);
         match &entry.what {
             What::Commit {
@@ -151,9 +177,10 @@ impl First {
                     self.groups.join(all, other);
                 }
             }
-            What::Publish { event, .. } => {
-                self.groups.name(&event.idempotency_key);
+            What::Publish { event, .. } if self.groups.known(&event.idempotency_key).is_none() => {
+                self.event(event);
             }
+            What::Call { key, .. } => self.derived(key),
             What::Delivered { key: Some(key), .. } | What::Settled { key: Some(key), .. } => {
                 self.groups.name(key);
             }
@@ -180,6 +207,17 @@ impl First {
                 if let Some(event) = &letter.event {
                     self.event(event);
                 }
+            }
+            Record::Ledger(entry) => self.derived(&entry.key),
+            Record::Row(Row::Audit(entry)) => {
+                self.groups.name(&entry.workflow);
+            }
+            Record::Row(Row::Workflow(head)) => {
+                self.groups.name(&head.workflow);
+            }
+            Record::Row(Row::Document(table, key, ..)) => {
+                note(&mut self.elsewhere.tables, table);
+                self.derived(key);
             }
             Record::Row(Row::Inbox(row)) => {
                 note(&mut self.elsewhere.keep_inboxes, &row.consumer);
@@ -236,25 +274,11 @@ impl Dealt {
         }
     }
 
-    /// The part of a call's key: it begins with the key of a message.
-    fn of_call(&mut self, key: &str) -> u32 {
-        let ends = key.char_indices().map(|(at, _)| at).skip(1);
-        let ends: Vec<usize> = ends.chain([key.len()]).collect();
-        let mut known = ends
-            .into_iter()
-            .rev()
-            .filter_map(|end| self.groups.known(&key[..end]));
-        match known.next() {
-            Some(name) => self.groups.part(name),
-            None => 0,
-        }
-    }
-
     /// The part of a record; none for one that no part needs of its own.
     fn part(&mut self, record: &Record) -> Option<u32> {
         let part = match record {
             Record::Entry(entry) => return self.of_entry(entry),
-            Record::Ledger(entry) => self.of_call(&entry.key),
+            Record::Ledger(entry) => self.of(&entry.key),
             Record::Row(row) => match row {
                 Row::Outbox(row) => self.of(&row.outgoing.event.idempotency_key),
                 Row::Inbox(row) => self.of(&row.idempotency_key),
@@ -289,7 +313,7 @@ impl Dealt {
                 part
             }
             What::HandlerEnd { run, .. } => self.runs.remove(run).unwrap_or(0),
-            What::Call { key, .. } => self.of_call(key),
+            What::Call { key, .. } => self.of(key),
             What::Request { .. } | What::Process { .. } | What::Fault { .. } | What::Heal => {
                 return None;
             }
@@ -321,6 +345,7 @@ pub(super) fn judged(
         mut common,
         elsewhere,
         until,
+        entries,
     } = first;
     common.condense();
     let names = groups.len().saturating_mul(size) / bytes.max(1);
@@ -362,6 +387,7 @@ pub(super) fn judged(
     }
     let measured = measured(figures);
     let mut result = shown.show(0, |plan, view| all.result(plan, view, measured))?;
+    result.events = entries;
     result.trace = shown.common.faults;
     Ok((result, torn))
 }

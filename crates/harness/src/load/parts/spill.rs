@@ -63,6 +63,8 @@ impl Spill {
         blocks.push((self.end, length));
         self.end += u64::from(length);
         rest.clear();
+        // One large record must not keep its room in every part.
+        rest.shrink_to(2 * BLOCK);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use crate::words::grouped;
 /// The size of a chart, and the room beside and below its plot.
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 190.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 22.0;
