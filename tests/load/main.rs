@@ -5,6 +5,7 @@
 //! them for itself.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
+mod baseline;
 mod faults;
 mod history;
 mod metrics;

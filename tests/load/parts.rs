@@ -39,12 +39,12 @@ kind = \"duplicate-publish\"
 probability = \"10%\"
 ";
 
-fn records(path: &Path) -> Vec<Record> {
+pub(crate) fn records(path: &Path) -> Vec<Record> {
     let mut records = Records::open(path).expect("a file");
     std::iter::from_fn(|| records.next_record().expect("a history")).collect()
 }
 
-fn write(path: &Path, records: &[Record]) {
+pub(crate) fn write(path: &Path, records: &[Record]) {
     let file = Appender::create(path).expect("a new file");
     records.iter().for_each(|record| file.append(record));
     assert_eq!(file.failure(), None);

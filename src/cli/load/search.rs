@@ -38,7 +38,11 @@ pub(super) fn find(
     scenario: &Scenario,
     options: &LoadOptions,
 ) -> Result<Found, u8> {
+    // What is sustained has little left to do at the end; what is not would take for ever.
+    let rest = scenario.in_real_time().policy.longest_hold() * 2;
+    let rest = rest.max(args.probe * 3) * scenario.time_scale.max(1);
     let calm = Scenario {
+        settle: Some(scenario.settle.map_or(rest, |own| own.min(rest))),
         poison: Poison::default(),
         // What is expected of faults and of poison cannot come without them.
         expect: Expect {

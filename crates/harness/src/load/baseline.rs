@@ -301,6 +301,60 @@ mod tests {
         }
     }
 
+    /// Eight runs of the same requests, of orders at 20/s for 40 s on real servers on two cores: a line
+    /// each, for each second `second:p50:p95`, in microseconds.
+    const EQUAL: &str = include_str!("baseline/equal-runs.txt");
+
+    /// By second: p50 and p95.
+    type Recorded = [BTreeMap<u64, f64>; 2];
+
+    fn recorded() -> Vec<Recorded> {
+        let run = |line: &str| {
+            let mut metrics = Recorded::default();
+            for second in line.split(' ') {
+                let numbers: Vec<u64> = (second.split(':').map(|it| it.parse()))
+                    .collect::<Result<_, _>>()
+                    .expect("three numbers");
+                for (metric, micros) in metrics.iter_mut().zip(&numbers[1..]) {
+                    metric.insert(numbers[0], (*micros as f64 * 1e3).ln());
+                }
+            }
+            metrics
+        };
+        EQUAL.lines().map(run).collect()
+    }
+
+    /// In how many of all ordered pairs the second run is called slower, if it is by a share.
+    fn recorded_alarms(slower: f64, tolerance: f64) -> (usize, usize) {
+        let runs = recorded();
+        let (mut alarms, mut pairs) = (0, 0);
+        for (i, before) in runs.iter().enumerate() {
+            for now in (0..runs.len()).filter(|j| *j != i).map(|j| &runs[j]) {
+                let is_slower = METRICS.iter().enumerate().any(|(at, metric)| {
+                    let all = now[at].iter();
+                    let later = all.map(|(second, it)| (*second, it + slower.ln_1p()));
+                    let difference = paired(&before[at], &later.collect());
+                    let compared = compared(metric, &difference.expect("long enough"));
+                    compared.expect("a number").is_slower(tolerance)
+                });
+                alarms += usize::from(is_slower);
+                pairs += 1;
+            }
+        }
+        (alarms, pairs)
+    }
+
+    #[test]
+    fn real_runs_that_are_equal_are_not_called_slower_and_a_tenth_more_is_seen() {
+        let ((equal, pairs), (slower, _)) =
+            (recorded_alarms(0.0, 0.03), recorded_alarms(0.1, 0.03));
+        println!("{equal} false alarms, {slower} seen of {pairs}");
+        assert!(equal * 100 <= pairs * 5, "{equal} false alarms of {pairs}");
+        assert!(slower * 100 >= pairs * 95, "{slower} of {pairs} seen");
+        // Without a tolerance the drift of a machine from run to run looks like a change.
+        assert!(recorded_alarms(0.0, 0.0).0 > equal);
+    }
+
     #[test]
     fn what_is_too_short_is_not_compared() {
         let short = vec![1.0; BLOCKS - 1];
