@@ -127,6 +127,14 @@ impl Choices {
         }
     }
 
+    /// Forgets which keys were drawn, once there are more than `most` of them: one that is drawn again
+    /// gives the same again. For runs on real servers, which are long and never repeated exactly.
+    pub fn forget_beyond(&mut self, most: usize) {
+        if self.occurrences.len() > most {
+            self.occurrences.clear();
+        }
+    }
+
     /// Draws for words that are unique by themselves, where the caller carries the count.
     pub fn pure(&self, words: &[u64]) -> u64 {
         sip13(self.seed, words)

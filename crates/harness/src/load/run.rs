@@ -199,7 +199,8 @@ impl Setting {
         let start = self.start(versions);
         self.file.append(&Record::Start(Box::new(start)));
         let services = plan::services(&*self.workload, &self.scenario);
-        let services = FakeServices::new(services, self.offer.seed, started(since));
+        let services = FakeServices::new(services, self.offer.seed, started(since))
+            .remembering(self.keys_live());
         let timed = self
             .private
             .timed(&self.scenario, self.offer.seed, self.offer.lasts);
@@ -386,6 +387,13 @@ impl Setting {
                 Err(LiveError::Environment(why))
             }
         }
+    }
+
+    /// For how long the outside services know a key: longer than any work is tried again.
+    fn keys_live(&self) -> Duration {
+        let policy = &self.scenario.policy;
+        let longest = policy.retry.total + policy.longest_hold();
+        (longest * 2).max(Duration::from_secs(600))
     }
 
     fn is_stopped(&self) -> bool {

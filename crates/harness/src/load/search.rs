@@ -72,7 +72,7 @@ pub struct Found {
 const NEAR: u64 = 45;
 /// What chance may have done to the lower and to the higher end, in thousandths. More to the lower
 /// one: a rate a little above the limit grows by less than [`NO_GROWTH`].
-const MARGINS: (u64, u64) = (30, 15);
+const MARGINS: (u64, u64) = (34, 15);
 /// No rate is probed above this one.
 const HIGHEST: Rate = Rate(100_000_000);
 /// So often at most: a system whose answers contradict each other has no such rate.

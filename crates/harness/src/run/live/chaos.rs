@@ -42,6 +42,8 @@ const RULES: [Kind; 8] = [
 const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
 
 const DRAW: Site = Site::new("live.chaos");
+/// Of so many keys it is remembered how often they were drawn: a long run has no end of them.
+pub(super) const CHOICES: usize = 1 << 17;
 
 /// Seams at which calls are struck.
 const SEAMS: [Seam; 5] = [
@@ -430,6 +432,7 @@ impl Striker {
                 subject: name(subject),
                 attempt,
             };
+            state.choices.forget_beyond(CHOICES);
             let value = state.choices.draw(key);
             if strikes(value, rule.ppm) {
                 let more = state.choices.pure(&[value]);

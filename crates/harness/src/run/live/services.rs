@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redeliver_sim::choice::{Choices, Key, Site, name, strikes};
+use redeliver_sim::hash::QuickMap;
 use redeliver_sim::service::Model;
 
+use super::chaos::CHOICES;
 use crate::load::remote::Remote;
 use crate::watch::file::{Appender, Record};
 use crate::watch::reading::LedgerEntry;
@@ -50,13 +52,43 @@ impl std::fmt::Debug for FakeServices {
     }
 }
 
-/// Service, operation and idempotency key.
-type Work = (Arc<str>, &'static str, Arc<str>);
+/// What a service has done for a key: the highest token, and the number of the effect.
+type Did = (u64, usize);
+
+/// What services have done, by a hash of service, operation and idempotency key.
+struct Known {
+    /// A key is known for so long after its last call, in nanoseconds.
+    keep: u64,
+    /// When the older ones were forgotten last.
+    turned: u64,
+    young: QuickMap<u128, Did>,
+    old: QuickMap<u128, Did>,
+}
+
+impl Known {
+    fn of(&mut self, work: u128, at: u64) -> Option<&mut Did> {
+        if at.saturating_sub(self.turned) > self.keep {
+            self.turned = at;
+            self.old = std::mem::take(&mut self.young);
+        }
+        if let Some(did) = self.old.remove(&work) {
+            self.young.insert(work, did);
+        }
+        self.young.get_mut(&work)
+    }
+}
+
+fn work_of(service: &str, operation: &str, key: &str) -> u128 {
+    let text = format!("{service}\0{operation}\0{key}");
+    let hash = blake3::hash(text.as_bytes());
+    let (first, _) = hash.as_bytes().split_first_chunk().expect("32 bytes");
+    u128::from_le_bytes(*first)
+}
 
 struct State {
     models: BTreeMap<Arc<str>, Model>,
     fakes: BTreeMap<Arc<str>, Box<dyn Fake>>,
-    known: BTreeMap<Work, (u64, usize)>,
+    known: Known,
     ledger: Ledger,
     choices: Choices,
 }
@@ -97,7 +129,12 @@ impl FakeServices {
         let state = State {
             models,
             fakes,
-            known: BTreeMap::new(),
+            known: Known {
+                keep: u64::MAX,
+                turned: 0,
+                young: QuickMap::default(),
+                old: QuickMap::default(),
+            },
             ledger: Ledger::default(),
             choices,
         };
@@ -105,6 +142,12 @@ impl FakeServices {
             state: Arc::new(Mutex::new(state)),
             started,
         }
+    }
+
+    /// Remembers a key for so long after its last call, and no longer.
+    pub(crate) fn remembering(self, keep: Duration) -> Self {
+        self.lock().known.keep = nanos(keep);
+        self
     }
 
     /// Notes every effect in a file instead of in memory.
@@ -136,6 +179,7 @@ impl FakeServices {
         if strikes(state.choices.draw(key(COLD)), model.cold_ppm) {
             return Some(Duration::from_nanos(model.cold));
         }
+        state.choices.forget_beyond(CHOICES);
         Some(Duration::from_nanos(
             model.latency.at(state.choices.draw(key(LATENCY))),
         ))
@@ -153,7 +197,7 @@ impl FakeServices {
         let Some(model) = state.models.get(name) else {
             return Err(refused("there is no such service".to_owned()));
         };
-        let (service, operation) = (model.name.clone(), call.operation);
+        let service = model.name.clone();
         if let Some(fake) = state.fakes.get_mut(&service) {
             return match fake.call(call, elapsed) {
                 Told::Did(words) => {
@@ -168,8 +212,8 @@ impl FakeServices {
                 }),
             };
         }
-        let known = (service.clone(), operation, call.idempotency_key.clone());
-        if let Some((token, effect)) = state.known.get_mut(&known) {
+        let work = work_of(&service, call.operation, &call.idempotency_key);
+        if let Some((token, effect)) = state.known.of(work, at) {
             if model.checks_tokens && call.fencing_token < *token {
                 let reason = "a newer owner of this work has called";
                 return Err(refused(reason.to_owned()));
@@ -180,7 +224,7 @@ impl FakeServices {
             }
         }
         let number = state.ledger.length + 1;
-        state.known.insert(known, (call.fencing_token, number));
+        state.known.young.insert(work, (call.fencing_token, number));
         state.ledger.push(entry(service, call, at));
         Ok(reference(name, number))
     }
@@ -223,5 +267,28 @@ impl Service for FakeServices {
                 reason: error.to_string(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_for_as_long_as_it_is_called() {
+        let mut known = Known {
+            keep: 100,
+            turned: 0,
+            young: QuickMap::default(),
+            old: QuickMap::default(),
+        };
+        let (one, two) = (work_of("mail", "send", "a"), work_of("mail", "send", "b"));
+        known.young.insert(one, (1, 1));
+        known.young.insert(two, (1, 2));
+        for at in [60, 120, 180, 240, 300, 360] {
+            assert_eq!(known.of(one, at).copied(), Some((1, 1)), "at {at}");
+        }
+        assert_eq!(known.of(two, 361), None);
+        assert_ne!(work_of("mail", "send", "a"), work_of("mail", "sen", "da"));
     }
 }
