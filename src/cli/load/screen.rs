@@ -41,7 +41,10 @@ impl Screen {
             let _ = execute!(stderr(), LeaveAlternateScreen, Show);
         };
         out::hold(restore);
-        let Ok(terminal) = Terminal::new(CrosstermBackend::new(stderr())) else {
+        let made = Terminal::new(CrosstermBackend::new(stderr()));
+        // Not every terminal begins its second screen empty.
+        let cleared = made.and_then(|mut terminal| terminal.clear().map(|()| terminal));
+        let Ok(terminal) = cleared else {
             out::release();
             return None;
         };
@@ -229,7 +232,9 @@ impl Look {
             let oldest = latency(seen.oldest_ms * 1_000_000);
             rows.insert(0, ("outbox".to_owned(), grouped(seen.outbox)));
             rows.insert(1, ("its oldest".to_owned(), oldest));
-            for (queue, ready) in &seen.queues {
+            // Dead letters are counted above.
+            let queues = seen.queues.iter();
+            for (queue, ready) in queues.filter(|(queue, _)| !queue.ends_with(".dead")) {
                 rows.push((queue.to_string(), grouped(*ready)));
             }
         }

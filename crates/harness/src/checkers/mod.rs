@@ -97,7 +97,7 @@ pub trait Checker: Sync {
     /// Every place where the promise was broken. `index` was built from `view`.
     fn check(&self, view: &View<'_>, index: &Index<'_>) -> Vec<Anomaly>;
     /// Whether it counts or compares messages that have nothing to do with each other: of a run that
-    /// is judged in parts it judges the whole, see [`across`].
+    /// is judged in parts it judges the whole.
     fn spans_parts(&self) -> bool {
         false
     }
