@@ -107,7 +107,7 @@ pub fn check<L: Workload>(workload: &L, path: &Path) -> Result<Checked, CheckErr
     judge(workload, path, parts::size(file))
 }
 
-/// As [`check`], in parts of so many bytes of the file: fewer take less memory.
+/// As [`check`], with parts of `part` bytes of the file. Smaller parts take less memory.
 ///
 /// # Errors
 /// As there.

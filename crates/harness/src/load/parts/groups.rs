@@ -113,7 +113,8 @@ impl Groups {
         self.links[large as usize] = ROOT | (of_one + of_other);
     }
 
-    /// Deals the groups out among parts of so many names, in the order in which their names came.
+    /// Assigns each group to a part, in the order in which the names came. A part is full once it has
+    /// `names` names.
     /// A group is never divided. Nothing can be joined afterwards. How many parts there are.
     pub(super) fn deal(&mut self, names: u64) -> u32 {
         let (mut part, mut taken) = (0_u32, 0_u64);

@@ -322,7 +322,7 @@ impl Dealt {
     }
 }
 
-/// Judges a file in parts of so many bytes; fills its figures.
+/// Judges a file in parts of about `size` bytes, and adds its records to `figures`.
 pub(super) fn judged(
     (workload, scenario, offer): (&dyn Facts, &Scenario, &Offer),
     path: &Path,

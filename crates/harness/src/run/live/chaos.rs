@@ -42,7 +42,7 @@ const RULES: [Kind; 8] = [
 const EVENTS: [Kind; 3] = [Kind::ServiceDown, Kind::RollingDeploy, Kind::Crash];
 
 const DRAW: Site = Site::new("live.chaos");
-/// Of so many keys it is remembered how often they were drawn: a long run has no end of them.
+/// The source of choices counts the draws of at most this many keys. A long run has ever new keys.
 pub(super) const CHOICES: usize = 1 << 17;
 
 /// Seams at which calls are struck.
