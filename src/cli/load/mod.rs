@@ -2,22 +2,21 @@
 
 mod baseline;
 mod metrics;
+mod observers;
 mod screen;
 mod search;
 mod show;
 mod spans;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::baseline::Against;
-use self::screen::Screen;
+use self::observers::Observers;
 use self::show::Beside;
-use self::spans::Spans;
 use super::doctor::why_unreachable;
 use super::out::{self, Out};
 use super::report::write;
@@ -28,7 +27,7 @@ use redeliver_harness::load::check::Checked;
 use redeliver_harness::load::hdr;
 use redeliver_harness::load::job::Job;
 use redeliver_harness::load::offer::{Pattern, Rate};
-use redeliver_harness::load::{Follow, LoadOptions, Watch, default_history};
+use redeliver_harness::load::{LoadOptions, default_history};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::report::{Tally, page};
 use redeliver_harness::run::{CONNECTIONS, LiveError, LiveOptions, Tell, live_name};
@@ -91,16 +90,8 @@ pub(super) struct Args {
     /// Give the run up when a server has been away for so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     patience: Duration,
-    /// Serve the figures for Prometheus while the run goes on, under /metrics: 127.0.0.1:9464
-    #[arg(long, value_name = "ADDRESS")]
-    metrics: Option<SocketAddr>,
-    /// Send the ways of messages as OpenTelemetry spans to a collector (OTLP over HTTP):
-    /// http://127.0.0.1:4318
-    #[arg(long, value_name = "URL", conflicts_with = "find_max")]
-    otlp: Option<String>,
-    /// Write a line a second in place of the view that fills a terminal
-    #[arg(long)]
-    lines: bool,
+    #[command(flatten)]
+    observers: observers::Args,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -225,30 +216,6 @@ fn write_log(
     hdr::write(history, &topology, &mut file).map_err(|error| wrong(&error))
 }
 
-/// Shows the figures of a run to all who look.
-fn watch(served: Option<metrics::Served>, screen: Arc<Mutex<Option<Screen>>>) -> Watch {
-    let lines = show::lines();
-    Arc::new(move |figures| {
-        match &*screen.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(screen) => screen.show(figures),
-            None => lines(figures),
-        }
-        if let Some(served) = &served {
-            served.show(figures);
-        }
-    })
-}
-
-/// Shows the records of a run to one who makes spans of them.
-fn follow(spans: Arc<Mutex<Option<Spans>>>) -> Follow {
-    Arc::new(move |record| {
-        let mut spans = spans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(spans) = &mut *spans {
-            spans.add(record);
-        }
-    })
-}
-
 pub(super) fn load(args: &Args, context: &Context) -> u8 {
     let (scenario, workload) = match context.load(&args.scenario) {
         Ok(loaded) => loaded,
@@ -289,30 +256,9 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
             return USAGE;
         }
     };
-    let served = args.metrics.map(|address| {
-        let served = metrics::Served::at(address);
-        served.map_err(|error| format!("--metrics {address}: {error}"))
-    });
-    let served = match served.transpose() {
-        Ok(served) => {
-            if let Some(served) = &served {
-                let address = served.address();
-                out::complain(&format!("metrics at http://{address}/metrics"));
-            }
-            served
-        }
-        Err(why) => {
-            out::complain(&why);
-            return ENVIRONMENT;
-        }
-    };
-    let spans = args.otlp.as_deref().map(Spans::to);
-    let spans = match spans.transpose() {
-        Ok(spans) => spans.map(|spans| Arc::new(Mutex::new(Some(spans)))),
-        Err(why) => {
-            out::complain(&why);
-            return USAGE;
-        }
+    let observers = match Observers::open(&args.observers, args.format) {
+        Ok(observers) => observers,
+        Err(code) => return code,
     };
     let live = LiveOptions {
         amqp_url: args.servers.amqp_url.clone(),
@@ -326,12 +272,6 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         tell: Tell::by(out::complain),
     };
     let began = Instant::now();
-    let screen = Arc::new(Mutex::new(match args.lines {
-        true => None,
-        false => Screen::take(args.format),
-    }));
-    // Before anything is said that is to stay.
-    let close = || *screen.lock().unwrap_or_else(PoisonError::into_inner) = None;
     let mut options = LoadOptions {
         live,
         rate: args.rate.unwrap_or(search::BEGIN),
@@ -341,15 +281,15 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         history: history.clone(),
         command: vec![program.into_os_string(), OsString::from(PROCESS)],
         commit: commit(),
-        watch: watch(served, screen.clone()),
-        follow: spans.clone().map(follow),
+        watch: observers.watch(),
+        follow: observers.follow(),
     };
     let mut found = None;
     if args.find_max {
         let max = match search::find(args, &workload, &scenario, &options) {
             Ok(max) => max,
             Err(code) => {
-                close();
+                observers.close();
                 return code;
             }
         };
@@ -367,11 +307,7 @@ pub(super) fn load(args: &Args, context: &Context) -> u8 {
         history.display(),
     ));
     let ran = (workload.load)(&scenario, &options);
-    close();
-    if let Some(spans) = spans {
-        // What waits is sent now.
-        *spans.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
+    observers.close();
     match ran {
         Ok(mut report) => {
             let compared = baseline.and_then(|it| it.compare(&mut report.checked));

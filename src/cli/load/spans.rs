@@ -5,9 +5,9 @@
 //! that the pipeline itself sends nothing and is not slowed down.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,7 @@ use redeliver_core::event::Event;
 use redeliver_core::ports::PublishOutcome;
 use redeliver_harness::watch::file::{Record, Start};
 use redeliver_harness::watch::history::{Ended, Entry, Seen, What};
+use redeliver_pipeline::client::CLIENT;
 
 /// Spans that wait to be sent; more are left out.
 const WAITING: usize = 50_000;
@@ -35,13 +36,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const KNOWN: u64 = 600_000_000_000;
 /// More messages than this are not known.
 const MOST: usize = 200_000;
+/// So long a collector may take to answer, and so long all that is left may take at the end of a run.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Sends spans until it is dropped.
 pub(super) struct Spans {
     ways: Ways,
-    /// None once nothing more is sent.
-    queue: Option<SyncSender<SpanData>>,
-    left_out: u64,
+    /// How long sending may take once it is dropped.
+    end: Duration,
+    /// When sending ends, once it is known.
+    deadline: Arc<OnceLock<Instant>>,
+    queue: Queue,
     refused: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,6 +57,11 @@ impl Spans {
     /// # Errors
     /// It is no address.
     pub(super) fn to(url: &str) -> Result<Self, String> {
+        Self::with(url, ANSWER, ANSWER)
+    }
+
+    /// With other limits: for one answer, and for all that is left at the end.
+    fn with(url: &str, answer: Duration, end: Duration) -> Result<Self, String> {
         let address = url.trim_end_matches('/');
         let endpoint = match address.ends_with("/v1/traces") {
             true => address.to_owned(),
@@ -73,7 +83,7 @@ impl Spans {
         let exporter = runtime.block_on(async {
             let builder = SpanExporter::builder().with_http();
             let builder = builder.with_protocol(Protocol::HttpBinary);
-            let builder = builder.with_timeout(Duration::from_secs(10));
+            let builder = builder.with_timeout(answer);
             builder.with_endpoint(endpoint).build()
         });
         let mut exporter = exporter.map_err(|error| format!("--otlp {url}: {error}"))?;
@@ -82,12 +92,25 @@ impl Spans {
                 .with_service_name("redeliver-load")
                 .build(),
         );
-        let counted = refused.clone();
+        let deadline = Arc::new(OnceLock::new());
+        let (counted, last) = (refused.clone(), deadline.clone());
         let thread = std::thread::spawn(move || {
             while let Some(batch) = batch(&spans) {
                 let many = batch.len() as u64;
-                if let Err(error) = runtime.block_on(exporter.export(batch)) {
-                    // One line is enough: what comes later says how many there were.
+                let left = last.get().map_or(answer, |last: &Instant| {
+                    last.saturating_duration_since(Instant::now())
+                });
+                let sent = match left.is_zero() {
+                    true => Err("the run had ended".to_owned()),
+                    false => runtime.block_on(async {
+                        match tokio::time::timeout(left, exporter.export(batch)).await {
+                            Ok(sent) => sent.map_err(|error| error.to_string()),
+                            Err(_) => Err("the collector did not answer in time".to_owned()),
+                        }
+                    }),
+                };
+                if let Err(error) = sent {
+                    // One line is enough: the end says how many there were.
                     if counted.fetch_add(many, Ordering::Relaxed) == 0 {
                         out::complain(&format!("spans are not taken: {error}"));
                     }
@@ -96,8 +119,12 @@ impl Spans {
         });
         Ok(Self {
             ways: Ways::default(),
-            queue: Some(queue),
-            left_out: 0,
+            end,
+            deadline,
+            queue: Queue {
+                spans: Some(queue),
+                left_out: 0,
+            },
             refused,
             thread: Some(thread),
         })
@@ -105,13 +132,24 @@ impl Spans {
 
     /// Goes on by one record.
     pub(super) fn add(&mut self, record: &Record) {
-        let (queue, left_out) = (&self.queue, &mut self.left_out);
-        self.ways.add(record, |span| {
-            let Some(queue) = queue else { return };
-            if let Err(TrySendError::Full(_)) = queue.try_send(span) {
-                *left_out += 1;
-            }
-        });
+        let queue = &mut self.queue;
+        self.ways.add(record, &mut |span| queue.give(span));
+    }
+}
+
+/// Spans that are to be sent.
+struct Queue {
+    /// None once nothing more is sent.
+    spans: Option<SyncSender<SpanData>>,
+    left_out: u64,
+}
+
+impl Queue {
+    fn give(&mut self, span: SpanData) {
+        let Some(spans) = &self.spans else { return };
+        if let Err(TrySendError::Full(_)) = spans.try_send(span) {
+            self.left_out += 1;
+        }
     }
 }
 
@@ -130,17 +168,19 @@ fn batch(spans: &Receiver<SpanData>) -> Option<Vec<SpanData>> {
 
 impl Drop for Spans {
     fn drop(&mut self) {
-        drop(self.queue.take());
+        let queue = &mut self.queue;
+        self.ways.end(&mut |span| queue.give(span));
+        let _ = self.deadline.set(Instant::now() + self.end);
+        drop(self.queue.spans.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let refused = self.refused.load(Ordering::Relaxed);
-        if self.left_out + refused > 0 {
+        let (refused, left_out) = (self.refused.load(Ordering::Relaxed), self.queue.left_out);
+        let all = refused + left_out;
+        if all > 0 {
             out::complain(&format!(
-                "{} spans were not sent: the collector took {refused} of them not, and was too slow \
-                 for {}",
-                self.left_out + refused,
-                self.left_out
+                "{all} spans were not sent: the collector did not take {refused} of them, and was too \
+                 slow for {left_out}"
             ));
         }
     }
@@ -175,17 +215,63 @@ struct Ways {
     /// In the order in which they were seen.
     order: VecDeque<(u64, Arc<str>)>,
     runs: HashMap<u64, Run>,
+    /// What happened to messages of which no publish was read yet. Processes write into one file, and a
+    /// worker may write what it was given before the relay writes that it was confirmed.
+    early: HashMap<Arc<str>, Vec<Entry>>,
     /// Numbers spans.
     count: u64,
 }
 
 impl Ways {
-    fn add(&mut self, record: &Record, mut give: impl FnMut(SpanData)) {
+    fn add(&mut self, record: &Record, give: &mut impl FnMut(SpanData)) {
         match record {
             Record::Start(start) => self.start(start),
-            Record::Entry(entry) => self.entry(entry, &mut give),
+            Record::Entry(entry) => {
+                let received = self.received(entry);
+                match received.filter(|key| !self.is_published(key)) {
+                    Some(key) => self.hold(key, entry),
+                    None => self.entry(entry, give),
+                }
+                self.forget(entry.at, give);
+            }
             _ => {}
         }
+    }
+
+    fn hold(&mut self, key: Arc<str>, entry: &Entry) {
+        if !self.early.contains_key(&key) {
+            self.order.push_back((entry.at, key.clone()));
+        }
+        self.early.entry(key).or_default().push(entry.clone());
+    }
+
+    /// No more records follow.
+    fn end(&mut self, give: &mut impl FnMut(SpanData)) {
+        // In the order of their times: spans are numbered.
+        let mut early: Vec<Entry> = std::mem::take(&mut self.early)
+            .into_values()
+            .flatten()
+            .collect();
+        early.sort_by_key(|entry| entry.at);
+        for entry in &early {
+            self.entry(entry, give);
+        }
+    }
+
+    /// The key of a message with which a consumer does something.
+    fn received(&self, entry: &Entry) -> Option<Arc<str>> {
+        match &entry.what {
+            What::Delivered { key, .. } => key.clone(),
+            What::HandlerEnd { run, .. } => Some(self.runs.get(run)?.key.clone()),
+            What::Commit { on, .. } if &*on.consumer != CLIENT => Some(on.subject.clone()),
+            _ => None,
+        }
+    }
+
+    fn is_published(&self, key: &str) -> bool {
+        self.ways
+            .get(key)
+            .is_some_and(|way| way.published.is_some())
     }
 
     fn start(&mut self, start: &Start) {
@@ -207,7 +293,8 @@ impl Ways {
                 for event in &effects.emitted {
                     self.committed(event, at);
                 }
-                let of_request = self.due.remove(&on.subject);
+                let of_client = &*on.consumer == CLIENT;
+                let of_request = of_client.then(|| self.due.remove(&on.subject)).flatten();
                 let Some(way) = self.ways.get(&on.subject).cloned() else {
                     return;
                 };
@@ -264,6 +351,14 @@ impl Ways {
                     },
                     ..span
                 });
+                for entry in self
+                    .early
+                    .remove(&event.idempotency_key)
+                    .into_iter()
+                    .flatten()
+                {
+                    self.entry(&entry, give);
+                }
             }
             What::Delivered {
                 consumer,
@@ -274,7 +369,9 @@ impl Ways {
                 let Some(way) = self.ways.get(key).cloned() else {
                     return;
                 };
-                let from = way.published.unwrap_or(way.committed).min(at);
+                // A publish that was read may be a later one: the first may have died with its relay.
+                let published = way.published.filter(|published| *published <= at);
+                let from = published.unwrap_or(way.committed).min(at);
                 let attributes = vec![
                     process(entry),
                     KeyValue::new("messaging.system", "rabbitmq"),
@@ -297,7 +394,6 @@ impl Ways {
             What::HandlerEnd { run, ended } => self.ended((entry, *run), ended, give),
             _ => {}
         }
-        self.forget(at);
     }
 
     fn committed(&mut self, event: &Arc<Event>, at: u64) {
@@ -381,12 +477,15 @@ impl Ways {
         }
     }
 
-    fn forget(&mut self, now: u64) {
+    fn forget(&mut self, now: u64, give: &mut impl FnMut(SpanData)) {
         while let Some((at, _)) = self.order.front() {
             if now.saturating_sub(*at) < KNOWN && self.order.len() <= MOST {
                 return;
             }
             if let Some((_, key)) = self.order.pop_front() {
+                for entry in self.early.remove(&key).into_iter().flatten() {
+                    self.entry(&entry, give);
+                }
                 self.ways.remove(&key);
             }
         }
@@ -410,4 +509,222 @@ fn parse(traceparent: &str) -> Option<(TraceId, SpanId)> {
     let mut parts = traceparent.split('-');
     let (_, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
     Some((TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use super::*;
+    use redeliver_core::event::Kind;
+    use redeliver_core::ports::Receipt;
+    use redeliver_core::ports::Timestamp;
+    use redeliver_harness::watch::history::{Effects, OnBehalf};
+    use uuid::Uuid;
+
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn event() -> Arc<Event> {
+        Arc::new(Event {
+            id: Uuid::from_u128(1),
+            idempotency_key: Arc::from("order-1"),
+            kind: Kind::Fact,
+            event_type: Arc::from("order.placed"),
+            version: 1,
+            key: Arc::from("1"),
+            workflow: Arc::from("order-1"),
+            correlation: Uuid::from_u128(1),
+            causation: None,
+            time: Timestamp(0),
+            trace: Some(Arc::from(TRACE)),
+            sequence: None,
+            payload: bytes::Bytes::from_static(b"{}"),
+        })
+    }
+
+    fn entry(at: u64, process: &str, what: What) -> Record {
+        let process = Arc::from(process);
+        Record::Entry(Entry { at, process, what })
+    }
+
+    fn on(consumer: &str) -> OnBehalf {
+        OnBehalf {
+            consumer: Arc::from(consumer),
+            subject: Arc::from("order-1"),
+            attempt: 1,
+        }
+    }
+
+    /// A request that a worker carries out, in the order of what happens.
+    fn story() -> Vec<Record> {
+        let delivered = What::Delivered {
+            consumer: Arc::from("charge"),
+            key: Some(Arc::from("order-1")),
+            id: None,
+            receipt: Receipt { channel: 1, tag: 1 },
+            attempt: 1,
+            redelivered: false,
+        };
+        let request = What::Request {
+            key: Arc::from("order-1"),
+            due: 0,
+        };
+        let accepted = What::Commit {
+            on: on("client"),
+            effects: Effects {
+                emitted: vec![event()],
+                ..Effects::default()
+            },
+            seen: Seen::Ok,
+            since: 2,
+        };
+        let publish = What::Publish {
+            event: event(),
+            outcome: PublishOutcome::Confirmed,
+            since: 4,
+        };
+        let start = What::HandlerStart {
+            on: on("charge"),
+            run: 1,
+            read: 0,
+        };
+        let end = What::HandlerEnd {
+            run: 1,
+            ended: Ended::Ok,
+        };
+        let committed = What::Commit {
+            on: on("charge"),
+            effects: Effects::default(),
+            seen: Seen::Ok,
+            since: 8,
+        };
+        vec![
+            entry(1, "producer", request),
+            entry(3, "producer", accepted),
+            entry(10, "relay", publish),
+            entry(6, "worker", delivered),
+            entry(7, "worker", start),
+            entry(8, "worker", end),
+            entry(9, "worker", committed),
+        ]
+    }
+
+    /// Name, begin and end of each span, in order of names.
+    fn spans(story: &[Record]) -> Vec<(String, u64, u64)> {
+        let mut ways = Ways::default();
+        let mut spans = Vec::new();
+        let mut give = |span: SpanData| {
+            let clock = |time: SystemTime| {
+                let since = time.duration_since(UNIX_EPOCH).expect("after it");
+                u64::try_from(since.as_nanos()).expect("a small number")
+            };
+            let times = (clock(span.start_time), clock(span.end_time));
+            spans.push((span.name.to_string(), times.0, times.1));
+        };
+        for record in story {
+            ways.add(record, &mut give);
+        }
+        ways.end(&mut give);
+        assert!(ways.early.is_empty(), "{:?}", ways.early);
+        spans.sort();
+        spans
+    }
+
+    #[test]
+    fn processes_may_write_in_any_order() {
+        let story = story();
+        let told = spans(&story);
+        let names = told
+            .iter()
+            .map(|(name, from, until)| format!("{name} {from}-{until}"));
+        let expected = [
+            "commit charge 8-9",
+            "outbox order.placed 3-4",
+            "process charge 7-8",
+            "publish order.placed 4-10",
+            "queue charge 4-6",
+            "request order.placed 0-3",
+        ];
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+        // Each process keeps its own order.
+        let [producer, relay, worker] = [&story[..2], &story[2..3], &story[3..]];
+        for order in [
+            [producer, worker, relay],
+            [worker, relay, producer],
+            [worker, producer, relay],
+            [relay, worker, producer],
+            [relay, producer, worker],
+        ] {
+            let mixed = spans(&order.concat());
+            // The commit of a request is only known by its producer.
+            let same = mixed.iter().zip(&told).all(|(mixed, told)| {
+                mixed == told || (told.0.starts_with("outbox") && mixed.0 == told.0)
+            });
+            assert!(same && mixed.len() == told.len(), "{mixed:?}");
+        }
+    }
+
+    #[test]
+    fn a_publish_that_died_with_its_relay_leaves_the_rest() {
+        let mut story = story();
+        story.remove(2);
+        let names: Vec<_> = spans(&story).into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "commit charge",
+                "process charge",
+                "queue charge",
+                "request order.placed"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_message_that_is_never_known_is_forgotten() {
+        let mut ways = Ways::default();
+        for record in &story()[3..] {
+            ways.add(record, &mut |_| {});
+        }
+        assert_eq!(ways.early.len(), 1);
+        let process = What::Process { what: "started" };
+        ways.add(&entry(2 * KNOWN, "worker", process), &mut |_| {});
+        assert!(ways.early.is_empty() && ways.order.is_empty());
+    }
+
+    #[test]
+    fn a_collector_that_never_answers_holds_a_run_up_once() {
+        // Connections are taken, as the kernel does for any listener, and never read.
+        let collector = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", collector.local_addr().expect("it is bound"));
+        let sender = Spans::with(&url, Duration::from_millis(300), Duration::ZERO);
+        let sender = sender.expect("an exporter");
+        let queue = sender.queue.spans.as_ref().expect("it is open");
+        let mut ways = Ways::default();
+        ways.committed(&event(), 0);
+        let way = ways.ways["order-1"].clone();
+        let many = 20 * BATCH as u64;
+        for _ in 0..many {
+            let name = ("a span".to_owned(), SpanKind::Internal);
+            let span = ways.span(&way, name, (0, 1), Vec::new());
+            queue.try_send(span).expect("there is room");
+        }
+        let refused = sender.refused.clone();
+        drop(sender);
+        assert_eq!(refused.load(Ordering::Relaxed), many);
+        collector.set_nonblocking(true).expect("a listener");
+        let mut connections = 0;
+        loop {
+            match collector.accept() {
+                Ok(_) => connections += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(
+            connections <= 1,
+            "{connections} of 20 batches were waited for"
+        );
+    }
 }

@@ -10,6 +10,7 @@ use super::offer::Rate;
 use super::search::{Binding, NO_GROWTH, Probe, growth};
 use super::threshold::Held;
 use crate::scenario::Scenario;
+use crate::words::grouped;
 
 /// A part that is busy for this share of its time limits the others.
 const BUSY: f64 = 0.7;
@@ -139,6 +140,12 @@ fn workers(figures: &Figures, scenario: &Scenario, consumer: &str) -> (Binding, 
         "its {workers} workers run handlers {:.0} % of their time",
         busy * 100.0
     );
+    let counts = figures.counts();
+    if busy < BUSY && counts.parked * 2 > counts.deliveries {
+        let (parked, deliveries) = (grouped(counts.parked), grouped(counts.deliveries));
+        let what = format!("{what}; {parked} of {deliveries} deliveries were put back to wait");
+        return (Binding::Order(consumer.to_owned()), (place, what));
+    }
     let binding = match (busy >= BUSY, used_up(figures)) {
         (true, _) => Binding::Handler(consumer.to_owned()),
         (false, true) => biggest(figures).unwrap_or(Binding::Database),

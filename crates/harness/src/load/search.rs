@@ -21,6 +21,9 @@ pub enum Binding {
     Database,
     /// The handlers of a consumer: all of its workers are busy.
     Handler(String),
+    /// The order of keys at a consumer: its workers are idle, and most of what they are given waits for
+    /// a predecessor.
+    Order(String),
     /// The clients' connections to the database: all are taken.
     Pool,
     /// The generator: requests are sent late.
@@ -36,6 +39,7 @@ impl fmt::Display for Binding {
             Self::Broker => f.write_str("broker"),
             Self::Database => f.write_str("database"),
             Self::Handler(consumer) => write!(f, "handler of {consumer}"),
+            Self::Order(consumer) => write!(f, "order of keys at {consumer}"),
             Self::Pool => f.write_str("pool"),
             Self::Generator => f.write_str("generator"),
             Self::Threshold(threshold) => write!(f, "threshold {threshold}"),

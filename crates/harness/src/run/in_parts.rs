@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::any_workload::Facts;
-use super::judge::{Measured, accepted, completed_nothing};
+use super::judge::{Measured, accepted, completed_nothing, unplanned};
 use super::named;
 use super::plan::Plan;
 use super::result::RunResult;
@@ -117,9 +117,7 @@ impl<'a> InParts<'a> {
             letters: std::mem::take(&mut self.letters),
             ..FinalReading::default()
         };
-        let pickups: Vec<_> = (self.pickups.iter())
-            .map(|(mechanism, key)| Pickup { mechanism, key })
-            .collect();
+        let pickups = borrowed(&self.pickups);
         found.extend(expect.judge(&letters, view.settled, &pickups));
         if expect.max_publishes_per_event.is_some() || expect.max_redeliveries.is_some() {
             found.extend(expect.judge_repeats(&self.repeats));
@@ -151,9 +149,7 @@ impl<'a> InParts<'a> {
             0 => Some("no message was accepted".to_owned()),
             _ => completed_nothing(&plan.topology, &self.worked, &self.ends),
         };
-        let pickups: Vec<_> = (self.pickups.iter())
-            .map(|(mechanism, key)| Pickup { mechanism, key })
-            .collect();
+        let pickups = borrowed(&self.pickups);
         let mut result = RunResult {
             seed: measured.seed,
             verdict: Verdict::default(),
@@ -165,14 +161,17 @@ impl<'a> InParts<'a> {
             faults: measured.faults,
             mechanisms: pickups::mechanisms(&pickups),
             ends: self.ends,
-            unplanned: match self.scenario.expect.dead_letters {
-                // The scenario says how many there may be, and was judged by that.
-                Some(_) => Vec::new(),
-                None => self.unplanned,
-            },
+            unplanned: unplanned(self.scenario, self.unplanned),
             ..RunResult::default()
         };
         result.judge();
         result
     }
+}
+
+/// Second pick-ups of all parts as those of one run.
+fn borrowed<'a>(pickups: &'a [(&'static str, Arc<str>)]) -> Vec<Pickup<'a>> {
+    let pickups = pickups.iter();
+    let pickups = pickups.map(|(mechanism, key)| Pickup { mechanism, key });
+    pickups.collect()
 }

@@ -15,7 +15,7 @@ use crate::scenario::{Scenario, unwanted_rows};
 use crate::team::invariant::Evidence;
 use crate::team::request::Request;
 use crate::verdict::{Anomaly, AnomalyKind, Verdict};
-use crate::watch::ends::{Ends, Worked};
+use crate::watch::ends::{Ends, Unplanned, Worked};
 use crate::watch::history::{History, Seen, What};
 use crate::watch::legs::{self, Leg};
 use crate::watch::reached::Reached;
@@ -204,15 +204,22 @@ pub fn result(
         },
         ends,
         halted,
-        unplanned: match scenario.expect.dead_letters {
-            _ if halted => Vec::new(),
-            // The scenario says how many there may be, and was judged by that.
-            Some(_) => Vec::new(),
-            None => unplanned,
+        unplanned: match halted {
+            true => Vec::new(),
+            false => self::unplanned(scenario, unplanned),
         },
     };
     result.judge();
     result
+}
+
+/// The dead letters that need a cause: none where the scenario says how many there may be, since the
+/// run was judged by that.
+pub(crate) fn unplanned(scenario: &Scenario, found: Vec<Unplanned>) -> Vec<Unplanned> {
+    match scenario.expect.dead_letters {
+        Some(_) => Vec::new(),
+        None => found,
+    }
 }
 
 /// The times of the messages of a run.
