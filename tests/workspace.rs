@@ -63,6 +63,7 @@ fn the_arrows_point_one_way() {
         ("testing", &[]),
         ("private", &[]),
         ("pipeline", &["core"]),
+        ("sizing", &["core"]),
         ("rabbitmq", &["core"]),
         ("postgres", &["core"]),
         ("definitions", &["core", "rabbitmq"]),
