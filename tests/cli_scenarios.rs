@@ -155,3 +155,31 @@ fn real_time_is_scaled() {
     assert_eq!(real.policy.contradictions(), []);
     assert_eq!(real, real.in_real_time());
 }
+
+#[test]
+fn what_is_asked_of_numbers_is_checked_in_its_place() {
+    insta::assert_snapshot!(mistake(
+        "[size]\nhandler = [{ median = \"12s\", p95 = \"2s\" }]"
+    ));
+    insta::assert_snapshot!(mistake("[size]\nhandler = [{ median = \"2s\" }]"));
+    insta::assert_snapshot!(mistake("[size]\nhandler = [{ fixed = \"-2s\" }]"));
+    insta::assert_snapshot!(mistake("[size]\nhandler = [{ fixed = 2 }]"));
+    insta::assert_snapshot!(mistake("[size]\nhandler = [{ deviation = \"2s\" }]"));
+    insta::assert_snapshot!(mistake(
+        "[size]\nhandler = [\n  { share = \"90%\", fixed = \"2s\" },\n  { share = \"2%\", fixed = \"45s\" },\n]"
+    ));
+    insta::assert_snapshot!(mistake(
+        "[size]\nhandler = [{ quantiles = { \"0%\" = \"2s\", \"50%\" = \"1s\", \"100%\" = \"9s\" } }]"
+    ));
+    insta::assert_snapshot!(mistake(
+        "[size]\nhandler = [{ quantiles = { \"50%\" = \"1s\", \"100%\" = \"9s\" } }]"
+    ));
+    insta::assert_snapshot!(mistake(
+        "[[size.outage]]\nlasts = \"2h\"\nevery = \"1h\"\n\n[[size.outage]]\nlasts = \"0s\"\nevery = \"1h\""
+    ));
+    insta::assert_snapshot!(mistake("[size]\nrate = \"-5/s\"\ncrash-every = \"0s\""));
+    insta::assert_snapshot!(mistake("[size]\nfixed = [\"lese\"]"));
+    insta::assert_snapshot!(mistake("[size.targets]\namplification = nan"));
+    insta::assert_snapshot!(mistake("[size.targets]\nduplicates = \"101%\""));
+    insta::assert_snapshot!(mistake("[size.managed]\nvisibility = 30"));
+}

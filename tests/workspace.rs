@@ -79,6 +79,7 @@ fn the_arrows_point_one_way() {
                 "rabbitmq",
                 "sim",
                 "simulated",
+                "sizing",
             ],
         ),
         ("workloads", &["core", "harness", "pipeline"]),
@@ -228,6 +229,7 @@ fn a_teams_tests_need_no_unix() {
         "postgres",
         "definitions",
         "simulated",
+        "sizing",
         "harness",
     ];
     let folders = folders

@@ -19,6 +19,7 @@ mod scenarios;
 mod schema;
 mod servers;
 mod shrink;
+mod size;
 mod topology;
 
 use std::ffi::OsString;
@@ -57,6 +58,7 @@ enum Command {
     Load(load::Args),
     Check(load::CheckArgs),
     LoadProcess(load::ProcessArgs),
+    Size(size::Args),
     Shrink(shrink::Args),
     Explain(explain::Args),
     Report(report::Args),
@@ -112,6 +114,7 @@ fn main_with(arguments: Vec<OsString>, workloads: Vec<Registered>) -> u8 {
         Command::Load(args) => load::load(&args, &context),
         Command::Check(args) => load::check(&args, &context),
         Command::LoadProcess(_) => load::process(&context),
+        Command::Size(args) => size::size(&args, &context),
         Command::Shrink(args) => shrink::run(&args, &context),
         Command::Explain(args) => explain::explain(&args, &context),
         Command::Report(args) => report::report(&args, &context),

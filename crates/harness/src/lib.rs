@@ -25,6 +25,7 @@ pub mod registry;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod size;
 pub mod story;
 pub mod team;
 pub mod verdict;

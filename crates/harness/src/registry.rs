@@ -11,7 +11,7 @@ use crate::run::plan;
 use crate::run::result::RunResult;
 use crate::scenario::Scenario;
 use crate::team::postgres::Postgres;
-use crate::team::workload::Workload;
+use crate::team::workload::{ServiceModel, Workload};
 use redeliver_core::topology::Topology;
 use redeliver_definitions::Existing;
 
@@ -37,6 +37,8 @@ pub struct Registered {
     pub remove_live: fn(&Scenario, &LiveOptions) -> Result<(), LiveError>,
     /// What its database looks like: [`Workload::postgres`].
     pub postgres: fn() -> Option<Postgres>,
+    /// Its outside services: [`Workload::services`].
+    pub services: fn() -> Vec<ServiceModel>,
     /// What it needs of a broker under a scenario, and what is there already:
     /// [`Workload::topology`].
     pub topology: fn(&Scenario) -> (Topology, Option<Existing>),
@@ -74,6 +76,7 @@ macro_rules! workloads {
             },
             topology: |scenario| $crate::registry::topology_of(&$workload, scenario),
             postgres: || $crate::team::workload::Workload::postgres(&$workload),
+            services: || $crate::team::workload::Workload::services(&$workload),
         }),*]
     };
 }

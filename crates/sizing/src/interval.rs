@@ -1,6 +1,6 @@
 //! How sure a figure is that several independent runs have given.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
 
 /// A figure with its interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +31,27 @@ impl Estimate {
         }
     }
 
+    /// Of independent runs, each of which counted something among so many: their share. Where it was
+    /// counted so rarely that the runs cannot differ, the interval is that of a Poisson count, so that
+    /// nothing seen is not taken for nothing.
+    pub fn of_share(counts: &[(u64, u64)]) -> Self {
+        let shares: Vec<f64> = counts
+            .iter()
+            .map(|(count, of)| *count as f64 / (*of).max(1) as f64)
+            .collect();
+        let of_runs = Self::of(&shares);
+        let count: u64 = counts.iter().map(|it| it.0).sum();
+        let all: u64 = counts.iter().map(|it| it.1).sum();
+        if count >= FEW {
+            return of_runs;
+        }
+        let highest = poisson_upper(count) / all.max(1) as f64;
+        Self {
+            half: of_runs.half.max(highest - of_runs.mean),
+            ..of_runs
+        }
+    }
+
     /// Both ends.
     pub fn ends(&self) -> (f64, f64) {
         (self.mean - self.half, self.mean + self.half)
@@ -41,6 +62,15 @@ impl Estimate {
         let (low, high) = self.ends();
         (low..=high).contains(&value)
     }
+}
+
+/// Counts below it are rare.
+const FEW: u64 = 20;
+
+/// The mean of a Poisson distribution below which 97.5 of 100 such counts are not so few.
+fn poisson_upper(count: u64) -> f64 {
+    let freedom = 2.0 * (count as f64 + 1.0);
+    ChiSquared::new(freedom).map_or(f64::INFINITY, |it| it.inverse_cdf(0.975) / 2.0)
 }
 
 /// The quantile at 97.5 % of Student's distribution.
@@ -59,6 +89,19 @@ mod tests {
         assert!((estimate.mean - 3.0).abs() < 1e-12);
         assert!((estimate.half - 2.776_445 * 1.581_139 / 5f64.sqrt()).abs() < 1e-4);
         assert!(estimate.contains(4.9) && !estimate.contains(5.0));
+    }
+
+    #[test]
+    fn nothing_seen_is_not_nothing() {
+        // 0 of 8,000: up to 3.689 are possible.
+        let none = Estimate::of_share(&[(0, 1_000); 8]);
+        assert!(
+            (none.mean, none.half - 3.689 / 8_000.0) <= (0.0, 1e-6),
+            "{none:?}"
+        );
+        let often = [(10, 1_000), (12, 1_000), (9, 1_000), (11, 1_000)];
+        let shares = often.map(|(count, of)| count as f64 / of as f64);
+        assert_eq!(Estimate::of_share(&often), Estimate::of(&shares));
     }
 
     #[test]

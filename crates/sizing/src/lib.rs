@@ -10,7 +10,11 @@
 //!
 //! Stability: everything may change in any minor version.
 
+pub mod case;
 pub mod closed;
+pub mod evaluate;
 pub mod interval;
 pub mod latency;
 pub mod model;
+pub mod number;
+pub mod search;

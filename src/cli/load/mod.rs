@@ -91,7 +91,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     patience: Duration,
     #[command(flatten)]
-    observers: observers::Args,
+    observers: observers::Wanted,
     /// What is written to standard output
     #[arg(long, value_enum, default_value = "human")]
     format: Format,

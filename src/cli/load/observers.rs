@@ -12,7 +12,7 @@ use redeliver_harness::load::{Follow, Watch};
 
 /// Who looks at a run.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct Wanted {
     /// Serve the figures for Prometheus while the run goes on, under /metrics: 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
@@ -37,7 +37,7 @@ impl Observers {
     ///
     /// # Errors
     /// An address cannot be listened at, or is none: it was said, and the exit code is given.
-    pub(super) fn open(args: &Args, format: Format) -> Result<Self, u8> {
+    pub(super) fn open(args: &Wanted, format: Format) -> Result<Self, u8> {
         let refuse = |why: &str, code| {
             out::complain(why);
             code

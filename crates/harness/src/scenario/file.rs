@@ -14,6 +14,7 @@ use super::capsule::CapsuleTable;
 use super::known::KnownTable;
 use super::names::{Mechanism, Name, ReachName};
 use super::policy::PolicyTable;
+use super::size::SizeTable;
 use super::values::{Offset, Seed, Share, Time};
 use crate::scenario::Database;
 use crate::verdict::{AnomalyKind, Verdict};
@@ -92,6 +93,8 @@ pub(crate) struct File {
     /// What `redeliver load` does with it beyond what its command line says.
     #[serde(default)]
     pub(crate) load: LoadTable,
+    /// What `redeliver size` is asked: what happens to a consumer, and what its numbers have to do.
+    pub(crate) size: Option<SizeTable>,
     /// Where this is one failing run that was kept: what came of it when it was found.
     pub(crate) capsule: Option<CapsuleTable>,
     /// A failure that is known: until its day it does not turn the gate red.

@@ -60,6 +60,9 @@ impl Scenario {
             scenario.services.push(service(name, table, &mut problems));
         }
         read_load(&mut scenario, &file, &mut problems);
+        let attempts = scenario.policy.retry.attempts;
+        let size = file.size.as_ref();
+        scenario.size = size.map(|size| Box::new(size.read(attempts, &mut problems)));
         scenario.expect = expect(&file.expect, &scenario, &mut problems);
         let capsule = file.capsule.as_ref();
         scenario.capsule = capsule.and_then(|capsule| capsule.read(&mut problems));

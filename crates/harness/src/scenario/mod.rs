@@ -14,6 +14,7 @@ mod names;
 mod policy;
 mod scale;
 mod schema;
+mod size;
 mod values;
 mod write;
 
@@ -33,6 +34,7 @@ pub use known::{Day, Known};
 pub use load::{discover, nothing_to_ask};
 pub use names::{database_name, profile_name, queue_type_name};
 pub use schema::json_schema;
+pub use size::{Asked, Managed, Size, Times};
 pub use values::{format_duration, format_share, parse_duration, parse_share};
 
 use redeliver_core::policy::{Check, Policy};
@@ -105,6 +107,8 @@ pub struct Scenario {
     pub thresholds: Vec<Threshold>,
     /// What has to come out.
     pub expect: Expect,
+    /// What is asked of its numbers, where it says so.
+    pub size: Option<Box<Size>>,
     /// From this virtual time on, in nanoseconds, another seed decides. No file says so: it is for
     /// those who ask what a run's past has settled.
     pub reseed: Option<(u64, u64)>,
@@ -189,6 +193,7 @@ impl Scenario {
             arrivals: None,
             thresholds: Vec::new(),
             expect: Expect::default(),
+            size: None,
             reseed: None,
             capsule: None,
             known: None,

@@ -1,5 +1,8 @@
 //! What came of a run.
 
+/// Parts of an outage.
+pub(super) const PARTS: usize = 10;
+
 /// What came of a run. Counts and times are those of the messages that are measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -36,8 +39,8 @@ pub struct Outcome {
     pub tries_in_outages: u64,
     /// Arrivals during outages.
     pub arrivals_in_outages: u64,
-    /// The most tries in one second, from the beginning of the first outage on.
-    pub peak: u64,
+    /// Tries in each tenth of the first outage, and in as many as long after it again twice.
+    pub tries_by_part: Vec<u64>,
     /// Seconds in which workers were in handlers, summed up over all of them.
     pub busy: f64,
     /// From the first arrival to the last end, in seconds.

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::draws::{Draws, unit};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, PARTS};
 use super::{Backoff, Dependency, Queue, Scene, Setting};
 use redeliver_core::retry::{Next, rung_for};
 
@@ -171,7 +171,6 @@ struct World<'a> {
     slots: u32,
     /// When the dependency has carried out all that it was sent.
     dependency_free: u64,
-    second: (u64, u64),
     outcome: Outcome,
 }
 
@@ -224,8 +223,13 @@ impl<'a> World<'a> {
             ended: 0,
             slots: 0,
             dependency_free: 0,
-            second: (0, 0),
-            outcome: Outcome::default(),
+            outcome: Outcome {
+                tries_by_part: match scene.outages.is_empty() {
+                    true => Vec::new(),
+                    false => vec![0; 3 * PARTS],
+                },
+                ..Outcome::default()
+            },
         };
         // Channels are opened at different times: their ticks are spread over one.
         if let Queue::RabbitMq { tick } = setting.queue {
@@ -523,13 +527,13 @@ impl<'a> World<'a> {
 
     fn count_try(&mut self) {
         self.outcome.tries_in_outages += u64::from(self.outage.is_some());
-        if self.outage.is_some() || self.outages_over > 0 {
-            let second = self.now / 1_000_000_000;
-            self.second = match self.second {
-                (known, count) if known == second => (known, count + 1),
-                _ => (second, 1),
-            };
-            self.outcome.peak = self.outcome.peak.max(self.second.1);
+        if let Some(first) = self.scene.outages.first()
+            && let Some(since) = self.now.checked_sub(first.at)
+        {
+            let part = since / (first.lasts / PARTS as u64).max(1);
+            if let Some(count) = self.outcome.tries_by_part.get_mut(part as usize) {
+                *count += 1;
+            }
         }
     }
 

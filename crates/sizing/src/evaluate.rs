@@ -1,0 +1,410 @@
+//! What is to be expected of a setting.
+//!
+//! Outages and crashes are rare: a run long enough to meet some of them by chance would be mostly calm.
+//! So they are looked at apart. A calm part gives waits, times and what timeouts do; a part with a crash
+//! each few minutes gives what one crash does; one part for each length of outage gives what that does.
+//! Together they are weighed by how often each comes in a day.
+
+use std::time::Duration;
+
+use crate::case::{Case, OutageKind, Target};
+use crate::interval::Estimate;
+use crate::model::{Arrivals, Crash, Draws, Outage, Outcome, Scene, Setting, run};
+
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
+/// Independent runs of each part.
+const RUNS: u64 = 8;
+/// The fewest messages of a run.
+const FEWEST: u32 = 500;
+/// An outage of more messages is looked at in a smaller system: of messages, workers and what the
+/// dependency can take, the same part each.
+const MOST: f64 = 20_000.0;
+
+/// What is to be expected of a setting, each as a mean with its interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    /// Of all messages, those that a timeout of the queue takes back from a live handler.
+    pub taken_back: Estimate,
+    /// Of all messages, those whose handler is cut off at its limit and runs again.
+    pub cut_off: Estimate,
+    /// Of all messages, those whose handler begins beside one that still runs.
+    pub beside: Estimate,
+    /// Of all messages, those whose handler died with its process and runs again.
+    pub crashed: Estimate,
+    /// Of all messages, those that end in the dead letters though their failure would have passed.
+    pub dead: Estimate,
+    /// The mean wait for a worker, in seconds.
+    pub wait: Estimate,
+    /// From arrival to the effect, in seconds: for half, 95 and 99 of 100, and for the share that the
+    /// targets ask about.
+    pub times: [Estimate; 4],
+    /// From a crash to the end of what it interrupted, in seconds, for 95 of 100; none where nothing is
+    /// interrupted.
+    pub recovery: Option<Estimate>,
+    /// Calls in the busiest tenth of an outage, or of as long after it, as a multiple of the messages that
+    /// arrive in that time; 1 without outages.
+    pub amplification: Estimate,
+    /// Tries of each message that arrives in an outage.
+    pub tries_in_outages: Option<Estimate>,
+    /// For each kind of outage: seconds until no more is open than before it; none where the backlog
+    /// stays.
+    pub drained: Vec<Option<Estimate>>,
+    /// The share of their time in which workers are in handlers.
+    pub busy: Estimate,
+    /// Messages that were looked at.
+    pub messages: u64,
+}
+
+impl Expected {
+    /// What a target looks at.
+    pub fn of(&self, target: Target) -> Estimate {
+        match target {
+            Target::Duplicates => self.duplicates(),
+            Target::DeadLetters => self.dead,
+            Target::Recovery => self.recovery.unwrap_or(NOTHING),
+            Target::Amplification => self.amplification,
+            Target::Latency => self.times[3],
+        }
+    }
+
+    /// Of all messages, those whose handler runs again though an earlier run may have acted.
+    pub fn duplicates(&self) -> Estimate {
+        let parts = [self.cut_off, self.beside, self.crashed];
+        sum(&parts.map(|part| (part, 1.0)))
+    }
+
+    /// Of all messages, those that the queue hands out again without a retry: taken back by a timeout, or
+    /// interrupted by a crash.
+    pub fn redelivered(&self) -> Estimate {
+        sum(&[(self.taken_back, 1.0), (self.crashed, 1.0)])
+    }
+
+    /// The targets that are not met.
+    pub fn broken(&self, case: &Case) -> Vec<Target> {
+        let targets = Target::ALL.into_iter();
+        let broken = targets.filter(|target| self.of(*target).mean > case.targets.most(*target));
+        broken.collect()
+    }
+}
+
+const NOTHING: Estimate = Estimate {
+    mean: 0.0,
+    half: 0.0,
+};
+
+/// A weighted sum of independent figures.
+fn sum(parts: &[(Estimate, f64)]) -> Estimate {
+    let squares: f64 = parts
+        .iter()
+        .map(|(part, weight)| (part.half * weight).powi(2))
+        .sum();
+    Estimate {
+        mean: parts.iter().map(|(part, weight)| part.mean * weight).sum(),
+        half: squares.sqrt(),
+    }
+}
+
+fn nanos(seconds: f64) -> u64 {
+    Duration::try_from_secs_f64(seconds.max(0.0)).map_or(u64::MAX, |it| {
+        u64::try_from(it.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+/// The chance of all parts of a case: made once, and used for every setting, so that what differs
+/// between two settings is no chance.
+#[derive(Debug)]
+pub struct Chances {
+    calm: (Scene, Vec<Draws>),
+    crashes: Option<(Scene, Vec<Draws>)>,
+    outages: Vec<Part>,
+}
+
+/// One kind of outage.
+#[derive(Debug)]
+struct Part {
+    kind: OutageKind,
+    scene: Scene,
+    draws: Vec<Draws>,
+    /// The system is this much smaller.
+    smaller: f64,
+}
+
+impl Chances {
+    /// For a case and the processes that it has, with so many messages in all, from a seed on.
+    pub fn new(case: &Case, processes: u32, messages: u32, seed: u64) -> Self {
+        let of_crashes = (messages / 5 / RUNS as u32).max(FEWEST);
+        let mut calm = Scene {
+            arrivals: Arrivals::Poisson(case.rate),
+            messages: of_crashes,
+            warm_up: of_crashes / 10,
+            handler: case.handler.clone(),
+            fails: case.fails,
+            outages: Vec::new(),
+            crashes: Vec::new(),
+            restart_after: nanos(case.restart_after),
+            dependency: case.dependency,
+        };
+        let draws = |scene: &Scene, part: u64| -> Vec<Draws> {
+            let seeds = (0..RUNS).map(|run| seed.wrapping_add(part * RUNS + run));
+            seeds.map(|seed| Draws::new(scene, seed)).collect()
+        };
+        let dies = case.crashes_per_day > 0.0 || case.deploys_per_day > 0.0;
+        let crashes = dies.then(|| {
+            let scene = Scene {
+                crashes: crashes(case, processes, of_crashes),
+                ..calm.clone()
+            };
+            let draws = draws(&scene, 1);
+            (scene, draws)
+        });
+        let outages = case.outages.iter().enumerate().map(|(at, kind)| {
+            let (scene, smaller) = outage(case, *kind, &calm);
+            let draws = draws(&scene, 2 + at as u64);
+            Part {
+                kind: *kind,
+                scene,
+                draws,
+                smaller,
+            }
+        });
+        let outages: Vec<Part> = outages.collect();
+        // The calm part has what the others leave, and its warm-up beside that.
+        let rare = outages.iter().map(|it| it.scene.messages).sum::<u32>() + of_crashes;
+        let left = (messages / RUNS as u32)
+            .saturating_sub(rare)
+            .max(of_crashes);
+        calm.warm_up = left / 10;
+        calm.messages = left + calm.warm_up + of_crashes / 10;
+        let calm_draws = draws(&calm, 0);
+        Self {
+            calm: (calm, calm_draws),
+            crashes,
+            outages,
+        }
+    }
+
+    /// What is to be expected of a setting.
+    pub fn evaluate(&self, case: &Case, setting: &Setting) -> Expected {
+        let never = |_: &Outcome| false;
+        let calm: Vec<Outcome> = made(&self.calm, setting, never);
+        let share = |count: fn(&Outcome) -> u64| -> Estimate {
+            let counts = calm.iter().map(|it| (count(it), it.messages));
+            Estimate::of_share(&counts.collect::<Vec<_>>())
+        };
+        let time = |quantile: f64| -> Estimate {
+            let values = calm
+                .iter()
+                .map(|it| it.quantile(quantile).unwrap_or(f64::INFINITY));
+            Estimate::of(&values.collect::<Vec<_>>())
+        };
+        let waits: Vec<f64> = calm.iter().map(Outcome::mean_wait).collect();
+        let workers = f64::from(setting.processes) * f64::from(setting.policy.consumer.workers);
+        let busy: Vec<f64> = calm
+            .iter()
+            .map(|it| it.busy / it.lasted.max(1e-9) / workers)
+            .collect();
+        let a_day = case.rate * DAY;
+        let crashed = self.crashed(case, setting);
+        let outages: Vec<_> = self
+            .outages
+            .iter()
+            .map(|part| part.evaluate(case, setting))
+            .collect();
+        let dead_by_outages = outages.iter().map(|it| (it.dead, it.per_day / a_day));
+        let dead: Vec<_> = dead_by_outages
+            .chain([(share(|it| it.dead), 1.0)])
+            .collect();
+        let first = Estimate {
+            mean: 1.0,
+            half: 0.0,
+        };
+        let amplification = outages.iter().map(|it| it.peak).fold(first, |most, peak| {
+            match peak.mean > most.mean {
+                true => peak,
+                false => most,
+            }
+        });
+        let looked_at = |runs: &[Outcome]| runs.iter().map(|it| it.messages).sum::<u64>();
+        Expected {
+            taken_back: share(|it| it.taken_back),
+            cut_off: share(|it| it.cut_off),
+            beside: share(|it| it.pickups.lease_over + it.pickups.visibility),
+            crashed: crashed.as_ref().map_or(NOTHING, |it| it.share),
+            dead: sum(&dead),
+            wait: Estimate::of(&waits),
+            times: [0.5, 0.95, 0.99, case.targets.quantile].map(time),
+            recovery: crashed.as_ref().and_then(|it| it.recovery),
+            amplification,
+            tries_in_outages: outages
+                .iter()
+                .map(|it| it.tries)
+                .max_by(|a, b| a.mean.total_cmp(&b.mean)),
+            drained: outages.iter().map(|it| it.drained).collect(),
+            busy: Estimate::of(&busy),
+            messages: looked_at(&calm)
+                + crashed.map_or(0, |it| it.messages)
+                + outages.iter().map(|it| it.messages).sum::<u64>(),
+        }
+    }
+
+    fn crashed(&self, case: &Case, setting: &Setting) -> Option<Crashed> {
+        let part = self.crashes.as_ref()?;
+        let runs = made(part, setting, |_| false);
+        let happened = part.0.crashes.len() as f64;
+        let hit: Vec<f64> = runs
+            .iter()
+            .map(|it| it.pickups.crash as f64 / happened)
+            .collect();
+        // A deploy replaces each process once, and interrupts what does not end within the drain: at
+        // most what a crash does. Here it is counted by what its drain leaves.
+        let processes = f64::from(setting.processes);
+        let drain = setting.policy.consumer.drain.as_secs_f64();
+        let left = case.handler.mean() - case.handler.limited_mean(drain);
+        let deploys = case.deploys_per_day * left / case.handler.mean().max(1e-9);
+        let a_day = (case.crashes_per_day + deploys) * processes;
+        let weight = a_day / (case.rate * DAY);
+        let recovery: Vec<f64> = runs
+            .iter()
+            .filter_map(|it| percentile(&it.recovered, 0.95))
+            .collect();
+        Some(Crashed {
+            share: sum(&[(Estimate::of(&hit), weight)]),
+            recovery: (recovery.len() > 1).then(|| Estimate::of(&recovery)),
+            messages: runs.iter().map(|it| it.messages).sum(),
+        })
+    }
+}
+
+/// What a crash does.
+struct Crashed {
+    share: Estimate,
+    recovery: Option<Estimate>,
+    messages: u64,
+}
+
+fn made(
+    (scene, draws): &(Scene, Vec<Draws>),
+    setting: &Setting,
+    hopeless: impl Fn(&Outcome) -> bool + Copy,
+) -> Vec<Outcome> {
+    let draws = draws.iter();
+    draws
+        .map(|draws| run(scene, setting, draws, hopeless))
+        .collect()
+}
+
+/// The value that a share of others does not exceed, in seconds.
+fn percentile(times: &[u64], share: f64) -> Option<f64> {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let at = (times.len() as f64 * share).ceil() as usize;
+    let time = times.get(at.clamp(1, times.len().max(1)) - 1)?;
+    Some(*time as f64 / 1e9)
+}
+
+/// A crash for each process in turn, as many as there is time for.
+fn crashes(case: &Case, processes: u32, messages: u32) -> Vec<Crash> {
+    let lasts = f64::from(messages) / case.rate;
+    // Far enough from each other that a process is there again, and near enough that there are some.
+    let apart = (lasts / 50.0)
+        .max(2.0 * case.restart_after)
+        .max(case.handler.mean());
+    let times = (1..)
+        .map(|n| apart * f64::from(n))
+        .take_while(|at| *at < lasts);
+    let crashes = times.enumerate().map(|(n, at)| Crash {
+        at: nanos(at),
+        process: n as u32 % processes.max(1),
+        polite: false,
+    });
+    crashes.collect()
+}
+
+/// A run with one outage in it, and how much smaller its system is.
+fn outage(case: &Case, kind: OutageKind, calm: &Scene) -> (Scene, f64) {
+    let smaller = (MOST / (case.rate * kind.lasts)).min(1.0);
+    let rate = case.rate * smaller;
+    let before = (f64::from(FEWEST) / rate).max(20.0 * case.handler.mean());
+    // As long again as the outage, and time for what it has left behind.
+    let lasts = before + 3.0 * kind.lasts;
+    let scene = Scene {
+        arrivals: Arrivals::Poisson(rate),
+        messages: ((lasts * rate).ceil() as u32).max(FEWEST),
+        warm_up: 0,
+        outages: vec![Outage {
+            at: nanos(before),
+            lasts: nanos(kind.lasts),
+            fails_after: case.fails_after.map(nanos),
+        }],
+        dependency: match case.dependency {
+            crate::model::Dependency::Rate(all) => crate::model::Dependency::Rate(all * smaller),
+            other => other,
+        },
+        ..calm.clone()
+    };
+    (scene, smaller)
+}
+
+/// What an outage does.
+struct Lost {
+    /// Messages that end in the dead letters, in each such outage.
+    dead: Estimate,
+    per_day: f64,
+    peak: Estimate,
+    tries: Estimate,
+    drained: Option<Estimate>,
+    messages: u64,
+}
+
+/// Tries in the busiest tenth of an outage, or in one after it, as a multiple of the messages that
+/// usually arrive in that time. Which one that is, all runs say together: of one alone, chance would.
+fn busiest(runs: &[Outcome], usual: f64) -> Estimate {
+    let parts = runs
+        .iter()
+        .map(|it| it.tries_by_part.len())
+        .max()
+        .unwrap_or(0);
+    let of = |part: usize| -> Estimate {
+        let tries = runs.iter().filter_map(|it| it.tries_by_part.get(part));
+        Estimate::of(&tries.map(|tries| *tries as f64 / usual).collect::<Vec<_>>())
+    };
+    let all = (0..parts).map(of);
+    all.max_by(|a, b| a.mean.total_cmp(&b.mean))
+        .unwrap_or(NOTHING)
+}
+
+impl Part {
+    fn evaluate(&self, case: &Case, setting: &Setting) -> Lost {
+        let mut setting = setting.clone();
+        let consumer = &mut setting.policy.consumer;
+        let fewer = |count: u16| ((f64::from(count) * self.smaller).round() as u16).max(1);
+        consumer.workers = fewer(consumer.workers);
+        consumer.prefetch = fewer(consumer.prefetch).max(consumer.workers);
+        let runs: Vec<Outcome> = self
+            .draws
+            .iter()
+            .map(|draws| run(&self.scene, &setting, draws, |_| false))
+            .collect();
+        let of = |value: &dyn Fn(&Outcome) -> f64| -> Estimate {
+            Estimate::of(&runs.iter().map(value).collect::<Vec<_>>())
+        };
+        let rate = case.rate * self.smaller;
+        // What fails by chance alone is counted by the calm part.
+        let by_chance = |it: &Outcome| {
+            case.fails.powf(f64::from(setting.policy.retry.attempts)) * it.messages as f64
+        };
+        let drained: Vec<f64> = runs
+            .iter()
+            .filter_map(|it| it.drained[0].map(|it| it as f64 / 1e9))
+            .collect();
+        Lost {
+            dead: of(&|it| (it.dead as f64 - by_chance(it)).max(0.0) / self.smaller),
+            per_day: self.kind.per_day,
+            peak: busiest(&runs, rate * self.kind.lasts / 10.0),
+            tries: of(&|it| it.tries_in_outages as f64 / (it.arrivals_in_outages.max(1)) as f64),
+            drained: (drained.len() == runs.len()).then(|| Estimate::of(&drained)),
+            messages: runs.iter().map(|it| it.messages).sum(),
+        }
+    }
+}
