@@ -87,3 +87,21 @@ fn the_tutorial_shows_the_example() {
     let tables = read("examples/checkout/migrations/0001_charges.sql");
     assert!(page.contains(&tables), "the tables differ");
 }
+
+/// The page of `redeliver size` shows keys that a scenario takes.
+#[test]
+fn what_size_is_asked_is_shown_as_a_scenario_takes_it() {
+    let page = read("docs/size.md");
+    let blocks: Vec<_> = page.split("```toml\n").skip(1).collect();
+    let blocks = blocks.iter().map(|it| it.split("```").next().unwrap_or(""));
+    let head = "question = \"?\"\nworkload = \"orders\"\nmessages = 1\n\n";
+    let text = format!("{head}{}", blocks.collect::<String>());
+    match Scenario::parse(&text, Path::new("size.toml"), &["orders"]) {
+        Ok(scenario) => {
+            let size = scenario.size.expect("[size]");
+            assert_eq!((size.handler.len(), size.outages.len()), (2, 2));
+            assert!(size.managed.is_some());
+        }
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -54,6 +54,7 @@ pub(super) fn idle() -> Registered {
         remove_live: |_, _| Ok(()),
         topology: no_topology,
         postgres: || None,
+        services: Vec::new,
     }
 }
 

@@ -21,6 +21,20 @@ const FEWEST: u32 = 500;
 /// dependency can take, the same part each.
 const MOST: f64 = 20_000.0;
 
+/// What one outage does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InOutage {
+    /// Of the messages that arrive in it, those that end in the dead letters.
+    pub dead: Estimate,
+    /// Tries of each message that arrives in it.
+    pub tries: Estimate,
+    /// Calls in the busiest tenth of it, or of as long after it, as a multiple of the messages that
+    /// arrive in that time.
+    pub busiest: Estimate,
+    /// Seconds from its end until no more is open than before it; none where the backlog stays.
+    pub drained: Option<Estimate>,
+}
+
 /// What is to be expected of a setting, each as a mean with its interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
@@ -45,11 +59,8 @@ pub struct Expected {
     /// Calls in the busiest tenth of an outage, or of as long after it, as a multiple of the messages that
     /// arrive in that time; 1 without outages.
     pub amplification: Estimate,
-    /// Tries of each message that arrives in an outage.
-    pub tries_in_outages: Option<Estimate>,
-    /// For each kind of outage: seconds until no more is open than before it; none where the backlog
-    /// stays.
-    pub drained: Vec<Option<Estimate>>,
+    /// Each kind of outage, in the order of the case.
+    pub outages: Vec<InOutage>,
     /// The share of their time in which workers are in handlers.
     pub busy: Estimate,
     /// Messages that were looked at.
@@ -219,12 +230,13 @@ impl Chances {
             mean: 1.0,
             half: 0.0,
         };
-        let amplification = outages.iter().map(|it| it.peak).fold(first, |most, peak| {
-            match peak.mean > most.mean {
+        let amplification = outages
+            .iter()
+            .map(|it| it.seen.busiest)
+            .fold(first, |most, peak| match peak.mean > most.mean {
                 true => peak,
                 false => most,
-            }
-        });
+            });
         let looked_at = |runs: &[Outcome]| runs.iter().map(|it| it.messages).sum::<u64>();
         Expected {
             taken_back: share(|it| it.taken_back),
@@ -236,11 +248,7 @@ impl Chances {
             times: [0.5, 0.95, 0.99, case.targets.quantile].map(time),
             recovery: crashed.as_ref().and_then(|it| it.recovery),
             amplification,
-            tries_in_outages: outages
-                .iter()
-                .map(|it| it.tries)
-                .max_by(|a, b| a.mean.total_cmp(&b.mean)),
-            drained: outages.iter().map(|it| it.drained).collect(),
+            outages: outages.iter().map(|it| it.seen).collect(),
             busy: Estimate::of(&busy),
             messages: looked_at(&calm)
                 + crashed.map_or(0, |it| it.messages)
@@ -351,9 +359,7 @@ struct Lost {
     /// Messages that end in the dead letters, in each such outage.
     dead: Estimate,
     per_day: f64,
-    peak: Estimate,
-    tries: Estimate,
-    drained: Option<Estimate>,
+    seen: InOutage,
     messages: u64,
 }
 
@@ -398,12 +404,17 @@ impl Part {
             .iter()
             .filter_map(|it| it.drained[0].map(|it| it as f64 / 1e9))
             .collect();
+        let dead = |it: &Outcome| (it.dead as f64 - by_chance(it)).max(0.0);
+        let arrivals = |it: &Outcome| it.arrivals_in_outages.max(1) as f64;
         Lost {
-            dead: of(&|it| (it.dead as f64 - by_chance(it)).max(0.0) / self.smaller),
+            dead: of(&|it| dead(it) / self.smaller),
             per_day: self.kind.per_day,
-            peak: busiest(&runs, rate * self.kind.lasts / 10.0),
-            tries: of(&|it| it.tries_in_outages as f64 / (it.arrivals_in_outages.max(1)) as f64),
-            drained: (drained.len() == runs.len()).then(|| Estimate::of(&drained)),
+            seen: InOutage {
+                dead: of(&|it| dead(it) / arrivals(it)),
+                tries: of(&|it| it.tries_in_outages as f64 / arrivals(it)),
+                busiest: busiest(&runs, rate * self.kind.lasts / 10.0),
+                drained: (drained.len() == runs.len()).then(|| Estimate::of(&drained)),
+            },
             messages: runs.iter().map(|it| it.messages).sum(),
         }
     }

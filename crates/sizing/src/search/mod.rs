@@ -114,8 +114,6 @@ pub struct Search<'a> {
     chances: &'a Chances,
     weights: Weights,
     fixed: &'a [Number],
-    /// Contradictions that are wanted.
-    allow: &'a [Check],
     known: Mutex<BTreeMap<Vec<u64>, Expected>>,
 }
 
@@ -128,20 +126,18 @@ impl std::fmt::Debug for Search<'_> {
 }
 
 impl<'a> Search<'a> {
-    /// Of a case. Numbers that are fixed keep their values, and contradictions that are allowed are none.
+    /// Of a case. Numbers that are fixed keep their values.
     pub fn new(
         case: &'a Case,
         chances: &'a Chances,
         weights: Weights,
         fixed: &'a [Number],
-        allow: &'a [Check],
     ) -> Self {
         Self {
             case,
             chances,
             weights,
             fixed,
-            allow,
             known: Mutex::default(),
         }
     }
@@ -182,23 +178,20 @@ impl<'a> Search<'a> {
             }
             Queue::RabbitMq { .. } => false,
         };
-        let of_claims = [
-            Check::LeaseShorterThanHandler,
-            Check::RenewalTooRare,
-            Check::ConsumerTimeoutTooShort,
-            Check::PrefetchTooDeep,
-            Check::DelayBeyondLadder,
-        ];
         let found = setting
             .policy
             .contradictions()
             .into_iter()
             .map(|it| it.check);
-        let mut found = found.filter(|check| {
-            // The dedup window follows from the others.
-            *check != Check::DedupWindowTooShort
-                && !self.allow.contains(check)
-                && !(managed && of_claims.contains(check))
+        let mut found = found.filter(|check| match check {
+            Check::LeaseShorterThanHandler
+            | Check::RenewalTooRare
+            | Check::ConsumerTimeoutTooShort
+            | Check::PrefetchTooDeep
+            | Check::DelayBeyondLadder => !managed,
+            Check::PrefetchBelowWorkers | Check::RetryUnbounded | Check::Zero => true,
+            // The window follows from the others, and the relay has numbers of its own.
+            Check::DedupWindowTooShort | Check::RelayLeaseTooShort => false,
         });
         found.next().map(Bound::Check)
     }
@@ -294,9 +287,13 @@ impl<'a> Search<'a> {
         self.contradiction(&changed).is_none().then_some(changed)
     }
 
-    /// Searches, from the present setting on.
-    pub fn find(&self, present: &Setting) -> Found {
-        let mut best = self.consistent(present);
+    /// Searches, from the present setting on. Nothing that is found contradicts itself, even where the
+    /// present setting does.
+    ///
+    /// # Errors
+    /// Numbers that are fixed contradict each other.
+    pub fn find(&self, present: &Setting) -> Result<Found, Bound> {
+        let mut best = self.consistent(present)?;
         let mut cost = self.cost(&best, &self.expected(&best));
         for _ in 0..ROUNDS {
             let before = best.clone();
@@ -328,7 +325,7 @@ impl<'a> Search<'a> {
         let numbers = numbers
             .map(|number| self.sized(number, present, &best, &broken))
             .collect();
-        Found {
+        Ok(Found {
             impossible: (broken.iter())
                 .map(|target| (*target, expected.of(*target).mean))
                 .collect(),
@@ -337,16 +334,25 @@ impl<'a> Search<'a> {
             expected,
             numbers,
             settings: self.known.lock().map_or(0, |known| known.len()),
-        }
+        })
     }
 
     /// The present setting, without its contradictions.
-    fn consistent(&self, present: &Setting) -> Setting {
+    fn consistent(&self, present: &Setting) -> Result<Setting, Bound> {
         let mut setting = present.clone();
-        for number in [Number::Workers, Number::HandlerLimit, Number::First] {
+        let numbers = [
+            Number::Workers,
+            Number::HandlerLimit,
+            Number::RenewEvery,
+            Number::First,
+        ];
+        for number in numbers {
             self.repair(number, &mut setting);
         }
-        setting
+        match self.contradiction(&setting) {
+            None => Ok(setting),
+            Some(bound) => Err(bound),
+        }
     }
 
     /// Why a value of one number alone is not possible; `broken` are targets that nothing can meet.

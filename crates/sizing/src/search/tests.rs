@@ -14,7 +14,7 @@ fn case() -> Case {
         handler: Latency::mixture(vec![(0.02, cold), (0.98, warm)]).unwrap(),
         fails: 0.001,
         outages: vec![OutageKind {
-            lasts: 600.0,
+            lasts: 300.0,
             per_day: 0.1,
         }],
         fails_after: Some(0.05),
@@ -53,8 +53,9 @@ const MANAGED: Queue = Queue::Managed {
 };
 
 fn find(case: &Case, present: &Setting, fixed: &[Number]) -> Found {
-    let chances = Chances::new(case, present.processes, 20_000, 1);
-    Search::new(case, &chances, Weights::default(), fixed, &[]).find(present)
+    let chances = Chances::new(case, present.processes, 10_000, 1);
+    let search = Search::new(case, &chances, Weights::default(), fixed);
+    search.find(present).expect("nothing contradicts")
 }
 
 #[test]
@@ -68,8 +69,8 @@ fn what_is_recommended_meets_the_targets_and_its_bounds_do_not() {
             !found.present.broken(&case).is_empty(),
             "20 s, or 30 s, cut cold starts off"
         );
-        let chances = Chances::new(&case, 2, 20_000, 1);
-        let search = Search::new(&case, &chances, Weights::default(), &[], &[]);
+        let chances = Chances::new(&case, 2, 10_000, 1);
+        let search = Search::new(&case, &chances, Weights::default(), &[]);
         assert_eq!(search.contradiction(&found.recommended), None);
         let mut outside = 0;
         for sized in &found.numbers {
@@ -146,4 +147,25 @@ fn fixed_numbers_stay() {
 fn the_same_seed_recommends_the_same() {
     let twice = [0, 1].map(|_| find(&case(), &present(RABBITMQ), &[]));
     assert_eq!(twice[0], twice[1]);
+}
+
+#[test]
+fn present_contradictions_are_not_recommended() {
+    let mut present = present(RABBITMQ);
+    present.policy.consumer.handler_limit = Duration::from_secs(60);
+    present.policy.consumer.lease = Duration::from_secs(30);
+    present.policy.consumer_timeout = Some(Duration::from_secs(30));
+    assert!(present.policy.contradictions().len() > 1);
+    let found = find(&case(), &present, &[]);
+    let left = found.recommended.policy.contradictions();
+    let left = left
+        .iter()
+        .filter(|it| it.check != Check::DedupWindowTooShort);
+    assert_eq!(left.count(), 0);
+    // Where both are fixed nothing can be done.
+    let (case, fixed) = (case(), [Number::HandlerLimit, Number::Lease]);
+    let chances = Chances::new(&case, 2, 10_000, 1);
+    let search = Search::new(&case, &chances, Weights::default(), &fixed);
+    let refused = search.find(&present).map(|_| ());
+    assert_eq!(refused, Err(Bound::Check(Check::LeaseShorterThanHandler)));
 }

@@ -1,10 +1,13 @@
 //! `redeliver size`: timeouts, retries and workers, chosen with reasons.
 
+mod confirm;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
 
+use self::confirm::Confirmed;
 use super::out::{self, Out};
 use super::{Context, Format, USAGE};
 use redeliver_harness::scenario::format_duration;
@@ -29,7 +32,8 @@ Examples:
   redeliver size scenarios/calm-day.toml --evaluate
   redeliver size scenarios/calm-day.toml --format json
 
-Exit codes: 0 all targets can be met, 1 some cannot (with --evaluate: are not), 2 usage.")]
+Exit codes: 0 all targets can be met, 1 some cannot (with --evaluate: are not), 2 usage, 3 the whole
+pipeline says otherwise.")]
 pub(super) struct Args {
     /// The scenario file
     scenario: PathBuf,
@@ -40,6 +44,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(20_000..=10_000_000))]
     messages: u32,
+    /// Leave the confirmation by the whole simulated pipeline out
+    #[arg(long)]
+    quick: bool,
     /// The seed of arrivals and handler times
     #[arg(long, value_name = "S", default_value = "1", value_parser = redeliver_sim::seed::parse)]
     seed: u64,
@@ -64,41 +71,77 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
     let began = Instant::now();
     let (case, processes) = (&question.case, question.present.processes);
     let chances = Chances::new(case, processes, args.messages, args.seed);
-    let (fixed, allow) = (&question.fixed, &question.allow);
-    let search = Search::new(case, &chances, Weights::default(), fixed, allow);
+    let search = Search::new(case, &chances, Weights::default(), &question.fixed);
     let mut out = Out::default();
-    let broken = match args.evaluate {
+    let confirm = |setting: &Setting| match args.quick {
+        true => None,
+        false => {
+            let confirmed = confirm::confirm(&question, &scenario, &workload, setting, args.seed);
+            if let Err(why) = &confirmed {
+                out::complain(&format!("not confirmed by the whole pipeline: {why}"));
+            }
+            confirmed.ok()
+        }
+    };
+    let (broken, confirmed) = match args.evaluate {
         true => {
             let expected = search.expected(&question.present);
             let broken = expected.broken(case);
+            let confirmed = confirm(&question.present);
             match args.format {
                 Format::Json => {
                     let mut object = object(&question.present, &expected, &question);
                     object.insert("configurations".into(), json!(1));
                     object.insert("wall_seconds".into(), json!(seconds(began.elapsed())));
                     object.insert("broken".into(), json!(names(&broken)));
+                    object.insert(
+                        "confirmed".into(),
+                        json!(confirmed.as_ref().map(|it| it.json())),
+                    );
                     out.line(&Json::Object(object).to_string());
                 }
                 Format::Human => {
                     said(&question, &mut out);
                     outcomes(&question, &[("now", &expected)], &mut out);
                     missed(&question, &expected, "the present numbers", &mut out);
+                    if let Some(confirmed) = &confirmed {
+                        out.line("");
+                        confirmed.tell(&mut out);
+                    }
                 }
             }
-            broken
+            (broken, confirmed)
         }
         false => {
-            let found = search.find(&question.present);
+            let found = match search.find(&question.present) {
+                Ok(found) => found,
+                Err(bound) => {
+                    let path = args.scenario.display();
+                    let bound = bound.as_str();
+                    out::complain(&format!(
+                        "{path}: [size] fixed: the numbers that are fixed contradict each other: {bound}"
+                    ));
+                    return USAGE;
+                }
+            };
+            let took = began.elapsed();
+            let confirmed = confirm(&found.recommended);
             match args.format {
-                Format::Json => out.line(&json_of(&question, &found, began.elapsed()).to_string()),
-                Format::Human => tell(&question, &found, began.elapsed(), &mut out),
+                Format::Json => {
+                    let mut object = json_of(&question, &found, took);
+                    object["confirmed"] = json!(confirmed.as_ref().map(|it| it.json()));
+                    out.line(&object.to_string());
+                }
+                Format::Human => tell(&question, &found, took, confirmed.as_ref(), &mut out),
             }
-            found.impossible.iter().map(|(target, _)| *target).collect()
+            let impossible = found.impossible.iter().map(|(target, _)| *target);
+            (impossible.collect::<Vec<_>>(), confirmed)
         }
     };
-    match broken.is_empty() {
-        true => 0,
-        false => Verdict::Violated.exit_code(),
+    match (broken.is_empty(), confirmed.is_none_or(|it| it.agrees())) {
+        (false, _) => Verdict::Violated.exit_code(),
+        (true, false) => Verdict::Inconclusive.exit_code(),
+        (true, true) => 0,
     }
 }
 
@@ -174,8 +217,10 @@ fn expected_of(expected: &Expected) -> Json {
     if let Some(recovery) = expected.recovery {
         add("recovery_p95_s", recovery);
     }
-    let drained = expected.drained.iter();
-    let drained: Vec<Json> = drained.map(|it| json!(it.map(|it| it.mean))).collect();
+    let drained = expected.outages.iter();
+    let drained: Vec<Json> = drained
+        .map(|it| json!(it.drained.map(|it| it.mean)))
+        .collect();
     object.insert("drained_s".into(), json!(drained));
     Json::Object(object)
 }
@@ -344,7 +389,13 @@ fn figure(target: Target, value: f64) -> String {
     }
 }
 
-fn tell(question: &Question, found: &Found, took: Duration, out: &mut Out) {
+fn tell(
+    question: &Question,
+    found: &Found,
+    took: Duration,
+    confirmed: Option<&Confirmed>,
+    out: &mut Out,
+) {
     said(question, out);
     out.line(&format!(
         "{:<20} {:>10} {:>12}  {:<16} {}",
@@ -381,6 +432,9 @@ fn tell(question: &Question, found: &Found, took: Duration, out: &mut Out) {
         );
     }
     snippets(&found.recommended, out);
+    if let Some(confirmed) = confirmed {
+        confirmed.tell(out);
+    }
     out.line(&format!(
         "{} settings of {} messages each, in {:.1} s",
         found.settings,
@@ -445,7 +499,7 @@ fn outcomes(question: &Question, columns: &[(&str, &Expected)], out: &mut Out) {
             )
         );
         for (_, expected) in columns {
-            let drained = expected.drained.get(at).copied().flatten();
+            let drained = expected.outages.get(at).and_then(|it| it.drained);
             let drained = drained.map_or("not soon".to_owned(), |it| with(it, &time));
             line.push_str(&format!(" {drained:>20}"));
         }

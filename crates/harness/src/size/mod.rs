@@ -1,5 +1,7 @@
 //! From a scenario to the question that `redeliver size` answers.
 
+pub mod confirm;
+
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +20,6 @@ use crate::scenario::{Scenario, Size, Times};
 use crate::team::workload::ServiceModel;
 use crate::watch::file::{Record, Records};
 use crate::watch::legs::Leg;
-use redeliver_core::policy::Check;
 use redeliver_core::topology::Topology;
 
 /// What is asked about a scenario.
@@ -30,8 +31,6 @@ pub struct Question {
     pub present: Setting,
     /// Numbers that keep their values.
     pub fixed: Vec<Number>,
-    /// Contradictions that are wanted.
-    pub allow: Vec<Check>,
     /// What the scenario says and what it leaves to the defaults.
     pub size: Size,
     /// The service whose times the handler has; none where the scenario says them.
@@ -142,7 +141,6 @@ pub fn question(
             backoff: Backoff::Ladder,
         },
         fixed: size.fixed.clone(),
-        allow: scenario.allow.clone(),
         size,
         service,
     })
