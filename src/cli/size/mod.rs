@@ -1,15 +1,16 @@
 //! `redeliver size`: timeouts, retries and workers, chosen with reasons.
 
 mod confirm;
+mod outside;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
 
-use self::confirm::Confirmed;
+use self::outside::{Outside, outside};
 use super::out::{self, Out};
-use super::{Context, Format, USAGE};
+use super::{Context, ENVIRONMENT, Format, USAGE};
 use redeliver_harness::scenario::format_duration;
 use redeliver_harness::size::{Question, question};
 use redeliver_harness::verdict::Verdict;
@@ -31,6 +32,7 @@ Examples:
   redeliver size scenarios/calm-day.toml
   redeliver size scenarios/calm-day.toml --evaluate
   redeliver size scenarios/calm-day.toml --format json
+  redeliver size scenarios/calm-day.toml --outside too-far
 
 Exit codes: 0 all targets can be met, 1 some cannot (with --evaluate: are not), 2 usage, 3 the whole
 pipeline says otherwise.")]
@@ -47,6 +49,9 @@ pub(super) struct Args {
     /// Leave the confirmation by the whole simulated pipeline out
     #[arg(long)]
     quick: bool,
+    /// Write a scenario for each value just outside of a range whose failure a seed shows
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "evaluate"])]
+    outside: Option<PathBuf>,
     /// The seed of arrivals and handler times
     #[arg(long, value_name = "S", default_value = "1", value_parser = redeliver_sim::seed::parse)]
     seed: u64,
@@ -126,13 +131,38 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
             };
             let took = began.elapsed();
             let confirmed = confirm(&found.recommended);
+            let outside = match confirmed {
+                None => Ok(Vec::new()),
+                Some(_) => outside(&question, &scenario, &workload, &found, args.seed),
+            };
+            let outside = outside.unwrap_or_default();
+            if let Some(folder) = &args.outside
+                && let Err(why) = write_all(&outside, folder)
+            {
+                out::complain(&why);
+                return ENVIRONMENT;
+            }
             match args.format {
                 Format::Json => {
                     let mut object = json_of(&question, &found, took);
                     object["confirmed"] = json!(confirmed.as_ref().map(|it| it.json()));
+                    object["outside"] = outside.iter().map(Outside::json).collect();
                     out.line(&object.to_string());
                 }
-                Format::Human => tell(&question, &found, took, confirmed.as_ref(), &mut out),
+                Format::Human => {
+                    tell(&question, &found, took, &mut out);
+                    if let Some(confirmed) = &confirmed {
+                        out.line("");
+                        confirmed.tell(&mut out);
+                    }
+                    let folder = args.outside.as_deref();
+                    if !outside.is_empty() {
+                        out.line("just outside of the ranges, in the whole pipeline:");
+                    }
+                    outside
+                        .iter()
+                        .for_each(|it| it.tell(folder, &context.program, &mut out));
+                }
             }
             let impossible = found.impossible.iter().map(|(target, _)| *target);
             (impossible.collect::<Vec<_>>(), confirmed)
@@ -143,6 +173,12 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
         (true, false) => Verdict::Inconclusive.exit_code(),
         (true, true) => 0,
     }
+}
+
+/// Writes the scenarios into a folder, which is made if it is not there.
+fn write_all(outside: &[Outside], folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    outside.iter().try_for_each(|it| it.write(folder))
 }
 
 fn seconds(time: Duration) -> f64 {
@@ -389,13 +425,7 @@ fn figure(target: Target, value: f64) -> String {
     }
 }
 
-fn tell(
-    question: &Question,
-    found: &Found,
-    took: Duration,
-    confirmed: Option<&Confirmed>,
-    out: &mut Out,
-) {
+fn tell(question: &Question, found: &Found, took: Duration, out: &mut Out) {
     said(question, out);
     out.line(&format!(
         "{:<20} {:>10} {:>12}  {:<16} {}",
@@ -432,9 +462,6 @@ fn tell(
         );
     }
     snippets(&found.recommended, out);
-    if let Some(confirmed) = confirmed {
-        confirmed.tell(out);
-    }
     out.line(&format!(
         "{} settings of {} messages each, in {:.1} s",
         found.settings,

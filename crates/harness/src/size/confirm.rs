@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redeliver_sim::fault::{Event, Kind};
-use redeliver_sizing::case::{Case, OutageKind};
+use redeliver_sizing::case::{Case, OutageKind, Target};
 use redeliver_sizing::interval::Estimate;
 use redeliver_sizing::model::Setting;
 
@@ -242,6 +242,30 @@ pub struct Measured {
     pub tries_in_outage: u64,
     /// Messages that were committed within it.
     pub arrivals_in_outage: u64,
+    /// Handler runs that began in each tenth of the outage, and in as many as long after it again.
+    pub tries_by_part: [u64; 20],
+}
+
+/// What a run shows of a target; none where its part has nothing to say about it.
+pub fn shown(target: Target, part: &Part, measured: &Measured, case: &Case) -> Option<f64> {
+    let share = |count: u64, of: u64| Some(count as f64 / of.max(1) as f64);
+    match (target, &part.of) {
+        (Target::Duplicates, PartOf::Calm) => {
+            share(measured.cut_off + measured.beside, measured.messages)
+        }
+        (Target::DeadLetters, PartOf::Calm) => share(measured.dead, measured.messages),
+        (Target::DeadLetters, PartOf::Outage(_)) => {
+            share(measured.dead, measured.arrivals_in_outage)
+        }
+        (Target::Recovery, PartOf::Crashes) => quantile(&measured.recovered, 0.95),
+        (Target::Latency, PartOf::Calm) => quantile(&measured.times, case.targets.quantile),
+        (Target::Amplification, PartOf::Outage(kind)) => {
+            let usual = part.rate * kind.lasts / 10.0;
+            let most = measured.tries_by_part.iter().max()?;
+            Some(*most as f64 / usual)
+        }
+        _ => None,
+    }
 }
 
 #[derive(Default)]
@@ -314,6 +338,15 @@ pub fn measure(
                 work.open.push(*run);
                 measured.tries += 1;
                 measured.tries_in_outage += u64::from(within(at));
+                if let Some((from, until)) = outage {
+                    let tenth = (seconds(at) - from) / ((until - from) / 10.0);
+                    let parts = &mut measured.tries_by_part;
+                    if tenth >= 0.0
+                        && let Some(count) = parts.get_mut(tenth as usize)
+                    {
+                        *count += 1;
+                    }
+                }
                 runs.insert(*run, (on.subject.clone(), at, entry.process.clone()));
             }
             What::HandlerEnd { run, ended } => {
