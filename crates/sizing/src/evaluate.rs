@@ -19,7 +19,9 @@ const RUNS: u64 = 8;
 const FEWEST: u32 = 500;
 /// An outage of more messages is looked at in a smaller system: of messages, workers and what the
 /// dependency can take, the same part each.
-const MOST: f64 = 20_000.0;
+const MOST: f64 = 40_000.0;
+/// So many seconds after an outage are looked at, or twice its length where that is longer.
+pub(crate) const AFTER: f64 = 1_200.0;
 
 /// What one outage does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,17 +147,7 @@ impl Chances {
     /// For a case and the processes that it has, with so many messages in all, from a seed on.
     pub fn new(case: &Case, processes: u32, messages: u32, seed: u64) -> Self {
         let of_crashes = (messages / 5 / RUNS as u32).max(FEWEST);
-        let mut calm = Scene {
-            arrivals: Arrivals::Poisson(case.rate),
-            messages: of_crashes,
-            warm_up: of_crashes / 10,
-            handler: case.handler.clone(),
-            fails: case.fails,
-            outages: Vec::new(),
-            crashes: Vec::new(),
-            restart_after: nanos(case.restart_after),
-            dependency: case.dependency,
-        };
+        let mut calm = calm(case, of_crashes);
         let draws = |scene: &Scene, part: u64| -> Vec<Draws> {
             let seeds = (0..RUNS).map(|run| seed.wrapping_add(part * RUNS + run));
             seeds.map(|seed| Draws::new(scene, seed)).collect()
@@ -329,13 +321,42 @@ fn crashes(case: &Case, processes: u32, messages: u32) -> Vec<Crash> {
     crashes.collect()
 }
 
+/// A run without crashes and outages.
+fn calm(case: &Case, messages: u32) -> Scene {
+    Scene {
+        arrivals: Arrivals::Poisson(case.rate),
+        messages,
+        warm_up: messages / 10,
+        handler: case.handler.clone(),
+        fails: case.fails,
+        outages: Vec::new(),
+        crashes: Vec::new(),
+        restart_after: nanos(case.restart_after),
+        dependency: case.dependency,
+    }
+}
+
+/// What one outage does, by itself.
+pub fn in_outage(case: &Case, kind: OutageKind, setting: &Setting, seed: u64) -> InOutage {
+    let (scene, smaller) = outage(case, kind, &calm(case, FEWEST));
+    let seeds = (0..RUNS).map(|run| seed.wrapping_add(run));
+    let part = Part {
+        kind,
+        draws: seeds.map(|seed| Draws::new(&scene, seed)).collect(),
+        scene,
+        smaller,
+    };
+    part.evaluate(case, setting).seen
+}
+
 /// A run with one outage in it, and how much smaller its system is.
 fn outage(case: &Case, kind: OutageKind, calm: &Scene) -> (Scene, f64) {
-    let smaller = (MOST / (case.rate * kind.lasts)).min(1.0);
+    let after = (2.0 * kind.lasts).max(AFTER);
+    let smaller = (MOST / (case.rate * (kind.lasts + after))).min(1.0);
     let rate = case.rate * smaller;
     let before = (f64::from(FEWEST) / rate).max(20.0 * case.handler.mean());
-    // As long again as the outage, and time for what it has left behind.
-    let lasts = before + 3.0 * kind.lasts;
+    // The outage, and time for what it has left behind.
+    let lasts = before + kind.lasts + after;
     let scene = Scene {
         arrivals: Arrivals::Poisson(rate),
         messages: ((lasts * rate).ceil() as u32).max(FEWEST),

@@ -17,4 +17,5 @@ pub mod interval;
 pub mod latency;
 pub mod model;
 pub mod number;
+pub mod outages;
 pub mod search;

@@ -1,6 +1,7 @@
 //! `redeliver size`: timeouts, retries and workers, chosen with reasons.
 
 mod confirm;
+mod outages;
 mod outside;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
 
+use self::outages::Outages;
 use self::outside::{Outside, outside};
 use super::out::{self, Out};
 use super::{Context, ENVIRONMENT, Format, USAGE};
@@ -136,6 +138,7 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
                 Some(_) => outside(&question, &scenario, &workload, &found, args.seed),
             };
             let outside = outside.unwrap_or_default();
+            let outages = Outages::of(&question, &found.recommended, args.seed);
             if let Some(folder) = &args.outside
                 && let Err(why) = write_all(&outside, folder)
             {
@@ -146,13 +149,15 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
                 Format::Json => {
                     let mut object = json_of(&question, &found, took);
                     object["confirmed"] = json!(confirmed.as_ref().map(|it| it.json()));
+                    object["outages"] = outages.json();
                     object["outside"] = outside.iter().map(Outside::json).collect();
                     out.line(&object.to_string());
                 }
                 Format::Human => {
                     tell(&question, &found, took, &mut out);
+                    out.line("");
+                    outages.tell(&mut out);
                     if let Some(confirmed) = &confirmed {
-                        out.line("");
                         confirmed.tell(&mut out);
                     }
                     let folder = args.outside.as_deref();
@@ -527,7 +532,7 @@ fn outcomes(question: &Question, columns: &[(&str, &Expected)], out: &mut Out) {
         );
         for (_, expected) in columns {
             let drained = expected.outages.get(at).and_then(|it| it.drained);
-            let drained = drained.map_or("not soon".to_owned(), |it| with(it, &time));
+            let drained = drained.map_or("later".to_owned(), |it| with(it, &time));
             line.push_str(&format!(" {drained:>20}"));
         }
         out.line(&line);

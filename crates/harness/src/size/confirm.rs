@@ -15,7 +15,7 @@ use redeliver_sizing::model::Setting;
 
 use super::{Question, Unclear, of_service, unclear};
 use crate::run::result::RunResult;
-use crate::scenario::{Scenario, ServiceOverride};
+use crate::scenario::Scenario;
 use crate::team::workload::ServiceModel;
 use crate::watch::history::{Ended, History, Settled, What};
 use redeliver_core::ports::env::nanos;
@@ -126,7 +126,6 @@ pub fn parts(
             worker_processes: setting.processes,
             only: Vec::new(),
             poison: crate::scenario::Poison::default(),
-            services: services(scenario, to),
             expect: crate::scenario::Expect {
                 dead_letters: Some((0, u64::MAX)),
                 ..crate::scenario::Expect::default()
@@ -201,18 +200,6 @@ pub fn parts(
         parts.push(outage);
     }
     parts
-}
-
-/// The services of the scenario, of which one takes as long as the question says.
-fn services(scenario: &Scenario, to: &Confirmation) -> Vec<ServiceOverride> {
-    let mut services = scenario.services.clone();
-    if !services.iter().any(|it| it.name == to.service) {
-        services.push(ServiceOverride {
-            name: to.service.clone(),
-            ..ServiceOverride::default()
-        });
-    }
-    services
 }
 
 /// What a run shows of a consumer.

@@ -144,7 +144,7 @@ fn a_managed_queue_hands_out_again_what_takes_longer_than_its_timeout() {
             extend_every: None,
             receives: 1_000,
         },
-        ..setting(200)
+        ..setting(40)
     };
     // The first handler ends before the second could have been too slow as well: no more than once.
     let expected = closed::visibility_redelivery(&cold(), 30.0);
@@ -165,9 +165,9 @@ fn a_managed_queue_hands_out_again_what_takes_longer_than_its_timeout() {
 #[test]
 fn consumer_timeout_strikes_on_ticks() {
     // Each process has one worker and nothing in hand beside it, and there is always one that is idle.
-    let scene = scene(0.5, 4_000, cold());
+    let scene = scene(0.2, 3_000, cold());
     let mut setting = setting(1);
-    setting.processes = 40;
+    setting.processes = 16;
     setting.policy.consumer_timeout = Some(secs(15));
     for tick in [20, 60] {
         setting.queue = Queue::RabbitMq { tick: tick * S };

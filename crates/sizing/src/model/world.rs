@@ -10,7 +10,7 @@ use super::{Backoff, Dependency, Queue, Scene, Setting};
 use redeliver_core::retry::{Next, rung_for};
 
 /// One run of a scene under a setting. It ends early, as given up, once `hopeless` says so of what is
-/// known so far; it is asked every 1,024 messages that end.
+/// known so far.
 pub fn run(
     scene: &Scene,
     setting: &Setting,
@@ -21,6 +21,9 @@ pub fn run(
     world.run(&hopeless);
     world.outcome
 }
+
+/// So many events from one question whether a run is hopeless to the next.
+const ASK: u32 = 4_096;
 
 /// What happens at a time. Of equal times the lower one comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,7 +260,7 @@ impl<'a> World<'a> {
 
     fn run(&mut self, hopeless: &impl Fn(&Outcome) -> bool) {
         let all = self.draws.messages();
-        let mut ask = 1_024;
+        let mut steps = 0u32;
         while self.ended < all {
             let arrival = self.draws.arrivals.get(self.next_arrival).copied();
             let event = self.events.peek().map(|Reverse((at, _))| *at);
@@ -276,12 +279,10 @@ impl<'a> World<'a> {
                 (_, None) => unreachable!("messages are open that nothing moves"),
             }
             self.deal();
-            if self.ended >= ask {
-                ask = self.ended + 1_024;
-                if hopeless(&self.outcome) {
-                    self.outcome.given_up = true;
-                    break;
-                }
+            steps = steps.wrapping_add(1);
+            if steps.is_multiple_of(ASK) && hopeless(&self.outcome) {
+                self.outcome.given_up = true;
+                break;
             }
         }
         let first = self.draws.arrivals.first().copied().unwrap_or(0);
@@ -341,6 +342,8 @@ impl<'a> World<'a> {
     fn drained(&mut self) {
         if let Some((outage, ended)) = self.draining
             && self.open <= self.usual.max(1)
+            // Without arrivals everything drains.
+            && self.next_arrival < self.draws.arrivals.len()
         {
             self.draining = None;
             self.outcome.drained.resize(outage, None);
