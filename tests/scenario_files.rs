@@ -121,3 +121,33 @@ fn a_pinned_run_is_the_same_run() {
         simulate(&Deposits, s, seed, true)
     });
 }
+
+/// What `redeliver size` is asked comes back as well, whichever way it is said.
+#[test]
+fn what_is_asked_of_numbers_comes_back() {
+    let head = "question = \"?\"\nworkload = \"orders\"\nmessages = 20\n";
+    for lines in [
+        "[size]",
+        "[size]\nhandler = [{ median = \"2s\", p95 = \"12s\" }]\nfixed = [\"workers\", \"lease\"]",
+        "[size]\nhandler = [{ share = \"98%\", mean = \"2s\" }, { share = \"2%\", fixed = \"45s\" }]",
+        "[size]\nhandler = [{ mean = \"2s\", deviation = \"1s\" }]\ncrash-every = \"never\"",
+        "[size]\nhandler = [{ quantiles = { \"0%\" = \"1s\", \"99.5%\" = \"2s\", \"100%\" = \"9s\" } }]",
+        "[size]\nhandler = [{ recorded = \"times \\\"1\\\".csv\" }]\nfails-after = \"never\"",
+        "[size]\noutage = []\nservice-takes = \"7.5/s\"\nkey-lifetime = \"1d\"\ntick = \"5s\"",
+        "[size]\noutage = [{ lasts = \"1m\", every = \"1d\" }]\nrate = \"0.5/s\"\nfailures = \"1%\"",
+        "[size.targets]\nduplicates = \"1%\"\namplification = 2.5\nrecovery = \"1m\"\nwithin = \"9s\"",
+        "[size.managed]\nvisibility = \"30s\"\nextend-every = \"10s\"\nreceives = 3",
+    ] {
+        let parse = |text: &str| match Scenario::parse(text, Path::new("mine.toml"), &["orders"]) {
+            Ok(scenario) => scenario,
+            Err(error) => panic!("{text}\n{error}"),
+        };
+        let scenario = parse(&format!("{head}{lines}\n"));
+        assert_eq!(
+            parse(&scenario.to_toml()),
+            scenario,
+            "{}",
+            scenario.to_toml()
+        );
+    }
+}

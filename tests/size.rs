@@ -99,3 +99,55 @@ fn the_whole_pipeline_shows_what_the_model_says() {
         }
     }
 }
+
+/// The command with a page: what is written, and that the page asks for nothing from elsewhere.
+#[test]
+fn a_managed_queue_is_sized_with_a_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("size.html");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_redeliver"))
+        .current_dir(root)
+        .args([
+            "size",
+            "tests/cli/size/managed.toml",
+            "--quick",
+            "--format",
+            "json",
+        ])
+        .args(["--messages", "20000", "--report"])
+        .arg(&page)
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8(output.stdout).expect("text");
+    let object: serde_json::Value = serde_json::from_str(&told).expect("one object");
+    assert_eq!(output.status.code(), Some(0), "{object}");
+    let recommended = object["recommended"]["visibility_timeout_s"].as_f64();
+    assert!(recommended > Some(45.0), "{recommended:?}");
+    assert_eq!(object["bound_by"]["handler_limit_s"]["below"], "duplicates");
+    let expected = object["present_expected"]["p_redelivery"].as_f64();
+    // 2 of 100 take longer than the 30 s for which a message is hidden.
+    assert!(
+        (0.017..0.026).contains(&expected.expect("a share")),
+        "{expected:?}"
+    );
+    assert!(object["configurations"].as_u64() > Some(100));
+    let text = std::fs::read_to_string(&page).expect("a page");
+    for part in [
+        "visibility timeout",
+        "polyline",
+        "★",
+        "asked at most",
+        "After an outage",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    // The script names the namespace of SVG.
+    let outside = text.replace("http://www.w3.org/2000/svg", "");
+    assert!(!outside.contains("http://") && !outside.contains("https://"));
+    assert!(text.contains("default-src 'none'"), "it may load nothing");
+    assert!(
+        !text.contains("NaN") && !text.contains(">inf"),
+        "a number that is none"
+    );
+}

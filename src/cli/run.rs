@@ -76,8 +76,9 @@ fn run_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The kind of broker that real runs are made on.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Broker {
+pub(super) enum Broker {
     Rabbitmq,
 }
 

@@ -74,6 +74,10 @@ pub(crate) const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("broker-kill", "the broker is not ours to kill"),
     ("broker-restart", "the broker is not ours to restart"),
+    (
+        "charge-under-30s",
+        "consumer_timeout is a setting of the whole broker, and fires on a tick of a minute",
+    ),
     ("clock-skew", "processes of a run share the machine's clock"),
     (
         "cold-start-consumer-timeout",

@@ -52,6 +52,16 @@ impl Estimate {
         }
     }
 
+    /// Of a single count among so many, as a share: the interval of a Poisson count.
+    pub fn of_count(count: u64, of: u64) -> Self {
+        let all = of.max(1) as f64;
+        let mean = count as f64 / all;
+        Self {
+            mean,
+            half: poisson_upper(count) / all - mean,
+        }
+    }
+
     /// Both ends.
     pub fn ends(&self) -> (f64, f64) {
         (self.mean - self.half, self.mean + self.half)

@@ -18,4 +18,5 @@ pub mod latency;
 pub mod model;
 pub mod number;
 pub mod outages;
+pub mod retention;
 pub mod search;

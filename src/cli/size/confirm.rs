@@ -1,11 +1,14 @@
 //! The chosen numbers in the whole simulated pipeline, beside what the model says of them.
 
+use std::time::Duration;
+
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{finite, share, time};
-use crate::cli::out::Out;
+use crate::cli::out::{self, Out};
 use redeliver_harness::registry::Registered;
+use redeliver_harness::run::{LiveOptions, RunResult, live_name};
 use redeliver_harness::scenario::{Scenario, format_duration};
 use redeliver_harness::size::Question;
 use redeliver_harness::size::confirm::{
@@ -24,6 +27,7 @@ const NEAR: f64 = 0.1;
 
 /// What the whole pipeline shows.
 pub(super) struct Confirmed {
+    place: &'static str,
     runs: usize,
     /// Runs that were not valid: seed, part and why.
     broken: Vec<String>,
@@ -66,6 +70,7 @@ impl Confirmed {
             })
         };
         json!({
+            "place": self.place,
             "runs": self.runs,
             "broken": self.broken,
             "agrees": self.agrees(),
@@ -73,29 +78,41 @@ impl Confirmed {
         })
     }
 
-    pub(super) fn tell(&self, out: &mut Out) {
-        let valid = self.runs - self.broken.len();
-        out.line(&format!(
-            "confirmed by the whole pipeline in the seeded world: {valid} of {} runs are valid",
-            self.runs
-        ));
-        self.broken.iter().for_each(|line| out.line(line));
-        out.line(&format!("{:<44} {:>20} {:>20}", "", "model", "pipeline"));
-        for row in &self.rows {
+    /// Each figure in words: its name, the model's, the pipeline's, and whether they agree.
+    pub(super) fn rows(&self) -> Vec<(String, String, String, bool)> {
+        let rows = self.rows.iter().map(|row| {
             let with = |it: Estimate| match it.half.is_finite() && it.half > 0.0 {
                 true => format!("{} ± {}", (row.show)(it.mean), (row.show)(it.half)),
                 false => (row.show)(it.mean),
             };
-            let differs = if row.agrees() { "" } else { "  differs" };
-            out.line(&format!(
-                "{:<44} {:>20} {:>20}{differs}",
-                row.name,
-                with(row.model),
-                with(row.pipeline)
-            ));
+            let (model, pipeline) = (with(row.model), with(row.pipeline));
+            (row.name.clone(), model, pipeline, row.agrees())
+        });
+        rows.collect()
+    }
+
+    pub(super) fn tell(&self, out: &mut Out) {
+        let valid = self.runs - self.broken.len();
+        out.line(&format!(
+            "compared with {}: {valid} of {} runs are valid",
+            self.place, self.runs
+        ));
+        self.broken.iter().for_each(|line| out.line(line));
+        out.line(&format!("{:<44} {:>20} {:>20}", "", "model", "pipeline"));
+        for (name, model, pipeline, agrees) in self.rows() {
+            let differs = if agrees { "" } else { "  differs" };
+            out.line(&format!("{name:<44} {model:>20} {pipeline:>20}{differs}"));
         }
         out.line("");
     }
+}
+
+/// Where the whole pipeline runs.
+pub(super) enum Place<'a> {
+    /// In the seeded world, each part with several seeds.
+    Seeded,
+    /// On real servers, each part once.
+    Servers(&'a LiveOptions),
 }
 
 /// Runs a setting in the whole pipeline; says why that cannot be done.
@@ -104,59 +121,117 @@ pub(super) fn confirm(
     scenario: &Scenario,
     workload: &Registered,
     setting: &Setting,
-    seed: u64,
+    (place, seed): (&Place<'_>, u64),
 ) -> Result<Confirmed, String> {
     if let Queue::Managed { .. } = setting.queue {
         return Err("the pipeline runs on RabbitMQ, not on a managed queue".to_owned());
     }
-    if (workload.postgres)().is_some() {
+    if (workload.postgres)().is_some() && matches!(place, Place::Seeded) {
         return Err("its runs need a PostgreSQL of their own, which takes too long".to_owned());
     }
-    let to = confirmation(
-        question,
-        scenario,
-        &(workload.services)(),
-        workload.simulate,
-    )
-    .map_err(|why| why.to_string())?;
+    let services = (workload.services)();
+    let to = confirmation(question, scenario, &services, workload.simulate);
+    let to = to.map_err(|why| why.to_string())?;
     let parts = parts(question, scenario, &to, setting);
-    let all: Vec<(usize, u64)> = (0..parts.len())
-        .flat_map(|part| (0..SEEDS).map(move |run| (part, seed.wrapping_add(run))))
-        .collect();
-    let made: Vec<(usize, Measured, Option<String>)> = all
-        .par_iter()
-        .map(|(at, seed)| {
-            let part = &parts[*at];
-            let run = (workload.simulate)(&part.scenario, *seed, true);
-            let limit = part.setting.policy.consumer.handler_limit;
-            let measured = measure(&run.history, &to.consumer, limit, part.outage);
-            let broken = (run.verdict != Verdict::Valid).then(|| {
-                let why = run.anomalies.first().map(|it| it.seen.clone());
-                let why = why.or(run.inconclusive.clone()).unwrap_or_default();
-                format!(
-                    "  {}, seed {seed}: {}: {why}",
-                    named(part),
-                    run.verdict.as_str()
-                )
-            });
-            (*at, measured, broken)
-        })
-        .collect();
-    let broken = made.iter().filter_map(|it| it.2.clone()).collect();
+    let made = match place {
+        Place::Seeded => seeded(&parts, workload, &to.consumer, seed),
+        Place::Servers(options) => on_servers(&parts, workload, &to.consumer, options)?,
+    };
+    let broken = made.iter().filter_map(|it| it.broken.clone()).collect();
     let mut rows = Vec::new();
     for (at, part) in parts.iter().enumerate() {
-        let runs: Vec<Measured> = made
-            .iter()
-            .filter(|it| it.0 == at)
-            .map(|it| it.1.clone())
-            .collect();
+        let runs = made.iter().filter(|it| it.part == at);
+        let runs: Vec<Measured> = runs.map(|it| it.measured.clone()).collect();
         compare(part, &to.case, &runs, seed, &mut rows);
     }
     Ok(Confirmed {
+        place: match place {
+            Place::Seeded => "the whole pipeline in the seeded world",
+            Place::Servers(_) => "the whole pipeline on real servers",
+        },
         runs: made.len(),
         broken,
         rows,
     })
+}
+
+/// A run of a part.
+struct Made {
+    part: usize,
+    measured: Measured,
+    broken: Option<String>,
+}
+
+impl Made {
+    fn of((at, part): (usize, &Part), measured: Measured, run: &RunResult, seed: u64) -> Self {
+        let broken = (run.verdict != Verdict::Valid).then(|| {
+            let why = run.anomalies.first().map(|it| it.seen.clone());
+            let why = why.or(run.inconclusive.clone()).unwrap_or_default();
+            let verdict = run.verdict.as_str();
+            format!("  {}, seed {seed}: {verdict}: {why}", named(part))
+        });
+        Self {
+            part: at,
+            measured,
+            broken,
+        }
+    }
+}
+
+fn seeded(parts: &[Part], workload: &Registered, consumer: &str, seed: u64) -> Vec<Made> {
+    let all: Vec<(usize, u64)> = (0..parts.len())
+        .flat_map(|part| (0..SEEDS).map(move |run| (part, seed.wrapping_add(run))))
+        .collect();
+    let made = all.par_iter().map(|(at, seed)| {
+        let part = &parts[*at];
+        let run = (workload.simulate)(&part.scenario, *seed, true);
+        let limit = part.setting.policy.consumer.handler_limit;
+        let measured = measure(&run.history, consumer, limit, part.outage);
+        Made::of((*at, part), measured, &run, *seed)
+    });
+    made.collect()
+}
+
+/// Each part once, in real time divided by the scenario's `time-scale`; what was measured is multiplied
+/// by it again.
+fn on_servers(
+    parts: &[Part],
+    workload: &Registered,
+    consumer: &str,
+    options: &LiveOptions,
+) -> Result<Vec<Made>, String> {
+    let mut made = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let scale = part.scenario.time_scale;
+        let lasts = part.scenario.over / scale;
+        out::complain(&format!(
+            "{}: {} requests in {} on real servers",
+            named(part),
+            part.scenario.messages,
+            format_duration(Duration::from_secs(lasts.as_secs()))
+        ));
+        let options = LiveOptions {
+            name: live_name(),
+            ..options.clone()
+        };
+        let report =
+            (workload.run_live)(&part.scenario, &options).map_err(|why| why.to_string())?;
+        if let Some(left) = &report.left_behind {
+            out::complain(left);
+        }
+        if report.stopped {
+            return Err("it was stopped".to_owned());
+        }
+        let scale = f64::from(scale);
+        let limit = part.setting.policy.consumer.handler_limit.div_f64(scale);
+        let outage = part
+            .outage
+            .map(|(from, until)| (from / scale, until / scale));
+        let history = &report.history;
+        let measured = measure(history, consumer, limit, outage).times(scale);
+        made.push(Made::of((at, part), measured, &report.result, options.seed));
+    }
+    Ok(made)
 }
 
 fn named(part: &Part) -> String {
@@ -165,7 +240,7 @@ fn named(part: &Part) -> String {
         PartOf::Crashes => "crashes".to_owned(),
         PartOf::Outage(kind) => format!(
             "outage of {}",
-            format_duration(std::time::Duration::from_secs_f64(kind.lasts))
+            format_duration(Duration::from_secs_f64(kind.lasts))
         ),
     }
 }
@@ -186,11 +261,8 @@ fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Ve
     };
     let chances = Chances::new(&case, part.setting.processes, 60_000, seed);
     let model: Expected = chances.evaluate(&case, &part.setting);
-    let mut row = |name: &str,
-                   show: fn(f64) -> String,
-                   model: Estimate,
-                   of: &dyn Fn(&Measured) -> Option<f64>| {
-        if let Some(pipeline) = over(runs, of) {
+    let mut row = |name: &str, show: fn(f64) -> String, model: Estimate, of: Figure<'_>| {
+        if let Some(pipeline) = of.over(runs) {
             let name = name.to_owned();
             rows.push(Row {
                 name,
@@ -200,48 +272,41 @@ fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Ve
             });
         }
     };
-    let of_messages = |count: u64, it: &Measured| Some(count as f64 / it.messages.max(1) as f64);
-    let mean = |values: &[f64]| {
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
+    let of_messages = |count: fn(&Measured) -> u64| Figure::Share(count, |it| it.messages);
     match part.of {
         PartOf::Calm => {
-            row(
-                "taken back from a live handler by a timeout",
-                share,
-                model.taken_back,
-                &|it| of_messages(it.redelivered, it),
-            );
-            row(
-                "cut off at the handler limit, and run again",
-                share,
-                model.cut_off,
-                &|it| of_messages(it.cut_off, it),
-            );
-            row(
-                "run again beside a handler that still runs",
-                share,
-                model.beside,
-                &|it| of_messages(it.beside, it),
-            );
-            row("dead letters, calm", share, model.dead, &|it| {
-                of_messages(it.dead, it)
-            });
-            row("mean wait for a worker", time, model.wait, &|it| {
-                mean(&it.waits)
-            });
+            for (name, model, count) in [
+                (
+                    "taken back from a live handler by a timeout",
+                    model.taken_back,
+                    (|it| it.redelivered) as fn(&Measured) -> u64,
+                ),
+                (
+                    "cut off at the handler limit, and run again",
+                    model.cut_off,
+                    |it| it.cut_off,
+                ),
+                (
+                    "run again beside a handler that still runs",
+                    model.beside,
+                    |it| it.beside,
+                ),
+                ("dead letters, calm", model.dead, |it| it.dead),
+            ] {
+                row(name, share, model, of_messages(count));
+            }
+            let wait = Figure::Time(&|it| mean(&it.waits));
+            row("mean wait for a worker", time, model.wait, wait);
             for (name, at, part) in [("p50", 0, 0.5), ("p95", 1, 0.95), ("p99", 2, 0.99)] {
                 let name = format!("arrival to effect, {name}");
-                row(&name, time, model.times[at], &|it| {
-                    quantile(&it.times, part)
-                });
+                let of = |it: &Measured| quantile(&it.times, part);
+                row(&name, time, model.times[at], Figure::Time(&of));
             }
         }
         PartOf::Crashes => {
             if let Some(recovery) = model.recovery {
-                row("recovery after a crash, p95", time, recovery, &|it| {
-                    quantile(&it.recovered, 0.95)
-                });
+                let of = Figure::Time(&|it| quantile(&it.recovered, 0.95));
+                row("recovery after a crash, p95", time, recovery, of);
             }
         }
         PartOf::Outage(_) => {
@@ -249,23 +314,46 @@ fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Ve
             let Some(seen) = model.outages.first() else {
                 return;
             };
-            let of_arrivals = |count: u64, it: &Measured| {
-                Some(count as f64 / it.arrivals_in_outage.max(1) as f64)
-            };
+            let of_arrivals =
+                |count: fn(&Measured) -> u64| Figure::Share(count, |it| it.arrivals_in_outage);
+            let dead = format!("dead letters of those in an {name}");
+            row(&dead, share, seen.dead, of_arrivals(|it| it.dead));
+            let tries = format!("tries of each in an {name}");
             row(
-                &format!("dead letters of those in an {name}"),
-                share,
-                seen.dead,
-                &|it| of_arrivals(it.dead, it),
-            );
-            row(
-                &format!("tries of each in an {name}"),
+                &tries,
                 times,
                 seen.tries,
-                &|it| of_arrivals(it.tries_in_outage, it),
+                of_arrivals(|it| it.tries_in_outage),
             );
         }
     }
+}
+
+/// How a figure is read off runs.
+enum Figure<'a> {
+    /// A count among another one.
+    Share(fn(&Measured) -> u64, fn(&Measured) -> u64),
+    /// A time of each run.
+    Time(&'a dyn Fn(&Measured) -> Option<f64>),
+}
+
+impl Figure<'_> {
+    /// Over several runs, or over one by parts of it.
+    fn over(&self, runs: &[Measured]) -> Option<Estimate> {
+        match (self, runs) {
+            (Self::Share(count, of), [one]) => Some(Estimate::of_count(count(one), of(one))),
+            (Self::Share(count, of), _) => {
+                let counts = runs.iter().map(|it| (count(it), of(it)));
+                Some(Estimate::of_share(&counts.collect::<Vec<_>>()))
+            }
+            (Self::Time(of), [one]) => over(&one.by_parts(), of),
+            (Self::Time(of), _) => over(runs, of),
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 fn times(value: f64) -> String {

@@ -5,15 +5,24 @@ mod outages;
 mod outside;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
 
+use self::confirm::{Confirmed, Place};
 use self::outages::Outages;
 use self::outside::{Outside, outside};
 use super::out::{self, Out};
-use super::{Context, ENVIRONMENT, Format, USAGE};
-use redeliver_harness::scenario::format_duration;
+use super::report::write;
+use super::run::Broker;
+use super::servers::{OptionalServers, Servers};
+use super::{Context, ENVIRONMENT, Format, USAGE, interrupt};
+use redeliver_harness::report::page;
+use redeliver_harness::report::page::size::{Grid, Sizing};
+use redeliver_harness::run::{CONNECTIONS, LiveOptions, Tell, live_name};
+use redeliver_harness::scenario::{Scenario, format_duration};
 use redeliver_harness::size::{Question, question};
 use redeliver_harness::verdict::Verdict;
 use redeliver_sizing::case::Target;
@@ -21,6 +30,7 @@ use redeliver_sizing::evaluate::{Chances, Expected};
 use redeliver_sizing::interval::Estimate;
 use redeliver_sizing::model::{Queue, Setting};
 use redeliver_sizing::number::{Number, Value, people_choose};
+use redeliver_sizing::retention::{longest_try, needed};
 use redeliver_sizing::search::{Bound, Found, Search, Sized, Weights};
 
 /// Choose timeouts, retries and workers of a scenario's consumer, with reasons
@@ -34,7 +44,8 @@ Examples:
   redeliver size scenarios/calm-day.toml
   redeliver size scenarios/calm-day.toml --evaluate
   redeliver size scenarios/calm-day.toml --format json
-  redeliver size scenarios/calm-day.toml --outside too-far
+  redeliver size scenarios/calm-day.toml --outside too-far --report size.html
+  scripts/services run -- redeliver size scenarios/calm-day.toml --evaluate --on rabbitmq
 
 Exit codes: 0 all targets can be met, 1 some cannot (with --evaluate: are not), 2 usage, 3 the whole
 pipeline says otherwise.")]
@@ -51,6 +62,15 @@ pub(super) struct Args {
     /// Leave the confirmation by the whole simulated pipeline out
     #[arg(long)]
     quick: bool,
+    /// Also write the sizing as a page for the browser
+    #[arg(long, value_name = "FILE", conflicts_with = "evaluate")]
+    report: Option<PathBuf>,
+    /// Compare with the whole pipeline on real servers, in place of the seeded world: each part once, its
+    /// durations divided by the scenario's time-scale
+    #[arg(long, value_enum, conflicts_with_all = ["quick", "outside"])]
+    on: Option<Broker>,
+    #[command(flatten)]
+    servers: OptionalServers,
     /// Write a scenario for each value just outside of a range whose failure a seed shows
     #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "evaluate"])]
     outside: Option<PathBuf>,
@@ -80,10 +100,22 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
     let chances = Chances::new(case, processes, args.messages, args.seed);
     let search = Search::new(case, &chances, Weights::default(), &question.fixed);
     let mut out = Out::default();
+    let options = match args.on.map(|_| args.servers.both()).transpose() {
+        Ok(servers) => servers.map(|servers| live(&servers, args.seed)),
+        Err(why) => {
+            out::complain(&format!("--on rabbitmq: {why}"));
+            return USAGE;
+        }
+    };
+    let place = match &options {
+        Some(options) => Place::Servers(options),
+        None => Place::Seeded,
+    };
     let confirm = |setting: &Setting| match args.quick {
         true => None,
         false => {
-            let confirmed = confirm::confirm(&question, &scenario, &workload, setting, args.seed);
+            let at = (&place, args.seed);
+            let confirmed = confirm::confirm(&question, &scenario, &workload, setting, at);
             if let Err(why) = &confirmed {
                 out::complain(&format!("not confirmed by the whole pipeline: {why}"));
             }
@@ -135,6 +167,8 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
             let confirmed = confirm(&found.recommended);
             let outside = match confirmed {
                 None => Ok(Vec::new()),
+                // Servers are not seeded: no seed of theirs shows anything again.
+                Some(_) if args.on.is_some() => Ok(Vec::new()),
                 Some(_) => outside(&question, &scenario, &workload, &found, args.seed),
             };
             let outside = outside.unwrap_or_default();
@@ -144,6 +178,19 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
             {
                 out::complain(&why);
                 return ENVIRONMENT;
+            }
+            if let Some(path) = &args.report {
+                let shown = Shown {
+                    scenario: &scenario,
+                    question: &question,
+                    found: &found,
+                    outages: &outages,
+                    confirmed: confirmed.as_ref(),
+                };
+                if let Err(why) = write(path, &shown.render(&search)) {
+                    out::complain(&why);
+                    return ENVIRONMENT;
+                }
             }
             match args.format {
                 Format::Json => {
@@ -180,10 +227,84 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
     }
 }
 
+/// What a page shows.
+struct Shown<'a> {
+    scenario: &'a Scenario,
+    question: &'a Question,
+    found: &'a Found,
+    outages: &'a Outages,
+    confirmed: Option<&'a Confirmed>,
+}
+
+impl Shown<'_> {
+    fn render(&self, search: &Search<'_>) -> String {
+        let best = &self.found.recommended;
+        let numbers = Number::of(best.queue).into_iter();
+        let numbers = numbers.filter(|number| number.get(best).is_some());
+        let curves: Vec<_> = numbers.map(|it| (it, search.curve(best, it))).collect();
+        let around = |number: Number, each: usize| -> Vec<f64> {
+            let values: Vec<f64> = number.candidates(best).into_iter().flatten().collect();
+            let at = values
+                .iter()
+                .position(|it| Some(*it) == number.get(best))
+                .unwrap_or(0);
+            values[at.saturating_sub(each)..(at + each + 1).min(values.len())].to_vec()
+        };
+        let (rows, columns) = (around(Number::Workers, 3), around(Number::HandlerLimit, 4));
+        let missed = rows.iter().map(|row| {
+            let columns = columns.iter().map(|column| {
+                search.missed(
+                    best,
+                    [(Number::HandlerLimit, *column), (Number::Workers, *row)],
+                )
+            });
+            columns.collect()
+        });
+        let grid = Grid {
+            missed: missed.collect(),
+            rows: (Number::Workers, rows),
+            columns: (Number::HandlerLimit, columns),
+        };
+        let confirmed = self.confirmed.map(Confirmed::rows).unwrap_or_default();
+        page::size::render(&Sizing {
+            scenario: self.scenario,
+            question: self.question,
+            found: self.found,
+            curves: &curves,
+            grid: &grid,
+            outages: self.outages.cells(),
+            confirmed: &confirmed,
+            effort: format!(
+                "{} settings of {} messages each",
+                self.found.settings, self.found.expected.messages
+            ),
+        })
+    }
+}
+
 /// Writes the scenarios into a folder, which is made if it is not there.
 fn write_all(outside: &[Outside], folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     outside.iter().try_for_each(|it| it.write(folder))
+}
+
+/// A run on real servers.
+fn live(servers: &Servers, seed: u64) -> LiveOptions {
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_first(&stop, || {
+        out::complain("stopping, and cleaning up; again to stop at once");
+    });
+    LiveOptions {
+        amqp_url: servers.amqp_url.clone(),
+        database_url: servers.database_url.clone(),
+        name: live_name(),
+        seed,
+        queue_type: None,
+        stop,
+        connections: CONNECTIONS,
+        patience: Duration::from_secs(30),
+        tell: Tell::by(out::complain),
+    }
 }
 
 fn seconds(time: Duration) -> f64 {
@@ -197,7 +318,7 @@ fn names(targets: &[Target]) -> Vec<&'static str> {
 /// The dedup window that a setting needs: as long as retries and redrives can bring a message again.
 fn dedup_window(setting: &Setting) -> f64 {
     let policy = &setting.policy;
-    people_choose((policy.retry.longest() + policy.redrive_horizon).as_secs_f64())
+    people_choose(longest_try(setting) + policy.redrive_horizon.as_secs_f64())
 }
 
 /// The time after which somebody else may take work over.
@@ -295,6 +416,11 @@ fn json_of(question: &Question, found: &Found, took: Duration) -> Json {
         });
         all.collect()
     };
+    let retention = needed(&question.case, &found.recommended, &found.expected);
+    let retention: Map<_, _> = retention
+        .into_iter()
+        .map(|(kept, least)| (kept.as_str().to_owned(), json!(least)))
+        .collect();
     let mut bound_by = by_name(&ends);
     if let (Json::Object(bound_by), Queue::RabbitMq { .. }) =
         (&mut bound_by, found.recommended.queue)
@@ -318,6 +444,8 @@ fn json_of(question: &Question, found: &Found, took: Duration) -> Json {
         "present_expected": expected_of(&found.present),
         "present_broken": names(&found.present.broken(&question.case)),
         "impossible": impossible,
+        "retention": retention,
+        "service_forgets_keys": forgotten(question, found).is_some(),
         "configurations": found.settings,
         "messages_each": found.expected.messages,
         "wall_seconds": seconds(took),
@@ -466,6 +594,7 @@ fn tell(question: &Question, found: &Found, took: Duration, out: &mut Out) {
             out,
         );
     }
+    keeping(question, found, out);
     snippets(&found.recommended, out);
     out.line(&format!(
         "{} settings of {} messages each, in {:.1} s",
@@ -551,6 +680,33 @@ fn missed(question: &Question, expected: &Expected, who: &str, out: &mut Out) {
             figure(target, most)
         ));
     }
+}
+
+/// For how long things have to be kept.
+fn keeping(question: &Question, found: &Found, out: &mut Out) {
+    out.line("");
+    out.line("to be kept at least, for the recommended numbers:");
+    for (kept, least) in needed(&question.case, &found.recommended, &found.expected) {
+        let name = kept.as_str().trim_end_matches("_s").replace('_', " ");
+        let least = format_duration(Duration::from_secs_f64(least));
+        out.line(&format!("  {name:<16} {least:>10}  {}", kept.reason()));
+    }
+    if let Some((lifetime, least)) = forgotten(question, found) {
+        out.line(&format!(
+            "the service forgets idempotency keys after {}, and a message may be tried for {}: a call \
+             that comes later acts twice",
+            format_duration(lifetime),
+            time(least)
+        ));
+    }
+}
+
+/// Where the service forgets keys before the last retry or redrive: its lifetime, and how long it takes.
+fn forgotten(question: &Question, found: &Found) -> Option<(Duration, f64)> {
+    let lifetime = question.size.key_lifetime?;
+    let setting = &found.recommended;
+    let least = longest_try(setting) + setting.policy.redrive_horizon.as_secs_f64();
+    (lifetime.as_secs_f64() < least).then_some((lifetime, least))
 }
 
 /// The numbers as they stand in a scenario, in RabbitMQ's configuration, and in a managed queue.

@@ -31,6 +31,11 @@ impl Outages {
         Self { cells, recovers }
     }
 
+    /// Each length at each load.
+    pub(super) fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
     fn at(&self, lasts: f64, load: f64) -> Option<&Cell> {
         self.cells
             .iter()

@@ -38,6 +38,8 @@ pub struct Size {
     pub deploy_every: Option<Duration>,
     /// How many calls a second the service can take.
     pub service_takes: Option<Rate>,
+    /// For how long the service knows idempotency keys; for ever where it is not said.
+    pub key_lifetime: Option<Duration>,
     /// How often RabbitMQ looks at `consumer_timeout`.
     pub tick: Duration,
     /// What is asked.
@@ -123,6 +125,7 @@ impl Default for Size {
             crash_every: Some(DAY),
             deploy_every: Some(DAY),
             service_takes: None,
+            key_lifetime: None,
             tick: Duration::from_secs(60),
             targets: Asked::default(),
             fixed: Vec::new(),
@@ -163,6 +166,8 @@ pub(crate) struct SizeTable {
     /// Default: all.
     #[schemars(with = "Option<String>")]
     service_takes: Option<Spanned<String>>,
+    /// For how long the service knows idempotency keys. Default: for ever.
+    key_lifetime: Option<Time>,
     /// How often RabbitMQ looks at `consumer_timeout`. Default: 60s.
     #[schemars(with = "Option<Time>")]
     tick: Option<Spanned<Time>>,
@@ -252,7 +257,7 @@ struct ManagedTable {
 }
 
 /// The numbers by their names in `fixed`.
-const NUMBERS: [(&str, Number); 11] = [
+pub(super) const NUMBERS: [(&str, Number); 11] = [
     ("workers", Number::Workers),
     ("prefetch", Number::Prefetch),
     ("handler-limit", Number::HandlerLimit),
@@ -303,6 +308,7 @@ impl SizeTable {
             outages: self.outages(problems).unwrap_or(usual.outages),
             fails_after: self.fails_after.map_or(usual.fails_after, |it| it.0),
             service_takes,
+            key_lifetime: self.key_lifetime.map(|it| it.0),
             tick: self.tick.as_ref().map_or(usual.tick, |it| it.get_ref().0),
             targets: self.targets.read(problems),
             fixed: self.fixed(problems),

@@ -233,6 +233,35 @@ pub struct Measured {
     pub tries_by_part: [u64; 20],
 }
 
+/// A single run is looked at in so many parts, to see how its times vary.
+const PARTS: usize = 5;
+
+impl Measured {
+    /// With all times multiplied.
+    #[must_use]
+    pub fn times(mut self, factor: f64) -> Self {
+        for times in [&mut self.waits, &mut self.times, &mut self.recovered] {
+            times.iter_mut().for_each(|time| *time *= factor);
+        }
+        self
+    }
+
+    /// Its times in parts, one after the other. The counts are in none of them.
+    pub fn by_parts(&self) -> Vec<Self> {
+        let part = |times: &[f64], at: usize| {
+            let long = times.len().div_ceil(PARTS).max(1);
+            times.chunks(long).nth(at).unwrap_or(&[]).to_vec()
+        };
+        let parts = (0..PARTS).map(|at| Self {
+            waits: part(&self.waits, at),
+            times: part(&self.times, at),
+            recovered: part(&self.recovered, at),
+            ..Self::default()
+        });
+        parts.collect()
+    }
+}
+
 /// What a run shows of a target; none where its part has nothing to say about it.
 pub fn shown(target: Target, part: &Part, measured: &Measured, case: &Case) -> Option<f64> {
     let share = |count: u64, of: u64| Some(count as f64 / of.max(1) as f64);

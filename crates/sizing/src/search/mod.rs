@@ -105,6 +105,9 @@ pub struct Found {
 /// for one that is not, where targets allow it.
 const HEADROOM: f64 = 1.1;
 
+/// Values of a curve are this many times smaller or larger than its middle at most.
+const FAR: f64 = 12.0;
+
 /// So often all numbers are gone through at most.
 const ROUNDS: u32 = 6;
 
@@ -352,6 +355,47 @@ impl<'a> Search<'a> {
         match self.contradiction(&setting) {
             None => Ok(setting),
             Some(bound) => Err(bound),
+        }
+    }
+
+    /// What the values of a number do that are not too far from a setting, the others held, rising. Also
+    /// those that contradict another number, as far as anything can run with them.
+    pub fn curve(&self, setting: &Setting, number: Number) -> Vec<(Value, Expected)> {
+        let middle = number.get(setting);
+        let near = |value: &Value| match (value, middle) {
+            (Some(value), Some(middle)) => (middle / FAR..=middle * FAR).contains(value),
+            _ => false,
+        };
+        let values: Vec<Value> = number
+            .candidates(setting)
+            .into_iter()
+            .filter(near)
+            .collect();
+        let curve = values.into_par_iter().filter_map(|value| {
+            let mut changed = setting.clone();
+            number.set(&mut changed, value);
+            let runs = changed.policy.contradictions().iter().all(|found| {
+                !matches!(
+                    found.check,
+                    Check::RetryUnbounded | Check::DelayBeyondLadder | Check::Zero
+                )
+            });
+            runs.then(|| (value, self.expected(&changed)))
+        });
+        curve.collect()
+    }
+
+    /// The targets that two numbers miss together, the others as in a setting or following them; none
+    /// where they contradict something.
+    pub fn missed(&self, setting: &Setting, numbers: [(Number, f64); 2]) -> Option<Vec<Target>> {
+        let [(first, one), (second, other)] = numbers;
+        let changed = self.with(setting, first, Some(one))?;
+        let mut changed = self.with(&changed, second, Some(other))?;
+        // What followed the second must not have moved the first.
+        first.set(&mut changed, Some(one));
+        match self.contradiction(&changed) {
+            Some(_) => None,
+            None => Some(self.expected(&changed).broken(self.case)),
         }
     }
 

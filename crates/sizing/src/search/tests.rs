@@ -33,10 +33,14 @@ fn case() -> Case {
     }
 }
 
+/// With retries that outlast the outage.
 fn present(queue: Queue) -> Setting {
+    let mut policy = Policy::default();
+    policy.retry.attempts = 12;
+    policy.retry.first = Duration::from_secs(5);
     Setting {
         processes: 2,
-        policy: Policy::default(),
+        policy,
         queue,
         backoff: Backoff::Ladder,
     }

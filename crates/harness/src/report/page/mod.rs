@@ -6,10 +6,12 @@
 //! there.
 
 mod chart;
+mod curve;
 mod data;
 pub mod failure;
 pub mod gate;
 pub mod load;
+pub mod size;
 mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};

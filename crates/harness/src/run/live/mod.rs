@@ -462,6 +462,7 @@ fn report(
     LiveReport {
         name: options.name.clone(),
         result,
+        history,
         not_given: Vec::new(),
         left_behind: None,
         stopped: played.stopped,

@@ -10,6 +10,7 @@ use redeliver_core::secret::Secret;
 use redeliver_core::topology::QueueType;
 
 use crate::run::result::RunResult;
+use crate::watch::history::History;
 
 /// Where and how a real run happens.
 #[derive(Clone, Debug)]
@@ -85,6 +86,8 @@ pub struct LiveReport {
     pub name: String,
     /// As of a simulated run.
     pub result: RunResult,
+    /// What its clients saw, in the order in which they wrote it.
+    pub history: History,
     /// Faults of the scenario that real servers were not given.
     pub not_given: Vec<String>,
     /// What could not be removed from the servers, and why.
