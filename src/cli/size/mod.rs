@@ -48,7 +48,7 @@ Examples:
   scripts/services run -- redeliver size scenarios/calm-day.toml --evaluate --on rabbitmq
 
 Exit codes: 0 all targets can be met, 1 some cannot (with --evaluate: are not), 2 usage, 3 the whole
-pipeline says otherwise.")]
+pipeline says otherwise, 4 a server does not answer.")]
 pub(super) struct Args {
     /// The scenario file
     scenario: PathBuf,
@@ -220,6 +220,10 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
             (impossible.collect::<Vec<_>>(), confirmed)
         }
     };
+    if args.on.is_some() && confirmed.is_none() {
+        // Servers were asked for, and did not answer.
+        return ENVIRONMENT;
+    }
     match (broken.is_empty(), confirmed.is_none_or(|it| it.agrees())) {
         (false, _) => Verdict::Violated.exit_code(),
         (true, false) => Verdict::Inconclusive.exit_code(),
