@@ -146,7 +146,9 @@ struct Part {
 impl Chances {
     /// For a case and the processes that it has, with so many messages in all, from a seed on.
     pub fn new(case: &Case, processes: u32, messages: u32, seed: u64) -> Self {
-        let of_crashes = (messages / 5 / RUNS as u32).max(FEWEST);
+        // Time enough for some crashes, whatever the rate is.
+        let enough = (8.0 * between_crashes(case) * case.rate).min(30_000.0) as u32;
+        let of_crashes = (messages / 5 / RUNS as u32).max(FEWEST).max(enough);
         let mut calm = calm(case, of_crashes);
         let draws = |scene: &Scene, part: u64| -> Vec<Draws> {
             let seeds = (0..RUNS).map(|run| seed.wrapping_add(part * RUNS + run));
@@ -252,6 +254,9 @@ impl Chances {
         let part = self.crashes.as_ref()?;
         let runs = made(part, setting, |_| false);
         let happened = part.0.crashes.len() as f64;
+        if happened == 0.0 {
+            return None;
+        }
         let hit: Vec<f64> = runs
             .iter()
             .map(|it| it.pickups.crash as f64 / happened)
@@ -303,13 +308,17 @@ fn percentile(times: &[u64], share: f64) -> Option<f64> {
     Some(*time as f64 / 1e9)
 }
 
+/// Seconds from one crash to the next at least: the process is there again, and works.
+fn between_crashes(case: &Case) -> f64 {
+    let there = (2.0 * case.restart_after).max(1e-3);
+    there.max(case.handler.mean())
+}
+
 /// A crash for each process in turn, as many as there is time for.
 fn crashes(case: &Case, processes: u32, messages: u32) -> Vec<Crash> {
     let lasts = f64::from(messages) / case.rate;
     // Far enough from each other that a process is there again, and near enough that there are some.
-    let apart = (lasts / 50.0)
-        .max(2.0 * case.restart_after)
-        .max(case.handler.mean());
+    let apart = (lasts / 50.0).max(between_crashes(case));
     let times = (1..)
         .map(|n| apart * f64::from(n))
         .take_while(|at| *at < lasts);
@@ -417,10 +426,13 @@ impl Part {
             Estimate::of(&runs.iter().map(value).collect::<Vec<_>>())
         };
         let rate = case.rate * self.smaller;
-        // What fails by chance alone is counted by the calm part.
-        let by_chance = |it: &Outcome| {
-            case.fails.powf(f64::from(setting.policy.retry.attempts)) * it.messages as f64
-        };
+        // What fails by chance or by the handler's limit alone is counted by the calm part.
+        let cut_off = case
+            .handler
+            .survival(setting.policy.consumer.handler_limit.as_secs_f64());
+        let fails = case.fails + (1.0 - case.fails) * cut_off;
+        let alone = fails.powf(f64::from(setting.policy.retry.attempts));
+        let by_chance = |it: &Outcome| alone * it.messages as f64;
         let drained: Vec<f64> = runs
             .iter()
             .filter_map(|it| it.drained[0].map(|it| it as f64 / 1e9))
@@ -437,6 +449,77 @@ impl Part {
                 drained: (drained.len() == runs.len()).then(|| Estimate::of(&drained)),
             },
             messages: runs.iter().map(|it| it.messages).sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Targets;
+    use crate::latency::Latency;
+    use crate::model::{Backoff, Dependency, Queue};
+    use redeliver_core::policy::Policy;
+
+    /// Rates and handlers from one end to the other: every figure is a number.
+    #[test]
+    fn figures_are_numbers_at_every_rate() {
+        for rate in [0.001, 1.0, 10_000.0] {
+            for handler in [0.0, 0.001, 3_600.0] {
+                let case = Case {
+                    rate,
+                    handler: Latency::fixed(handler).unwrap(),
+                    fails: 0.001,
+                    outages: vec![OutageKind {
+                        lasts: 60.0,
+                        per_day: 1.0,
+                    }],
+                    fails_after: Some(0.05),
+                    crashes_per_day: 1.0,
+                    deploys_per_day: 1.0,
+                    restart_after: 2.0,
+                    dependency: Dependency::Unlimited,
+                    targets: Targets {
+                        duplicates: 0.001,
+                        dead_letters: 0.001,
+                        recovery: 300.0,
+                        amplification: 10.0,
+                        quantile: 0.95,
+                        within: 30.0,
+                    },
+                };
+                let setting = Setting {
+                    processes: 2,
+                    policy: Policy::default(),
+                    queue: Queue::RabbitMq {
+                        tick: 60_000_000_000,
+                    },
+                    backoff: Backoff::Ladder,
+                };
+                let chances = Chances::new(&case, 2, 4_000, 1);
+                let expected = chances.evaluate(&case, &setting);
+                for target in Target::ALL {
+                    let mean = expected.of(target).mean;
+                    // Only of messages of which none is done there is no time.
+                    let none = target == Target::Latency && handler > 20.0;
+                    assert!(
+                        mean.is_finite() || none,
+                        "{target:?} at {rate}/s, {handler} s: {mean}"
+                    );
+                }
+                for share in [expected.dead, expected.duplicates()] {
+                    let most = f64::from(setting.policy.retry.attempts);
+                    assert!(
+                        (0.0..=most + 0.1).contains(&share.mean),
+                        "{rate}/s, {handler} s: {share:?}"
+                    );
+                }
+                assert!(
+                    expected.dead.mean <= 1.01,
+                    "{rate}/s, {handler} s: {:?}",
+                    expected.dead
+                );
+            }
         }
     }
 }
