@@ -6,7 +6,7 @@ mod outside;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
@@ -98,10 +98,14 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
     let began = Instant::now();
     let (case, processes) = (&question.case, question.present.processes);
     let chances = Chances::new(case, processes, args.messages, args.seed);
-    let search = Search::new(case, &chances, Weights::default(), &question.fixed);
+    let stop = Arc::new(AtomicBool::new(false));
+    interrupt::on_first(&stop, || {
+        out::complain("stopping, with what is known; again to stop at once");
+    });
+    let search = Search::new(case, &chances, Weights::default(), &question.fixed).until(&stop);
     let mut out = Out::default();
     let options = match args.on.map(|_| args.servers.both()).transpose() {
-        Ok(servers) => servers.map(|servers| live(&servers, args.seed)),
+        Ok(servers) => servers.map(|servers| live(&servers, args.seed, &stop)),
         Err(why) => {
             out::complain(&format!("--on rabbitmq: {why}"));
             return USAGE;
@@ -164,6 +168,9 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
                 }
             };
             let took = began.elapsed();
+            if stop.load(Ordering::Relaxed) {
+                return interrupted(&question, &found, args.format, took, &mut out);
+            }
             let confirmed = confirm(&found.recommended);
             let outside = match confirmed {
                 None => Ok(Vec::new()),
@@ -292,19 +299,40 @@ fn write_all(outside: &[Outside], folder: &Path) -> Result<(), String> {
     outside.iter().try_for_each(|it| it.write(folder))
 }
 
+/// What a search knew when it was stopped: the best so far, without ranges.
+fn interrupted(
+    question: &Question,
+    found: &Found,
+    format: Format,
+    took: Duration,
+    out: &mut Out,
+) -> u8 {
+    match format {
+        Format::Json => {
+            let mut object = json_of(question, found, took);
+            object["interrupted"] = json!(true);
+            out.line(&object.to_string());
+        }
+        Format::Human => {
+            said(question, out);
+            let columns = [("now", &found.present), ("best so far", &found.expected)];
+            outcomes(question, &columns, out);
+            snippets(&found.recommended, out);
+            out.line("interrupted: the search had not ended, and has no ranges");
+        }
+    }
+    Verdict::Inconclusive.exit_code()
+}
+
 /// A run on real servers.
-fn live(servers: &Servers, seed: u64) -> LiveOptions {
-    let stop = Arc::new(AtomicBool::new(false));
-    interrupt::on_first(&stop, || {
-        out::complain("stopping, and cleaning up; again to stop at once");
-    });
+fn live(servers: &Servers, seed: u64, stop: &Arc<AtomicBool>) -> LiveOptions {
     LiveOptions {
         amqp_url: servers.amqp_url.clone(),
         database_url: servers.database_url.clone(),
         name: live_name(),
         seed,
         queue_type: None,
-        stop,
+        stop: stop.clone(),
         connections: CONNECTIONS,
         patience: Duration::from_secs(30),
         tell: Tell::by(out::complain),

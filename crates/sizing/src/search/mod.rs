@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -93,7 +94,7 @@ pub struct Found {
     pub expected: Expected,
     /// What is to be expected of the present ones.
     pub present: Expected,
-    /// Each by itself.
+    /// Each by itself; none where the search was stopped.
     pub numbers: Vec<Sized>,
     /// Targets that cannot be met, with the nearest that can be had.
     pub impossible: Vec<(Target, f64)>,
@@ -117,6 +118,7 @@ pub struct Search<'a> {
     chances: &'a Chances,
     weights: Weights,
     fixed: &'a [Number],
+    stop: Option<&'a AtomicBool>,
     known: Mutex<BTreeMap<Vec<u64>, Expected>>,
 }
 
@@ -141,8 +143,20 @@ impl<'a> Search<'a> {
             chances,
             weights,
             fixed,
+            stop: None,
             known: Mutex::default(),
         }
+    }
+
+    /// Ends early, with what it knows by then, once this is set.
+    #[must_use]
+    pub fn until(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
     /// What is to be expected of a setting.
@@ -301,13 +315,16 @@ impl<'a> Search<'a> {
         for _ in 0..ROUNDS {
             let before = best.clone();
             for number in Number::of(present.queue) {
-                if self.fixed.contains(&number) {
+                if self.fixed.contains(&number) || self.is_stopped() {
                     continue;
                 }
                 let tried = number
                     .candidates(&best)
                     .into_par_iter()
                     .filter_map(|value| {
+                        if self.is_stopped() {
+                            return None;
+                        }
                         let setting = self.with(&best, number, value)?;
                         let cost = self.cost(&setting, &self.expected(&setting));
                         Some((cost, setting))
@@ -324,7 +341,12 @@ impl<'a> Search<'a> {
         }
         let expected = self.expected(&best);
         let broken = expected.broken(self.case);
-        let numbers = Number::of(present.queue).into_par_iter();
+        // Ranges take as long as the search: of one that was stopped there are none.
+        let numbers = match self.is_stopped() {
+            true => Vec::new(),
+            false => Number::of(present.queue),
+        };
+        let numbers = numbers.into_par_iter();
         let numbers = numbers
             .map(|number| self.sized(number, present, &best, &broken))
             .collect();
