@@ -64,7 +64,7 @@ fn the_whole_pipeline_shows_what_the_model_says() {
         }
         let sum = |of: fn(&Measured) -> u64| all.iter().map(of).sum::<u64>() as f64;
         let messages = sum(|it| it.messages);
-        // Within four deviations of a count of so many, and a tenth.
+        // The difference is at most four standard deviations of the count, plus a tenth.
         let near = |found: f64, share: f64, of: f64| {
             let most = 4.0 * (share * of).sqrt() + 0.1 * share * of + 1.0;
             assert!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{finite, share, time};
+use super::finite;
 use crate::cli::out::{self, Out};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::run::{LiveOptions, RunResult, live_name};
@@ -14,6 +14,7 @@ use redeliver_harness::size::Question;
 use redeliver_harness::size::confirm::{
     Measured, Part, PartOf, confirmation, measure, over, parts, quantile,
 };
+use redeliver_harness::size::words::{share, time, with};
 use redeliver_harness::verdict::Verdict;
 use redeliver_sizing::case::Case;
 use redeliver_sizing::evaluate::{Chances, Expected};
@@ -81,11 +82,7 @@ impl Confirmed {
     /// Each figure in words: its name, the model's, the pipeline's, and whether they agree.
     pub(super) fn rows(&self) -> Vec<(String, String, String, bool)> {
         let rows = self.rows.iter().map(|row| {
-            let with = |it: Estimate| match it.half.is_finite() && it.half > 0.0 {
-                true => format!("{} ± {}", (row.show)(it.mean), (row.show)(it.half)),
-                false => (row.show)(it.mean),
-            };
-            let (model, pipeline) = (with(row.model), with(row.pipeline));
+            let (model, pipeline) = (with(row.model, &row.show), with(row.pipeline, &row.show));
             (row.name.clone(), model, pipeline, row.agrees())
         });
         rows.collect()

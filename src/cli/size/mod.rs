@@ -23,6 +23,7 @@ use redeliver_harness::report::page;
 use redeliver_harness::report::page::size::{Grid, Sizing};
 use redeliver_harness::run::{CONNECTIONS, LiveOptions, Tell, live_name};
 use redeliver_harness::scenario::{Scenario, format_duration};
+use redeliver_harness::size::words::{figure, name, share, time, with};
 use redeliver_harness::size::{Question, question};
 use redeliver_harness::verdict::Verdict;
 use redeliver_sizing::case::Target;
@@ -95,6 +96,10 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
             return USAGE;
         }
     };
+    if args.on.is_some() && matches!(question.present.queue, Queue::Managed { .. }) {
+        out::complain("--on rabbitmq: the scenario's [size.managed] asks about another queue");
+        return USAGE;
+    }
     let began = Instant::now();
     let (case, processes) = (&question.case, question.present.processes);
     let chances = Chances::new(case, processes, args.messages, args.seed);
@@ -133,7 +138,7 @@ pub(super) fn size(args: &Args, context: &Context) -> u8 {
             let confirmed = confirm(&question.present);
             match args.format {
                 Format::Json => {
-                    let mut object = object(&question.present, &expected, &question);
+                    let mut object = object(&expected, &question);
                     object.insert("configurations".into(), json!(1));
                     object.insert("wall_seconds".into(), json!(seconds(began.elapsed())));
                     object.insert("broken".into(), json!(names(&broken)));
@@ -419,11 +424,10 @@ fn expected_of(expected: &Expected) -> Json {
     Json::Object(object)
 }
 
-fn object(setting: &Setting, expected: &Expected, question: &Question) -> Map<String, Json> {
+fn object(expected: &Expected, question: &Question) -> Map<String, Json> {
     let mut object = Map::new();
     object.insert("type".into(), json!("size"));
     object.insert("present".into(), json!(numbers_of(&question.present)));
-    let _ = setting;
     object.insert("expected".into(), expected_of(expected));
     object
 }
@@ -484,19 +488,6 @@ fn json_of(question: &Question, found: &Found, took: Duration) -> Json {
     })
 }
 
-/// A time in few characters.
-fn time(value: f64) -> String {
-    match value {
-        _ if !value.is_finite() => "never".to_owned(),
-        _ if value >= 10.0 => {
-            let rounded = Duration::from_secs_f64(value.round());
-            format_duration(rounded)
-        }
-        _ if value >= 1.0 => format!("{value:.1}s"),
-        _ => format!("{:.0}ms", value * 1e3),
-    }
-}
-
 /// A value as it stands in a file.
 fn value(number: Number, value: Value) -> String {
     match value {
@@ -504,21 +495,6 @@ fn value(number: Number, value: Value) -> String {
         Some(count) if number.is_count() => format!("{count:.0}"),
         Some(time) => format_duration(Duration::from_secs_f64((time * 1e3).round() / 1e3)),
     }
-}
-
-/// A share in percent.
-fn share(value: f64) -> String {
-    match value {
-        _ if value >= 0.1 => format!("{:.0} %", value * 100.0),
-        _ if value >= 0.000_1 => format!("{:.2} %", value * 100.0),
-        0.0 => "0 %".to_owned(),
-        _ => format!("{:.4} %", value * 100.0),
-    }
-}
-
-fn name(number: Number) -> String {
-    let name = number.as_str();
-    name.strip_suffix("_s").unwrap_or(name).replace('_', " ")
 }
 
 /// What is assumed, and what is asked.
@@ -582,14 +558,6 @@ fn said(question: &Question, out: &mut Out) {
     out.line("");
 }
 
-fn figure(target: Target, value: f64) -> String {
-    match target {
-        Target::Duplicates | Target::DeadLetters => share(value),
-        Target::Recovery | Target::Latency => time(value),
-        Target::Amplification => format!("{value:.1}x"),
-    }
-}
-
 fn tell(question: &Question, found: &Found, took: Duration, out: &mut Out) {
     said(question, out);
     out.line(&format!(
@@ -644,12 +612,6 @@ fn outcomes(question: &Question, columns: &[(&str, &Expected)], out: &mut Out) {
     }
     out.line(&head);
     type Row<'a> = (&'a str, &'a dyn Fn(&Expected) -> String);
-    let with = |estimate: Estimate, show: &dyn Fn(f64) -> String| match estimate.half.is_finite()
-        && estimate.half > 0.0
-    {
-        true => format!("{} ± {}", show(estimate.mean), show(estimate.half)),
-        false => show(estimate.mean),
-    };
     let rows: [Row<'_>; 12] = [
         ("taken back from a live handler by a timeout", &|it| {
             with(it.taken_back, &share)

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use super::{finite, share, time};
+use super::finite;
 use crate::cli::out::Out;
 use redeliver_harness::scenario::format_duration;
 use redeliver_harness::size::Question;
+use redeliver_harness::size::words::{share, time};
 use redeliver_sizing::model::Setting;
 use redeliver_sizing::outages::{Cell, map, recovers_from};
 

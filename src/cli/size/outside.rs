@@ -5,13 +5,14 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{figure, name, value};
+use super::value;
 use crate::cli::out::Out;
 use crate::cli::report::write;
 use redeliver_harness::registry::Registered;
 use redeliver_harness::scenario::{Expect, Scenario};
 use redeliver_harness::size::Question;
 use redeliver_harness::size::confirm::{Part, confirmation, measure, parts, shown};
+use redeliver_harness::size::words::{figure, name};
 use redeliver_sizing::case::Target;
 use redeliver_sizing::number::{Number, Value};
 use redeliver_sizing::search::{Bound, Found};

@@ -1,6 +1,7 @@
 //! From a scenario to the question that `redeliver size` answers.
 
 pub mod confirm;
+pub mod words;
 
 use std::fmt;
 use std::path::Path;

@@ -28,7 +28,7 @@ fn scene(arrivals: f64, messages: u32, handler: Latency) -> Scene {
     }
 }
 
-/// One process of so many workers, with limits that never strike.
+/// One process with this many workers. Its limits are too long to matter.
 fn setting(workers: u16) -> Setting {
     let mut policy = Policy::default();
     policy.consumer.workers = workers;

@@ -1,13 +1,10 @@
 //! The page of a sizing: what each number costs, how long outages are survived, and where the present
 //! and the recommended numbers stand.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 use redeliver_sizing::case::{Case, Target};
 use redeliver_sizing::closed::Retries;
 use redeliver_sizing::evaluate::Expected;
-use redeliver_sizing::interval::Estimate;
 use redeliver_sizing::model::Setting;
 use redeliver_sizing::number::{Number, Value};
 use redeliver_sizing::outages::Cell;
@@ -16,8 +13,9 @@ use redeliver_sizing::search::{Found, Sized};
 use super::chart::Line;
 use super::curve::{Curves, Mark};
 use super::{shell, theme_button};
-use crate::scenario::{Scenario, format_duration};
+use crate::scenario::Scenario;
 use crate::size::Question;
+use crate::size::words::{figure, name, share, time, with};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -56,11 +54,11 @@ const TOP: f64 = 2.0;
 
 /// The page.
 pub fn render(sizing: &Sizing<'_>) -> String {
-    let (found, name) = (sizing.found, &sizing.scenario.name);
+    let (found, scenario) = (sizing.found, &sizing.scenario.name);
     let body = html! {
         header {
             div {
-                h1 { (name) " sized" }
+                h1 { (scenario) " sized" }
                 p .dim { (sizing.scenario.question) }
                 p .dim { (sizing.effort) ", redeliver " (env!("CARGO_PKG_VERSION")) }
             }
@@ -93,46 +91,14 @@ pub fn render(sizing: &Sizing<'_>) -> String {
         h2 { "Retries and outages" }
         (survival(sizing))
         (outages(sizing))
-        h2 { "Two numbers at once: " (title(sizing.grid.rows.0)) " and " (title(sizing.grid.columns.0)) }
+        h2 { "Two numbers at once: " (name(sizing.grid.rows.0)) " and " (name(sizing.grid.columns.0)) }
         (grid(sizing))
         @if !sizing.confirmed.is_empty() {
             h2 { "Confirmed by the whole pipeline" }
             (confirmed(sizing.confirmed))
         }
     };
-    shell(&format!("{name} sized"), &body, None)
-}
-
-fn title(number: Number) -> String {
-    let name = number.as_str();
-    name.strip_suffix("_s").unwrap_or(name).replace('_', " ")
-}
-
-/// A time in few characters.
-fn time(seconds: f64) -> String {
-    match seconds {
-        _ if !seconds.is_finite() => "never".to_owned(),
-        _ if seconds >= 10.0 => format_duration(Duration::from_secs_f64(seconds.round())),
-        _ if seconds >= 1.0 => format!("{seconds:.1}s"),
-        _ => format!("{:.0}ms", seconds * 1e3),
-    }
-}
-
-fn share(value: f64) -> String {
-    match value {
-        0.0 => "0 %".to_owned(),
-        _ if value >= 0.1 => format!("{:.0} %", value * 100.0),
-        _ if value >= 0.000_1 => format!("{:.2} %", value * 100.0),
-        _ => format!("{:.4} %", value * 100.0),
-    }
-}
-
-fn figure(target: Target, value: f64) -> String {
-    match target {
-        Target::Duplicates | Target::DeadLetters => share(value),
-        Target::Recovery | Target::Latency => time(value),
-        Target::Amplification => format!("{value:.1}x"),
-    }
+    shell(&format!("{scenario} sized"), &body, None)
 }
 
 fn value_of(number: Number, value: Value) -> String {
@@ -154,7 +120,7 @@ fn numbers(found: &Found) -> Markup {
                 @for sized in &found.numbers {
                     @let number = sized.number;
                     tr {
-                        td { (title(number)) }
+                        td { (name(number)) }
                         td .n { (value_of(number, sized.present)) }
                         td .n { strong { (value_of(number, sized.recommended)) } }
                         td .n { (value_of(number, sized.lowest)) }
@@ -179,13 +145,6 @@ fn bound(sized: &Sized, bound: Option<(Value, redeliver_sizing::search::Bound)>)
                 }
             }
         }
-    }
-}
-
-fn with(estimate: Estimate, show: &dyn Fn(f64) -> String) -> String {
-    match estimate.half.is_finite() && estimate.half > 0.0 {
-        true => format!("{} ± {}", show(estimate.mean), show(estimate.half)),
-        false => show(estimate.mean),
     }
 }
 
@@ -254,7 +213,7 @@ fn costs(sizing: &Sizing<'_>, number: Number, curve: &[(Value, Expected)]) -> Ma
         present.into_iter().chain(best).collect()
     });
     let chart = Curves {
-        title: &title(number),
+        title: &name(number),
         lines: &lines,
         marks: &marks,
         range: sized.and_then(|it| Some((it.lowest?, it.highest?))),
@@ -392,7 +351,7 @@ fn grid(sizing: &Sizing<'_>) -> Markup {
         }
         div .wide { table .heat {
             thead { tr {
-                th { (title(grid.rows.0)) " ╲ " (title(grid.columns.0)) }
+                th { (name(grid.rows.0)) " ╲ " (name(grid.columns.0)) }
                 @for value in &grid.columns.1 { th { (value_of(grid.columns.0, Some(*value))) } }
             } }
             tbody {
