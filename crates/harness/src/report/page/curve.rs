@@ -10,6 +10,8 @@ const LEFT: f64 = 48.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 24.0;
+/// Marks nearer to each other than this would have their names on top of each other.
+const NEAR: f64 = 30.0;
 
 /// Colours that are told apart on a light and on a dark page.
 const COLOURS: [&str; 5] = [
@@ -156,6 +158,18 @@ impl Curves<'_> {
         }
     }
 
+    /// Names of marks that are near each other go apart.
+    fn anchor(&self, at: f64) -> &'static str {
+        let others = self.marks.iter().filter(|it| it.at != at);
+        let apart = others.map(|it| self.x(at) - self.x(it.at));
+        let near = apart.filter(|it| it.abs() < NEAR);
+        match near.reduce(|a, b| if a.abs() < b.abs() { a } else { b }) {
+            Some(apart) if apart < 0.0 => "end",
+            Some(_) => "start",
+            None => "middle",
+        }
+    }
+
     fn marked(&self) -> Markup {
         html! {
             @for (i, mark) in self.marks.iter().enumerate() {
@@ -164,7 +178,7 @@ impl Curves<'_> {
                 line x1=(x) x2=(x) y1=(TOP) y2=(HEIGHT - BOTTOM) stroke="var(--fg)" stroke-dasharray=(dash) {
                     title { (mark.name) ": " ((self.x_text)(mark.at)) }
                 }
-                text .time x=(x) y=(TOP - 6.0 - 0.0 * i as f64) text-anchor="middle" {
+                text .time x=(x) y=(TOP - 6.0) text-anchor=(self.anchor(mark.at)) {
                     (mark.name)
                 }
             }
