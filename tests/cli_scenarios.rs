@@ -183,3 +183,50 @@ fn what_is_asked_of_numbers_is_checked_in_its_place() {
     insta::assert_snapshot!(mistake("[size.targets]\nduplicates = \"101%\""));
     insta::assert_snapshot!(mistake("[size.managed]\nvisibility = 30"));
 }
+
+#[test]
+fn outages_timetables_and_queues_are_checked_in_their_place() {
+    for (name, text) in [
+        (
+            "two-lengths",
+            "[[size.outage]]\nlasts = \"1m\"\nmean = \"1m\"\nevery = \"1d\"",
+        ),
+        ("no-time", "[[size.outage]]\nlasts = \"1m\""),
+        (
+            "median",
+            "[[size.outage]]\nmedian = \"2m\"\np95 = \"1m\"\nevery = \"1d\"",
+        ),
+        ("varying-at", "[[size.outage]]\nmean = \"2m\"\nat = \"1h\""),
+        ("beyond", "[[size.outage]]\nlasts = \"2h\"\nat = \"23h\""),
+        (
+            "overlap",
+            "[size]\noutage = [\n  { lasts = \"2h\", at = \"1h\" },\n  { lasts = \"2h\", at = \"2h\" },\n]",
+        ),
+        (
+            "both",
+            "[size]\ncrash-every = \"1d\"\ncrashes-at = [\"1h\"]",
+        ),
+        ("late", "[size]\ndeploys-at = [\"1h\", \"25h\"]"),
+        ("period", "[size]\nperiod = \"0s\"\ncycle = \"0s\""),
+        ("calls", "[size]\ncalls-per-try = 0"),
+        ("weight", "[size.weights]\nlatency = -1.0\ndrain = nan"),
+        (
+            "budget",
+            "[size]\nretry-budget = { ratio = \"200%\", burst = 1 }",
+        ),
+        (
+            "type",
+            "[size.delayed-retry]\ntype = \"fail\"\nsettle = \"ack\"\nmin = \"1s\"\nmax = \"1m\"",
+        ),
+        (
+            "delays",
+            "[size.delayed-retry]\nmin = \"2m\"\nmax = \"1m\"\ndelivery-limit = 1000",
+        ),
+        (
+            "two-queues",
+            "[size.delayed-retry]\nmin = \"1s\"\nmax = \"1m\"\n\n[size.managed]\nvisibility = \"30s\"",
+        ),
+    ] {
+        insta::assert_snapshot!(name, mistake(text));
+    }
+}

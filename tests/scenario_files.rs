@@ -136,7 +136,15 @@ fn what_is_asked_of_numbers_comes_back() {
         "[size]\noutage = []\nservice-takes = \"7.5/s\"\nkey-lifetime = \"1d\"\ntick = \"5s\"",
         "[size]\noutage = [{ lasts = \"1m\", every = \"1d\" }]\nrate = \"0.5/s\"\nfailures = \"1%\"",
         "[size.targets]\nduplicates = \"1%\"\namplification = 2.5\nrecovery = \"1m\"\nwithin = \"9s\"",
-        "[size.managed]\nvisibility = \"30s\"\nextend-every = \"10s\"\nreceives = 3",
+        "[size.managed]\nvisibility = \"30s\"\nextend-every = \"10s\"\nreceives = 3\nretention = \"1d\"",
+        "[size]\noutage = [{ median = \"1m\", p95 = \"20m\", every = \"1d\" }, { mean = \"1m\", every = \"1d\" }]",
+        "[size]\noutage = [{ at = \"2h\", lasts = \"5m\" }]\nperiod = \"3d\"\ncrashes-at = [\"1h\", \"2d\"]",
+        "[size]\ndeploys-at = [\"10h\", \"16h30m\"]\ncycle = \"1d\"\nhop = \"2ms\"\ncalls-per-try = 3",
+        "[size]\nretry-budget = { ratio = \"20%\", burst = 50 }",
+        "[size.weights]\nduplicates = 2.5\nlatency = 0\nworkers = 1\nfirst-wait = 0.5\ndrain = 3",
+        "[size.delayed-retry]\nmin = \"1s\"\nmax = \"1m\"",
+        "[size.delayed-retry]\ntype = \"all\"\nmin = \"1s\"\nmax = \"1m\"\nsettle = \"nack\"\n\
+         delivery-limit = 3\nmessage-ttl = \"1h\"\ndead-letter-exchange = false",
     ] {
         let parse = |text: &str| match Scenario::parse(text, Path::new("mine.toml"), &["orders"]) {
             Ok(scenario) => scenario,

@@ -20,6 +20,7 @@ use redeliver_harness::run::{
 use redeliver_harness::scenario::{Scenario, parse_duration};
 use redeliver_harness::story;
 use redeliver_harness::verdict::{Judgement, Verdict};
+use redeliver_harness::watch::file::{Appender, Start};
 use redeliver_harness::words::wrap;
 
 /// Run a scenario on real servers, judged by the same checkers
@@ -54,6 +55,9 @@ pub(super) struct Args {
     /// Also write the run as a page for the browser
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Also keep all that was seen as a file, whose handler times `redeliver size` can read
+    #[arg(long, value_name = "FILE", conflicts_with = "remove")]
+    history: Option<PathBuf>,
     /// Give the run up when a server has been away for so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     patience: Duration,
@@ -223,6 +227,21 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
         });
         write(path, &text)
     });
+    let kept = args.history.as_ref().map(|path| {
+        let start = Start {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+            name: report.name.clone(),
+            seed: args.seed,
+            scenario: scenario.name.clone(),
+            workload: scenario.workload.clone(),
+            text: scenario.to_toml(),
+            requests: u64::from(scenario.messages),
+            ..Start::default()
+        };
+        Appender::keep(path, start, &report.history)
+            .map_err(|why| format!("{}: {why}", path.display()))
+    });
     let trace = std::mem::take(&mut run.trace);
     if args.format == Format::Json {
         let trace = if args.trace { &trace[..] } else { &[] };
@@ -234,7 +253,8 @@ fn show(args: &Args, scenario: &Scenario, report: LiveReport, context: &Context)
         }
         tell_people((&tally, &judgement), &report, &told, &mut out);
     }
-    match report.left_behind.or(shown.and_then(Result::err)) {
+    let unwritten = shown.and_then(Result::err).or(kept.and_then(Result::err));
+    match report.left_behind.or(unwritten) {
         None => judgement.exit_code(),
         Some(why) => {
             out::complain(&why);

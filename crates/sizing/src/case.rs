@@ -6,8 +6,10 @@ use crate::model::Dependency;
 /// What happens to a consumer, and what is asked of it.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Messages a second, at random.
+    /// Messages a second on average.
     pub rate: f64,
+    /// How they are spread over time.
+    pub arrivals: Shape,
     /// How long its handler takes.
     pub handler: Latency,
     /// The chance that a try fails by itself, in a way that may pass.
@@ -24,17 +26,63 @@ pub struct Case {
     pub restart_after: f64,
     /// How much the dependency can take.
     pub dependency: Dependency,
+    /// From a commit to the delivery, and from an ack to the next delivery, in seconds.
+    pub hop: f64,
+    /// Calls that one try makes at most, where the handler's client library repeats a failed call.
+    pub calls: u32,
     /// What is asked.
     pub targets: Targets,
 }
 
-/// Outages of a length.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How arrivals are spread over time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Shape {
+    /// At random, as from many clients who know nothing of each other.
+    #[default]
+    Poisson,
+    /// At equal distances.
+    Constant,
+    /// At random, at a rate that changes: for each part of a cycle how many seconds it lasts, and the
+    /// multiple of the average rate.
+    Cycle(Vec<(f64, f64)>),
+}
+
+/// An outage, or several so close to each other that they are looked at together.
+#[derive(Clone, Debug, PartialEq)]
 pub struct OutageKind {
-    /// In seconds.
+    /// Of the first one, in seconds.
     pub lasts: f64,
     /// How often, a day.
     pub per_day: f64,
+    /// Those that follow: seconds from the end of the one before, and their length.
+    pub then: Vec<(f64, f64)>,
+}
+
+impl OutageKind {
+    /// A single one.
+    pub fn single(lasts: f64, per_day: f64) -> Self {
+        Self {
+            lasts,
+            per_day,
+            then: Vec::new(),
+        }
+    }
+
+    /// From and until when each lasts, in seconds, if the first begins at this time.
+    pub fn times(&self, first: f64) -> Vec<(f64, f64)> {
+        let mut times = vec![(first, first + self.lasts)];
+        let mut ended = first + self.lasts;
+        for (gap, lasts) in &self.then {
+            times.push((ended + gap, ended + gap + lasts));
+            ended += gap + lasts;
+        }
+        times
+    }
+
+    /// From the beginning of the first to the end of the last, in seconds.
+    pub fn whole(&self) -> f64 {
+        self.lasts + self.then.iter().map(|it| it.0 + it.1).sum::<f64>()
+    }
 }
 
 /// What is asked of the numbers. A target is met by what is expected on average.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redeliver_core::retry::{RetryPolicy, rung_for};
 
 use crate::latency::Latency;
+use crate::model::{Queue, Setting};
 
 /// The share of messages that find all workers busy, for messages that arrive at random and handlers
 /// without memory (Erlang C). `load` is arrivals a second times mean seconds of a handler. 1 where the
@@ -91,6 +92,8 @@ pub fn expected_tries(fails: f64, attempts: u32) -> f64 {
 pub struct Retries {
     policy: RetryPolicy,
     rungs: Vec<Duration>,
+    /// Whether the broker makes the waits, which grow by the same step each time.
+    by_broker: bool,
 }
 
 /// The waits of more policies than this are rounded, in tries that are still told apart.
@@ -102,6 +105,15 @@ impl Retries {
         Self {
             policy: policy.clone(),
             rungs: policy.rungs(park),
+            by_broker: false,
+        }
+    }
+
+    /// Of a setting, whose queue may make the waits itself.
+    pub fn of(setting: &Setting) -> Self {
+        Self {
+            by_broker: matches!(setting.queue, Queue::DelayedRetry { .. }),
+            ..Self::new(&setting.policy.retry, setting.policy.consumer.park)
         }
     }
 
@@ -118,6 +130,10 @@ impl Retries {
     /// The waits after an attempt and `elapsed` after the first failure. Their shares add up to less
     /// than 1 where some would lead past the total time.
     fn parts(&self, attempt: u32, elapsed: Duration) -> Vec<(Duration, f64)> {
+        if self.by_broker {
+            let wait = self.policy.first.saturating_mul(attempt);
+            return vec![(wait.min(self.policy.cap), 1.0)];
+        }
         let (low, high) = (self.policy.shortest(attempt), self.policy.nominal(attempt));
         let last = self.policy.total.saturating_sub(elapsed);
         let Some(longest) = rung_for(&self.rungs, high) else {

@@ -5,16 +5,23 @@
 //! each few minutes gives what one crash does; one part for each length of outage gives what that does.
 //! Together they are weighed by how often each comes in a day.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::case::{Case, OutageKind, Target};
-use crate::interval::Estimate;
-use crate::model::{Arrivals, Crash, Draws, Outage, Outcome, Scene, Setting, run};
+use crate::case::{Case, OutageKind, Shape, Target};
+use crate::interval::{Estimate, nearest_rank};
+use crate::model::{
+    Arrivals, Dependency, Draws, Interrupt, Interruption, Outage, Outcome, Scene, Setting, run,
+};
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
 /// Independent runs of each part.
 const RUNS: u64 = 8;
+/// Those of a rough look.
+const FEW: usize = 2;
+/// From the seed of some runs to that of others.
+const OTHERS: u64 = 1_000_003;
 /// The fewest messages of a run.
 const FEWEST: u32 = 500;
 /// An outage of more messages is looked at in a smaller system: of messages, workers and what the
@@ -30,6 +37,8 @@ pub struct InOutage {
     pub dead: Estimate,
     /// Tries of each message that arrives in it.
     pub tries: Estimate,
+    /// Calls of the dependency of each message that arrives in it.
+    pub calls: Estimate,
     /// Calls in the busiest tenth of it, or of as long after it, as a multiple of the messages that
     /// arrive in that time.
     pub busiest: Estimate,
@@ -128,6 +137,10 @@ fn nanos(seconds: f64) -> u64 {
 /// between two settings is no chance.
 #[derive(Debug)]
 pub struct Chances {
+    processes: u32,
+    messages: u32,
+    seed: u64,
+    more: OnceLock<Box<Chances>>,
     calm: (Scene, Vec<Draws>),
     crashes: Option<(Scene, Vec<Draws>)>,
     outages: Vec<Part>,
@@ -157,17 +170,17 @@ impl Chances {
         let dies = case.crashes_per_day > 0.0 || case.deploys_per_day > 0.0;
         let crashes = dies.then(|| {
             let scene = Scene {
-                crashes: crashes(case, processes, of_crashes),
+                interruptions: crashes(case, processes, of_crashes),
                 ..calm.clone()
             };
             let draws = draws(&scene, 1);
             (scene, draws)
         });
         let outages = case.outages.iter().enumerate().map(|(at, kind)| {
-            let (scene, smaller) = outage(case, *kind, &calm);
+            let (scene, smaller) = outage(case, kind, &calm);
             let draws = draws(&scene, 2 + at as u64);
             Part {
-                kind: *kind,
+                kind: kind.clone(),
                 scene,
                 draws,
                 smaller,
@@ -183,16 +196,35 @@ impl Chances {
         calm.messages = left + calm.warm_up + of_crashes / 10;
         let calm_draws = draws(&calm, 0);
         Self {
+            processes,
+            messages,
+            seed,
+            more: OnceLock::new(),
             calm: (calm, calm_draws),
             crashes,
             outages,
         }
     }
 
+    /// As many others, for a choice that these leave open.
+    pub fn more(&self, case: &Case) -> &Self {
+        let others = self.seed.wrapping_add(OTHERS);
+        let make = || Box::new(Self::new(case, self.processes, self.messages, others));
+        self.more.get_or_init(make)
+    }
+
     /// What is to be expected of a setting.
     pub fn evaluate(&self, case: &Case, setting: &Setting) -> Expected {
-        let never = |_: &Outcome| false;
-        let calm: Vec<Outcome> = made(&self.calm, setting, never);
+        self.of_runs(case, setting, RUNS as usize)
+    }
+
+    /// The same, of a few of the runs: enough to leave out what is hopeless.
+    pub fn evaluate_roughly(&self, case: &Case, setting: &Setting) -> Expected {
+        self.of_runs(case, setting, FEW)
+    }
+
+    fn of_runs(&self, case: &Case, setting: &Setting, runs: usize) -> Expected {
+        let calm: Vec<Outcome> = made(&self.calm.0, &self.calm.1[..runs], setting);
         let share = |count: fn(&Outcome) -> u64| -> Estimate {
             let counts = calm.iter().map(|it| (count(it), it.messages));
             Estimate::of_share(&counts.collect::<Vec<_>>())
@@ -210,11 +242,11 @@ impl Chances {
             .map(|it| it.busy / it.lasted.max(1e-9) / workers)
             .collect();
         let a_day = case.rate * DAY;
-        let crashed = self.crashed(case, setting);
+        let crashed = self.crashed(case, setting, runs);
         let outages: Vec<_> = self
             .outages
             .iter()
-            .map(|part| part.evaluate(case, setting))
+            .map(|part| part.evaluate(case, setting, runs))
             .collect();
         let dead_by_outages = outages.iter().map(|it| (it.dead, it.per_day / a_day));
         let dead: Vec<_> = dead_by_outages
@@ -250,10 +282,10 @@ impl Chances {
         }
     }
 
-    fn crashed(&self, case: &Case, setting: &Setting) -> Option<Crashed> {
-        let part = self.crashes.as_ref()?;
-        let runs = made(part, setting, |_| false);
-        let happened = part.0.crashes.len() as f64;
+    fn crashed(&self, case: &Case, setting: &Setting, runs: usize) -> Option<Crashed> {
+        let (scene, draws) = self.crashes.as_ref()?;
+        let runs = made(scene, &draws[..runs], setting);
+        let happened = scene.interruptions.len() as f64;
         if happened == 0.0 {
             return None;
         }
@@ -271,7 +303,8 @@ impl Chances {
         let weight = a_day / (case.rate * DAY);
         let recovery: Vec<f64> = runs
             .iter()
-            .filter_map(|it| percentile(&it.recovered, 0.95))
+            .filter_map(|it| nearest_rank(&mut it.recovered.clone(), 0.95, u64::cmp))
+            .map(|nanos| nanos as f64 / 1e9)
             .collect();
         Some(Crashed {
             share: sum(&[(Estimate::of(&hit), weight)]),
@@ -288,95 +321,107 @@ struct Crashed {
     messages: u64,
 }
 
-fn made(
-    (scene, draws): &(Scene, Vec<Draws>),
-    setting: &Setting,
-    hopeless: impl Fn(&Outcome) -> bool + Copy,
-) -> Vec<Outcome> {
+fn made(scene: &Scene, draws: &[Draws], setting: &Setting) -> Vec<Outcome> {
     let draws = draws.iter();
     draws
-        .map(|draws| run(scene, setting, draws, hopeless))
+        .map(|draws| run(scene, setting, draws, |it| is_hopeless(scene, it)))
         .collect()
 }
 
-/// The value that a share of others does not exceed, in seconds.
-fn percentile(times: &[u64], share: f64) -> Option<f64> {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    let at = (times.len() as f64 * share).ceil() as usize;
-    let time = times.get(at.clamp(1, times.len().max(1)) - 1)?;
-    Some(*time as f64 / 1e9)
+/// Whether handlers run so often that nothing more can be learned: retries without a wait or an end.
+fn is_hopeless(scene: &Scene, outcome: &Outcome) -> bool {
+    outcome.begun > 100 * u64::from(scene.messages)
 }
 
 /// Seconds from one crash to the next at least: the process is there again, and works.
 fn between_crashes(case: &Case) -> f64 {
-    let there = (2.0 * case.restart_after).max(1e-3);
+    // Two crashes may come nearer to each other by half of this.
+    let there = (4.0 * case.restart_after).max(1e-3);
     there.max(case.handler.mean())
 }
 
-/// A crash for each process in turn, as many as there is time for.
-fn crashes(case: &Case, processes: u32, messages: u32) -> Vec<Crash> {
-    let lasts = f64::from(messages) / case.rate;
-    // Far enough from each other that a process is there again, and near enough that there are some.
+/// When processes die in a run of so many seconds, rising: far enough from each other that a process is
+/// there again, and near enough that there are some. Not at equal distances: what waits for a rung of the
+/// ladder would come back with the next crash, again and again.
+pub fn crash_times(case: &Case, lasts: f64) -> impl Iterator<Item = f64> + use<> {
     let apart = (lasts / 50.0).max(between_crashes(case));
-    let times = (1..)
-        .map(|n| apart * f64::from(n))
-        .take_while(|at| *at < lasts);
-    let crashes = times.enumerate().map(|(n, at)| Crash {
+    let spread = |n: f64| 0.5 * (n * GOLDEN).fract();
+    (1..)
+        .map(move |n| apart * (f64::from(n) + spread(f64::from(n))))
+        .take_while(move |at| *at < lasts)
+}
+
+/// Multiples of it are spread evenly, and none meets another.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+/// A crash for each process in turn, as many as there is time for.
+fn crashes(case: &Case, processes: u32, messages: u32) -> Vec<Interruption> {
+    let times = crash_times(case, f64::from(messages) / case.rate);
+    let crashes = times.enumerate().map(|(n, at)| Interruption {
         at: nanos(at),
         process: n as u32 % processes.max(1),
-        polite: false,
+        how: Interrupt::Crash,
     });
     crashes.collect()
+}
+
+/// Arrivals of a case, at this rate.
+fn arrivals(case: &Case, rate: f64) -> Arrivals {
+    match &case.arrivals {
+        Shape::Poisson => Arrivals::Poisson(rate),
+        Shape::Constant => Arrivals::Constant(rate),
+        Shape::Cycle(parts) => Arrivals::Cycle(rate, parts.clone()),
+    }
 }
 
 /// A run without crashes and outages.
 fn calm(case: &Case, messages: u32) -> Scene {
     Scene {
-        arrivals: Arrivals::Poisson(case.rate),
-        messages,
         warm_up: messages / 10,
-        handler: case.handler.clone(),
         fails: case.fails,
-        outages: Vec::new(),
-        crashes: Vec::new(),
         restart_after: nanos(case.restart_after),
         dependency: case.dependency,
+        hop: nanos(case.hop),
+        calls: case.calls,
+        ..Scene::calm(arrivals(case, case.rate), messages, case.handler.clone())
     }
 }
 
 /// What one outage does, by itself.
-pub fn in_outage(case: &Case, kind: OutageKind, setting: &Setting, seed: u64) -> InOutage {
+pub fn in_outage(case: &Case, kind: &OutageKind, setting: &Setting, seed: u64) -> InOutage {
     let (scene, smaller) = outage(case, kind, &calm(case, FEWEST));
     let seeds = (0..RUNS).map(|run| seed.wrapping_add(run));
     let part = Part {
-        kind,
+        kind: kind.clone(),
         draws: seeds.map(|seed| Draws::new(&scene, seed)).collect(),
         scene,
         smaller,
     };
-    part.evaluate(case, setting).seen
+    part.evaluate(case, setting, RUNS as usize).seen
 }
 
-/// A run with one outage in it, and how much smaller its system is.
-fn outage(case: &Case, kind: OutageKind, calm: &Scene) -> (Scene, f64) {
-    let after = (2.0 * kind.lasts).max(AFTER);
-    let smaller = (MOST / (case.rate * (kind.lasts + after))).min(1.0);
+/// A run with one outage in it, or several close to each other, and how much smaller its system is.
+fn outage(case: &Case, kind: &OutageKind, calm: &Scene) -> (Scene, f64) {
+    let whole = kind.whole();
+    let after = (2.0 * whole).max(AFTER);
+    let smaller = (MOST / (case.rate * (whole + after))).min(1.0);
     let rate = case.rate * smaller;
     let before = (f64::from(FEWEST) / rate).max(20.0 * case.handler.mean());
     // The outage, and time for what it has left behind.
-    let lasts = before + kind.lasts + after;
+    let lasts = before + whole + after;
+    let outages = kind.times(before).into_iter();
+    let outages = outages.map(|(from, until)| Outage {
+        at: nanos(from),
+        lasts: nanos(until - from),
+        fails_after: case.fails_after.map(nanos),
+    });
     let scene = Scene {
-        arrivals: Arrivals::Poisson(rate),
+        arrivals: arrivals(case, rate),
         messages: ((lasts * rate).ceil() as u32).max(FEWEST),
         warm_up: 0,
-        outages: vec![Outage {
-            at: nanos(before),
-            lasts: nanos(kind.lasts),
-            fails_after: case.fails_after.map(nanos),
-        }],
+        outages: outages.collect(),
         dependency: match case.dependency {
-            crate::model::Dependency::Rate(all) => crate::model::Dependency::Rate(all * smaller),
+            Dependency::Rate(all) => Dependency::Rate(all * smaller),
             other => other,
         },
         ..calm.clone()
@@ -393,16 +438,16 @@ struct Lost {
     messages: u64,
 }
 
-/// Tries in the busiest tenth of an outage, or in one after it, as a multiple of the messages that
+/// Calls in the busiest tenth of an outage, or in one after it, as a multiple of the messages that
 /// usually arrive in that time. Which one that is, all runs say together: of one alone, chance would.
 fn busiest(runs: &[Outcome], usual: f64) -> Estimate {
     let parts = runs
         .iter()
-        .map(|it| it.tries_by_part.len())
+        .map(|it| it.calls_by_part.len())
         .max()
         .unwrap_or(0);
     let of = |part: usize| -> Estimate {
-        let tries = runs.iter().filter_map(|it| it.tries_by_part.get(part));
+        let tries = runs.iter().filter_map(|it| it.calls_by_part.get(part));
         Estimate::of(&tries.map(|tries| *tries as f64 / usual).collect::<Vec<_>>())
     };
     let all = (0..parts).map(of);
@@ -411,17 +456,13 @@ fn busiest(runs: &[Outcome], usual: f64) -> Estimate {
 }
 
 impl Part {
-    fn evaluate(&self, case: &Case, setting: &Setting) -> Lost {
+    fn evaluate(&self, case: &Case, setting: &Setting, runs: usize) -> Lost {
         let mut setting = setting.clone();
         let consumer = &mut setting.policy.consumer;
         let fewer = |count: u16| ((f64::from(count) * self.smaller).round() as u16).max(1);
         consumer.workers = fewer(consumer.workers);
         consumer.prefetch = fewer(consumer.prefetch).max(consumer.workers);
-        let runs: Vec<Outcome> = self
-            .draws
-            .iter()
-            .map(|draws| run(&self.scene, &setting, draws, |_| false))
-            .collect();
+        let runs = made(&self.scene, &self.draws[..runs], &setting);
         let of = |value: &dyn Fn(&Outcome) -> f64| -> Estimate {
             Estimate::of(&runs.iter().map(value).collect::<Vec<_>>())
         };
@@ -435,7 +476,7 @@ impl Part {
         let by_chance = |it: &Outcome| alone * it.messages as f64;
         let drained: Vec<f64> = runs
             .iter()
-            .filter_map(|it| it.drained[0].map(|it| it as f64 / 1e9))
+            .filter_map(|it| it.drained.last()?.map(|it| it as f64 / 1e9))
             .collect();
         let dead = |it: &Outcome| (it.dead as f64 - by_chance(it)).max(0.0);
         let arrivals = |it: &Outcome| it.arrivals_in_outages.max(1) as f64;
@@ -445,6 +486,7 @@ impl Part {
             seen: InOutage {
                 dead: of(&|it| dead(it) / arrivals(it)),
                 tries: of(&|it| it.tries_in_outages as f64 / arrivals(it)),
+                calls: of(&|it| it.calls_in_outages as f64 / arrivals(it)),
                 busiest: busiest(&runs, rate * self.kind.lasts / 10.0),
                 drained: (drained.len() == runs.len()).then(|| Estimate::of(&drained)),
             },
@@ -458,7 +500,7 @@ mod tests {
     use super::*;
     use crate::case::Targets;
     use crate::latency::Latency;
-    use crate::model::{Backoff, Dependency, Queue};
+    use crate::model::{Backoff, Queue};
     use redeliver_core::policy::Policy;
 
     /// Rates and handlers from one end to the other: every figure is a number.
@@ -470,15 +512,15 @@ mod tests {
                     rate,
                     handler: Latency::fixed(handler).unwrap(),
                     fails: 0.001,
-                    outages: vec![OutageKind {
-                        lasts: 60.0,
-                        per_day: 1.0,
-                    }],
+                    arrivals: Shape::Poisson,
+                    outages: vec![OutageKind::single(60.0, 1.0)],
                     fails_after: Some(0.05),
                     crashes_per_day: 1.0,
                     deploys_per_day: 1.0,
                     restart_after: 2.0,
                     dependency: Dependency::Unlimited,
+                    hop: 0.0,
+                    calls: 1,
                     targets: Targets {
                         duplicates: 0.001,
                         dead_letters: 0.001,
@@ -495,6 +537,7 @@ mod tests {
                         tick: 60_000_000_000,
                     },
                     backoff: Backoff::Ladder,
+                    budget: None,
                 };
                 let chances = Chances::new(&case, 2, 4_000, 1);
                 let expected = chances.evaluate(&case, &setting);

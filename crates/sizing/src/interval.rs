@@ -1,5 +1,7 @@
 //! How sure a figure is that several independent runs have given.
 
+use std::cmp::Ordering;
+
 use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
 
 /// A figure with its interval.
@@ -72,6 +74,18 @@ impl Estimate {
         let (low, high) = self.ends();
         (low..=high).contains(&value)
     }
+}
+
+/// The value that a share of others does not exceed; none where there is none. The values are reordered.
+pub fn nearest_rank<T: Copy>(
+    values: &mut [T],
+    share: f64,
+    order: impl FnMut(&T, &T) -> Ordering,
+) -> Option<T> {
+    let last = values.len().checked_sub(1)?;
+    let at = ((values.len() as f64 * share).ceil() as usize).clamp(1, last + 1) - 1;
+    let (_, value, _) = values.select_nth_unstable_by(at, order);
+    Some(*value)
 }
 
 /// Counts below it are rare.

@@ -15,6 +15,7 @@ pub mod closed;
 pub mod evaluate;
 pub mod interval;
 pub mod latency;
+pub mod layers;
 pub mod model;
 pub mod number;
 pub mod outages;

@@ -64,8 +64,13 @@ impl Number {
                 numbers.extend([Self::Lease, Self::RenewEvery, Self::ConsumerTimeout]);
             }
             Queue::Managed { .. } => numbers.push(Self::Visibility),
+            Queue::DelayedRetry { .. } => numbers.push(Self::ConsumerTimeout),
         }
-        numbers.extend([Self::Attempts, Self::First, Self::Cap, Self::Total]);
+        numbers.extend([Self::Attempts, Self::First, Self::Cap]);
+        // A broker that delays retries counts them, and has no total time.
+        if !matches!(queue, Queue::DelayedRetry { .. }) {
+            numbers.push(Self::Total);
+        }
         numbers
     }
 
@@ -104,7 +109,7 @@ impl Number {
             Self::ConsumerTimeout => policy.consumer_timeout.and_then(seconds),
             Self::Visibility => match setting.queue {
                 Queue::Managed { visibility, .. } => Some(visibility as f64 / 1e9),
-                Queue::RabbitMq { .. } => None,
+                Queue::RabbitMq { .. } | Queue::DelayedRetry { .. } => None,
             },
             Self::Attempts => Some(f64::from(policy.retry.attempts)),
             Self::First => seconds(policy.retry.first),

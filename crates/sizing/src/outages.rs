@@ -96,11 +96,7 @@ pub fn map(case: &Case, setting: &Setting, lengths: &[f64], loads: &[f64], seed:
             rate: case.rate * load,
             ..case.clone()
         };
-        let kind = OutageKind {
-            lasts,
-            per_day: 1.0,
-        };
-        let seen = in_outage(&loaded, kind, setting, seed);
+        let seen = in_outage(&loaded, &OutageKind::single(lasts, 1.0), setting, seed);
         let never = never_drains(case, setting, load).filter(|_| seen.drained.is_none());
         Cell {
             lasts,
@@ -132,7 +128,7 @@ mod tests {
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
     use super::*;
-    use crate::case::Targets;
+    use crate::case::{Shape, Targets};
     use crate::latency::Latency;
     use crate::model::{Arrivals, Backoff, Draws, Outage, Queue, Scene, run};
     use redeliver_core::policy::Policy;
@@ -140,6 +136,7 @@ mod tests {
     fn case(rate: f64, mean: f64, takes: Dependency) -> Case {
         Case {
             rate,
+            arrivals: Shape::Poisson,
             handler: Latency::exponential(mean).unwrap(),
             fails: 0.0,
             outages: Vec::new(),
@@ -148,6 +145,8 @@ mod tests {
             deploys_per_day: 0.0,
             restart_after: 2.0,
             dependency: takes,
+            hop: 0.0,
+            calls: 1,
             targets: Targets {
                 duplicates: 1.0,
                 dead_letters: 1.0,
@@ -176,26 +175,24 @@ mod tests {
                 tick: 60_000_000_000,
             },
             backoff: Backoff::Ladder,
+            budget: None,
         }
     }
 
     /// Whether it drains in a run that is thirty times as long as its outage.
     fn drains(case: &Case, setting: &Setting, seed: u64) -> bool {
         let lasts = 60.0;
+        let messages = (case.rate * lasts * 30.0) as u32;
+        let calm = Scene::calm(Arrivals::Poisson(case.rate), messages, case.handler.clone());
         let scene = Scene {
-            arrivals: Arrivals::Poisson(case.rate),
-            messages: (case.rate * lasts * 30.0) as u32,
-            warm_up: 0,
-            handler: case.handler.clone(),
             fails: case.fails,
             outages: vec![Outage {
                 at: 100_000_000_000,
                 lasts: 60_000_000_000,
                 fails_after: Some(50_000_000),
             }],
-            crashes: Vec::new(),
-            restart_after: 0,
             dependency: case.dependency,
+            ..calm
         };
         let draws = Draws::new(&scene, seed);
         let outcome = run(&scene, setting, &draws, |so_far| {

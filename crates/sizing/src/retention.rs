@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use crate::evaluate::Expected;
-use crate::model::Setting;
+use crate::model::{Queue, Setting};
 use crate::number::people_choose;
 
 /// Something that is kept for a time.
@@ -36,7 +36,7 @@ impl Kept {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Outbox => {
-                "the longest outage and its backlog: what a broker loses meanwhile is published again"
+                "the longest outage and its backlog: from these rows an operator publishes what the broker lost"
             }
             Self::Broker => "the longest outage, its backlog, and all retries",
             Self::Inbox => "all retries and redrives: a duplicate that comes later runs again",
@@ -50,11 +50,26 @@ impl Kept {
 /// between them, and a claim that a crash leaves with the distance after it.
 pub fn longest_try(setting: &Setting) -> f64 {
     let policy = &setting.policy;
-    let waits = policy.retry.longest().as_secs_f64();
+    let waits = setting.longest_wait();
     let handlers = f64::from(policy.retry.attempts) * policy.consumer.handler_limit.as_secs_f64();
-    // The total time of the policy counts handlers as well.
-    let total = policy.retry.total.as_secs_f64() + policy.consumer.handler_limit.as_secs_f64();
-    (waits + handlers).min(total) + 2.0 * policy.consumer.lease.as_secs_f64()
+    match setting.queue {
+        Queue::DelayedRetry { .. } => waits + handlers,
+        Queue::Managed { visibility, .. } => {
+            waits + handlers + f64::from(policy.retry.attempts) * visibility as f64 / 1e9
+        }
+        Queue::RabbitMq { .. } => {
+            // The total time of the policy counts handlers as well.
+            let total = policy.retry.total + policy.consumer.handler_limit;
+            let lease = policy.consumer.lease.as_secs_f64();
+            (waits + handlers).min(total.as_secs_f64()) + 2.0 * lease
+        }
+    }
+}
+
+/// The dedup window that a setting needs, in seconds as people choose them: retries and redrives can bring a
+/// message again for so long.
+pub fn dedup_window(setting: &Setting) -> f64 {
+    people_choose(longest_try(setting) + setting.policy.redrive_horizon.as_secs_f64())
 }
 
 /// For how long each has to be kept at least, in seconds as people choose them.
@@ -62,8 +77,8 @@ pub fn needed(case: &Case, setting: &Setting, expected: &Expected) -> Vec<(Kept,
     let outages = case.outages.iter().zip(&expected.outages);
     let away = outages.map(|(kind, seen)| {
         // A backlog that is not seen to end is taken for as long as the outage again, twice.
-        let drained = seen.drained.map_or(2.0 * kind.lasts, |it| it.mean);
-        kind.lasts + drained
+        let drained = seen.drained.map_or(2.0 * kind.whole(), |it| it.mean);
+        kind.whole() + drained
     });
     let away = away.fold(0.0, f64::max);
     let redriven = setting.policy.redrive_horizon.as_secs_f64();
@@ -85,7 +100,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Backoff, Queue};
+    use crate::model::Backoff;
     use redeliver_core::policy::Policy;
 
     #[test]
@@ -95,6 +110,7 @@ mod tests {
             policy: Policy::default(),
             queue: Queue::RabbitMq { tick: 1 },
             backoff: Backoff::Ladder,
+            budget: None,
         };
         let policy = &mut setting.policy;
         policy.consumer.handler_limit = Duration::from_secs(10);

@@ -5,14 +5,15 @@ use std::time::Duration;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::finite;
+use super::json::finite;
+use super::tell::length;
 use crate::cli::out::{self, Out};
 use redeliver_harness::registry::Registered;
 use redeliver_harness::run::{LiveOptions, RunResult, live_name};
 use redeliver_harness::scenario::{Scenario, format_duration};
 use redeliver_harness::size::Question;
 use redeliver_harness::size::confirm::{
-    Measured, Part, PartOf, confirmation, measure, over, parts, quantile,
+    Confirmation, Layers, Measured, Part, PartOf, confirmation, measure, over, parts, quantile,
 };
 use redeliver_harness::size::words::{share, time, with};
 use redeliver_harness::verdict::Verdict;
@@ -33,6 +34,8 @@ pub(super) struct Confirmed {
     /// Runs that were not valid: seed, part and why.
     broken: Vec<String>,
     rows: Vec<Row>,
+    /// What each layer repeats, by part.
+    layers: Vec<(String, Layers)>,
 }
 
 /// One figure of both.
@@ -79,6 +82,11 @@ impl Confirmed {
         })
     }
 
+    /// What each layer repeats, by part.
+    pub(super) fn layers(&self) -> Vec<(String, Layers)> {
+        self.layers.clone()
+    }
+
     /// Each figure in words: its name, the model's, the pipeline's, and whether they agree.
     pub(super) fn rows(&self) -> Vec<(String, String, String, bool)> {
         let rows = self.rows.iter().map(|row| {
@@ -120,8 +128,14 @@ pub(super) fn confirm(
     setting: &Setting,
     (place, seed): (&Place<'_>, u64),
 ) -> Result<Confirmed, String> {
-    if let Queue::Managed { .. } = setting.queue {
-        return Err("the pipeline runs on RabbitMQ, not on a managed queue".to_owned());
+    match setting.queue {
+        Queue::RabbitMq { .. } => {}
+        Queue::Managed { .. } => {
+            return Err("the pipeline runs on RabbitMQ, not on a managed queue".to_owned());
+        }
+        Queue::DelayedRetry { .. } => {
+            return Err("the pipeline delays retries itself, and not in its queue".to_owned());
+        }
     }
     if (workload.postgres)().is_some() && matches!(place, Place::Seeded) {
         return Err("its runs need a PostgreSQL of their own, which takes too long".to_owned());
@@ -131,15 +145,29 @@ pub(super) fn confirm(
     let to = to.map_err(|why| why.to_string())?;
     let parts = parts(question, scenario, &to, setting);
     let made = match place {
-        Place::Seeded => seeded(&parts, workload, &to.consumer, seed),
-        Place::Servers(options) => on_servers(&parts, workload, &to.consumer, options)?,
+        Place::Seeded => seeded(&parts, workload, &to, seed),
+        Place::Servers(options) => on_servers(&parts, workload, &to, options)?,
     };
     let broken = made.iter().filter_map(|it| it.broken.clone()).collect();
+    // A hop takes its real time also where everything else is made shorter.
+    let scale = match place {
+        Place::Seeded => 1.0,
+        Place::Servers(_) => f64::from(scenario.time_scale),
+    };
+    let case = Case {
+        hop: to.case.hop * scale,
+        ..to.case.clone()
+    };
     let mut rows = Vec::new();
+    let mut layers = Vec::new();
     for (at, part) in parts.iter().enumerate() {
         let runs = made.iter().filter(|it| it.part == at);
         let runs: Vec<Measured> = runs.map(|it| it.measured.clone()).collect();
-        compare(part, &to.case, &runs, seed, &mut rows);
+        if !runs.is_empty() {
+            let all = runs.iter().map(|it| it.layers);
+            layers.push((named(part), all.fold(Layers::default(), Layers::and)));
+            compare(part, &case, &runs, seed, &mut rows);
+        }
     }
     Ok(Confirmed {
         place: match place {
@@ -149,6 +177,7 @@ pub(super) fn confirm(
         runs: made.len(),
         broken,
         rows,
+        layers,
     })
 }
 
@@ -175,7 +204,7 @@ impl Made {
     }
 }
 
-fn seeded(parts: &[Part], workload: &Registered, consumer: &str, seed: u64) -> Vec<Made> {
+fn seeded(parts: &[Part], workload: &Registered, to: &Confirmation, seed: u64) -> Vec<Made> {
     let all: Vec<(usize, u64)> = (0..parts.len())
         .flat_map(|part| (0..SEEDS).map(move |run| (part, seed.wrapping_add(run))))
         .collect();
@@ -183,7 +212,7 @@ fn seeded(parts: &[Part], workload: &Registered, consumer: &str, seed: u64) -> V
         let part = &parts[*at];
         let run = (workload.simulate)(&part.scenario, *seed, true);
         let limit = part.setting.policy.consumer.handler_limit;
-        let measured = measure(&run.history, consumer, limit, part.outage);
+        let measured = measure(&run.history, to.observed(), limit, &part.outages);
         Made::of((*at, part), measured, &run, *seed)
     });
     made.collect()
@@ -194,11 +223,15 @@ fn seeded(parts: &[Part], workload: &Registered, consumer: &str, seed: u64) -> V
 fn on_servers(
     parts: &[Part],
     workload: &Registered,
-    consumer: &str,
+    to: &Confirmation,
     options: &LiveOptions,
 ) -> Result<Vec<Made>, String> {
     let mut made = Vec::new();
     for (at, part) in parts.iter().enumerate() {
+        // What they repeat is seen in the seeded world; real servers are asked for figures.
+        if part.of == PartOf::Faults {
+            continue;
+        }
         let scale = part.scenario.time_scale;
         let lasts = part.scenario.over / scale;
         out::complain(&format!(
@@ -221,11 +254,12 @@ fn on_servers(
         }
         let scale = f64::from(scale);
         let limit = part.setting.policy.consumer.handler_limit.div_f64(scale);
-        let outage = part
-            .outage
-            .map(|(from, until)| (from / scale, until / scale));
+        let outages = part.outages.iter();
+        let outages: Vec<_> = outages
+            .map(|(from, until)| (from / scale, until / scale))
+            .collect();
         let history = &report.history;
-        let measured = measure(history, consumer, limit, outage).times(scale);
+        let measured = measure(history, to.observed(), limit, &outages).times(scale);
         made.push(Made::of((at, part), measured, &report.result, options.seed));
     }
     Ok(made)
@@ -235,18 +269,16 @@ fn named(part: &Part) -> String {
     match part.of {
         PartOf::Calm => "calm".to_owned(),
         PartOf::Crashes => "crashes".to_owned(),
-        PartOf::Outage(kind) => format!(
-            "outage of {}",
-            format_duration(Duration::from_secs_f64(kind.lasts))
-        ),
+        PartOf::Outage(ref kind) => format!("outage of {}", length(kind)),
+        PartOf::Faults => "1 call in 10 fails".to_owned(),
     }
 }
 
 fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Vec<Row>) {
     let case = Case {
         rate: part.rate,
-        outages: match part.of {
-            PartOf::Outage(kind) => vec![kind],
+        outages: match &part.of {
+            PartOf::Outage(kind) => vec![kind.clone()],
             _ => Vec::new(),
         },
         crashes_per_day: match part.of {
@@ -256,6 +288,9 @@ fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Ve
         deploys_per_day: 0.0,
         ..case.clone()
     };
+    if part.of == PartOf::Faults {
+        return;
+    }
     let chances = Chances::new(&case, part.setting.processes, 60_000, seed);
     let model: Expected = chances.evaluate(&case, &part.setting);
     let mut row = |name: &str, show: fn(f64) -> String, model: Estimate, of: Figure<'_>| {
@@ -306,6 +341,7 @@ fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Ve
                 row("recovery after a crash, p95", time, recovery, of);
             }
         }
+        PartOf::Faults => {}
         PartOf::Outage(_) => {
             let name = named(part);
             let Some(seen) = model.outages.first() else {

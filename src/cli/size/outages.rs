@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use super::finite;
+use super::json::finite;
 use crate::cli::out::Out;
 use redeliver_harness::scenario::format_duration;
 use redeliver_harness::size::Question;

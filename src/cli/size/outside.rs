@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::value;
+use super::tell::value;
 use crate::cli::out::Out;
 use crate::cli::report::write;
 use redeliver_harness::registry::Registered;
@@ -64,7 +64,7 @@ pub(super) fn outside(
         let shows = |part: &Part, seed: u64| {
             let run = (workload.simulate)(&part.scenario, seed, true);
             let limit = part.setting.policy.consumer.handler_limit;
-            let measured = measure(&run.history, &to.consumer, limit, part.outage);
+            let measured = measure(&run.history, to.observed(), limit, &part.outages);
             shown(target, part, &measured, &to.case).filter(|value| *value > most)
         };
         let seeds = (0..SEEDS).map(|run| seed.wrapping_add(run));

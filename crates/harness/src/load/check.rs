@@ -90,6 +90,11 @@ impl From<std::io::Error> for CheckError {
 /// It cannot be read, is no history, or is empty.
 pub fn start_of(path: &Path) -> Result<Start, CheckError> {
     match Records::open(path)?.next_record()? {
+        Some(Record::Start(start)) if start.rate == 0 => {
+            let why = "it is the history of `redeliver run`, which has judged it: `redeliver size` reads its \
+                       handler times";
+            Err(CheckError::Other(why.to_owned()))
+        }
         Some(Record::Start(start)) => Ok(*start),
         _ => {
             let why = "it does not say what it is the history of: the run ended as it began";

@@ -34,7 +34,9 @@ pub use known::{Day, Known};
 pub use load::{discover, nothing_to_ask};
 pub use names::{database_name, profile_name, queue_type_name};
 pub use schema::json_schema;
-pub use size::{Asked, Managed, Size, Times};
+pub use size::{
+    Asked, Budget, DelayedRetry, Managed, OutageTime, ServiceOutage, Size, SizeWeights, Times,
+};
 pub use values::{format_duration, format_share, parse_duration, parse_share};
 
 use redeliver_core::policy::{Check, Policy};

@@ -7,27 +7,29 @@ use redeliver_sim::choice::MILLION;
 use redeliver_sim::fault::{Event, Kind, Rule};
 
 use super::names::{Named, database_name, profile_name, queue_type_name};
-use super::size::NUMBERS;
 use super::values::{format_duration, format_share};
-use super::{Asked, Managed, Size, Times};
 use super::{Capsule, Expect, Known, Reach, Scenario, ServiceOverride, policy};
 use crate::verdict::Verdict;
 use redeliver_core::ports::env::nanos;
 
 /// Tables in the order of a file, each a heading and its lines.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn table(&mut self, heading: &str, lines: Vec<(String, String)>) {
+    pub(super) fn heading(&mut self, heading: &str) {
+        // A string takes all.
+        let _ = writeln!(self.0, "\n{heading}");
+    }
+
+    pub(super) fn table(&mut self, heading: &str, lines: Vec<(String, String)>) {
         if lines.is_empty() {
             return;
         }
-        // A string takes all.
-        let _ = writeln!(self.0, "\n{heading}");
+        self.heading(heading);
         self.lines(lines);
     }
 
-    fn lines(&mut self, lines: Vec<(String, String)>) {
+    pub(super) fn lines(&mut self, lines: Vec<(String, String)>) {
         for (key, value) in lines {
             let _ = writeln!(self.0, "{key} = {value}");
         }
@@ -36,25 +38,25 @@ impl Text {
 
 /// Keys with their values, those that are there.
 #[derive(Default)]
-struct Lines(Vec<(String, String)>);
+pub(super) struct Lines(pub(super) Vec<(String, String)>);
 
 impl Lines {
-    fn add(&mut self, key: &str, value: impl Display) {
+    pub(super) fn add(&mut self, key: &str, value: impl Display) {
         self.0.push((key.to_owned(), value.to_string()));
     }
 
-    fn add_if<T: Display + PartialEq>(&mut self, key: &str, value: T, usual: T) {
+    pub(super) fn add_if<T: Display + PartialEq>(&mut self, key: &str, value: T, usual: T) {
         if value != usual {
             self.add(key, value);
         }
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.add(key, quoted(value));
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
@@ -62,7 +64,7 @@ fn time(ns: u64) -> String {
     quoted(&format_duration(Duration::from_nanos(ns)))
 }
 
-fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|i| quoted(i.as_ref())).collect();
     format!("[{}]", items.join(", "))
 }
@@ -125,15 +127,7 @@ impl Scenario {
         }
         text.table("[load]", self.load_lines());
         if let Some(size) = &self.size {
-            // Also where nothing in it is unusual.
-            let _ = writeln!(text.0, "\n[size]");
-            text.lines(lines_of_size(size));
-            text.table("[size.targets]", lines_of_targets(&size.targets));
-            let managed = size.managed.as_ref();
-            text.table(
-                "[size.managed]",
-                managed.map(lines_of_managed).unwrap_or_default(),
-            );
+            size.write(&mut text);
         }
         text.table("[expect]", lines_of_expect(&self.expect));
         let known = self.known.as_ref();
@@ -203,133 +197,12 @@ fn lines_of_service(service: &ServiceOverride) -> Vec<(String, String)> {
     lines.0
 }
 
-fn quoted_time(duration: Duration) -> String {
+pub(super) fn quoted_time(duration: Duration) -> String {
     quoted(&format_duration(duration))
 }
 
-fn time_or_never(duration: Option<Duration>) -> String {
+pub(super) fn time_or_never(duration: Option<Duration>) -> String {
     duration.map_or_else(|| quoted("never"), quoted_time)
-}
-
-fn lines_of_size(size: &Size) -> Vec<(String, String)> {
-    let (mut lines, usual) = (Lines::default(), Size::default());
-    if let Some(service) = &size.service {
-        lines.text("service", service);
-    }
-    if let Some(rate) = size.rate {
-        lines.text("rate", &rate.to_string());
-    }
-    if !size.handler.is_empty() {
-        let parts = size.handler.iter().map(|(share, times)| {
-            let share = quoted(&format_share(*share));
-            format!("{{ share = {share}, {} }}", handler_times(times))
-        });
-        lines.add(
-            "handler",
-            format!("[{}]", parts.collect::<Vec<_>>().join(", ")),
-        );
-    }
-    if size.failures != usual.failures {
-        lines.text("failures", &format_share(size.failures));
-    }
-    if size.outages != usual.outages {
-        let outages = size.outages.iter().map(|(lasts, every)| {
-            let (lasts, every) = (quoted_time(*lasts), quoted_time(*every));
-            format!("{{ lasts = {lasts}, every = {every} }}")
-        });
-        lines.add(
-            "outage",
-            format!("[{}]", outages.collect::<Vec<_>>().join(", ")),
-        );
-    }
-    for (key, value, usual) in [
-        ("fails-after", size.fails_after, usual.fails_after),
-        ("crash-every", size.crash_every, usual.crash_every),
-        ("deploy-every", size.deploy_every, usual.deploy_every),
-    ] {
-        if value != usual {
-            lines.add(key, time_or_never(value));
-        }
-    }
-    if let Some(rate) = size.service_takes {
-        lines.text("service-takes", &rate.to_string());
-    }
-    if let Some(lifetime) = size.key_lifetime {
-        lines.add("key-lifetime", quoted_time(lifetime));
-    }
-    if size.tick != usual.tick {
-        lines.add("tick", quoted_time(size.tick));
-    }
-    if !size.fixed.is_empty() {
-        let names = NUMBERS
-            .iter()
-            .filter(|(_, number)| size.fixed.contains(number));
-        lines.add("fixed", list(names.map(|(name, _)| name)));
-    }
-    lines.0
-}
-
-fn handler_times(times: &Times) -> String {
-    match times {
-        Times::Fixed(fixed) => format!("fixed = {}", quoted_time(*fixed)),
-        Times::Exponential(mean) => format!("mean = {}", quoted_time(*mean)),
-        Times::Gamma(mean, deviation) => {
-            let (mean, deviation) = (quoted_time(*mean), quoted_time(*deviation));
-            format!("mean = {mean}, deviation = {deviation}")
-        }
-        Times::LogNormal(median, p95) => {
-            format!(
-                "median = {}, p95 = {}",
-                quoted_time(*median),
-                quoted_time(*p95)
-            )
-        }
-        Times::Quantiles(quantiles) => {
-            let all = quantiles.iter().map(|(share, time)| {
-                let share = match share {
-                    0 => "0%".to_owned(),
-                    share => format_share(*share),
-                };
-                format!("{} = {}", quoted(&share), quoted_time(*time))
-            });
-            format!("quantiles = {{ {} }}", all.collect::<Vec<_>>().join(", "))
-        }
-        Times::Recorded(path) => format!("recorded = {}", quoted(&path.to_string_lossy())),
-    }
-}
-
-fn lines_of_targets(asked: &Asked) -> Vec<(String, String)> {
-    let (mut lines, usual) = (Lines::default(), Asked::default());
-    for (key, value, usual) in [
-        ("duplicates", asked.duplicates, usual.duplicates),
-        ("dead-letters", asked.dead_letters, usual.dead_letters),
-        ("quantile", asked.quantile, usual.quantile),
-    ] {
-        if value != usual {
-            lines.text(key, &format_share(value));
-        }
-    }
-    if asked.recovery != usual.recovery {
-        lines.add("recovery", quoted_time(asked.recovery));
-    }
-    if asked.amplification != usual.amplification {
-        let (whole, part) = (asked.amplification / 1_000, asked.amplification % 1_000);
-        lines.add("amplification", format!("{whole}.{part:03}"));
-    }
-    if let Some(within) = asked.within {
-        lines.add("within", quoted_time(within));
-    }
-    lines.0
-}
-
-fn lines_of_managed(managed: &Managed) -> Vec<(String, String)> {
-    let mut lines = Lines::default();
-    lines.add("visibility", quoted_time(managed.visibility));
-    if managed.extend_every.is_some() {
-        lines.add("extend-every", time_or_never(managed.extend_every));
-    }
-    lines.add("receives", managed.receives);
-    lines.0
 }
 
 fn lines_of_rule(rule: &Rule) -> Vec<(String, String)> {

@@ -1,6 +1,8 @@
 //! From a scenario to the question that `redeliver size` answers.
 
 pub mod confirm;
+pub mod layers;
+pub mod provoke;
 pub mod words;
 
 use std::fmt;
@@ -11,13 +13,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use redeliver_sizing::case::{Case, OutageKind, Targets};
+use redeliver_sizing::case::{Case, OutageKind, Shape, Targets};
 use redeliver_sizing::latency::{Invalid, Latency};
-use redeliver_sizing::model::{Backoff, Dependency, Queue, Setting};
+use redeliver_sizing::model::{Backoff, Dependency, Queue, RetryBudget, Setting};
 use redeliver_sizing::number::Number;
 
 use crate::load::figures::Figures;
-use crate::scenario::{Scenario, Size, Times};
+use crate::load::offer::Pattern;
+use crate::scenario::{OutageTime, Scenario, Size, Times};
 use crate::team::workload::ServiceModel;
 use crate::watch::file::{Record, Records};
 use crate::watch::legs::Leg;
@@ -36,6 +39,16 @@ pub struct Question {
     pub size: Size,
     /// The service whose times the handler has; none where the scenario says them.
     pub service: Option<String>,
+}
+
+impl Question {
+    /// The token bucket for retries whose effect is shown.
+    pub fn budget(&self) -> RetryBudget {
+        RetryBudget {
+            ratio: self.size.retry_budget.ratio / 1_000,
+            burst: self.size.retry_budget.burst,
+        }
+    }
 }
 
 /// Why there is nothing to size.
@@ -96,23 +109,31 @@ pub fn question(
         None => (1.5 * handler.quantile(quantile)).max(1.0),
     };
     let a_day = |every: Option<Duration>| every.map_or(0.0, |it| DAY / it.as_secs_f64());
-    let outages = size.outages.iter().map(|(lasts, every)| OutageKind {
-        lasts: lasts.as_secs_f64(),
-        per_day: a_day(Some(*every)),
-    });
+    let of_period = |times: &[Duration]| times.len() as f64 * a_day(Some(size.period));
+    let processes = f64::from(scenario.worker_processes.max(1));
     let case = Case {
         rate,
+        arrivals: shape(scenario, &size)?,
         handler,
         fails: part(size.failures),
-        outages: outages.collect(),
+        outages: outages(&size)?,
         fails_after: size.fails_after.map(|it| it.as_secs_f64()),
-        crashes_per_day: a_day(size.crash_every),
-        deploys_per_day: a_day(size.deploy_every),
+        // A crash of a timetable is that of one process.
+        crashes_per_day: match size.crashes_at.is_empty() {
+            true => a_day(size.crash_every),
+            false => of_period(&size.crashes_at) / processes,
+        },
+        deploys_per_day: match size.deploys_at.is_empty() {
+            true => a_day(size.deploy_every),
+            false => of_period(&size.deploys_at),
+        },
         restart_after: scenario.restart_after.as_secs_f64(),
         dependency: match size.service_takes {
             Some(rate) => Dependency::Rate(rate.per_second()),
             None => Dependency::Unlimited,
         },
+        hop: size.hop.as_secs_f64(),
+        calls: size.calls_per_try,
         targets: Targets {
             duplicates: part(asked.duplicates),
             dead_letters: part(asked.dead_letters),
@@ -123,23 +144,37 @@ pub fn question(
         },
     };
     let nanos = redeliver_core::ports::env::nanos;
-    let queue = match size.managed {
-        None => Queue::RabbitMq {
+    let mut policy = scenario.policy.clone();
+    let queue = match (size.managed, size.delayed_retry) {
+        (None, None) => Queue::RabbitMq {
             tick: nanos(size.tick),
         },
-        Some(managed) => Queue::Managed {
+        (Some(managed), _) => Queue::Managed {
             visibility: nanos(managed.visibility),
             extend_every: managed.extend_every.map(nanos),
             receives: managed.receives,
+            retention: Some(nanos(managed.retention)),
         },
+        (None, Some(delayed)) => {
+            policy.retry.first = delayed.min;
+            policy.retry.cap = delayed.max;
+            policy.retry.attempts = delayed.delivery_limit + 1;
+            Queue::DelayedRetry {
+                delays: delayed.delays,
+                settles: delayed.settles,
+                ttl: delayed.ttl.map(nanos),
+                dead_letters: delayed.dead_letters,
+            }
+        }
     };
     Ok(Question {
         case,
         present: Setting {
             processes: scenario.worker_processes,
-            policy: scenario.policy.clone(),
+            policy,
             queue,
             backoff: Backoff::Ladder,
+            budget: None,
         },
         fixed: size.fixed.clone(),
         size,
@@ -148,6 +183,117 @@ pub fn question(
 }
 
 const DAY: f64 = 86_400.0;
+
+/// Lengths of outages that vary: the share of them, and the quantile that stands for them. The long ones
+/// are rare and decide what is lost, so they are looked at more closely.
+const LENGTHS: [(f64, f64); 4] = [(0.5, 0.25), (0.3, 0.65), (0.15, 0.875), (0.05, 0.975)];
+/// Outages of a timetable that are nearer to each other than this, in seconds, are looked at together: the
+/// backlog of one may not have drained before the next.
+const NEAR: f64 = 1_200.0;
+
+/// The outages of a scenario. Those of a timetable that follow each other closely are one kind.
+fn outages(size: &Size) -> Result<Vec<OutageKind>, Unclear> {
+    let mut kinds = Vec::new();
+    let mut timetable: Vec<(f64, f64)> = Vec::new();
+    for outage in &size.outages {
+        match (outage.when, &outage.lasts) {
+            (OutageTime::Every(every), Times::Fixed(lasts)) => {
+                let per_day = DAY / every.as_secs_f64();
+                kinds.push(OutageKind::single(lasts.as_secs_f64(), per_day));
+            }
+            (OutageTime::Every(every), varying) => {
+                let lengths = latency(varying, Path::new(""), &Topology::default())?;
+                let per_day = DAY / every.as_secs_f64();
+                kinds.extend(LENGTHS.map(|(share, quantile)| {
+                    OutageKind::single(lengths.quantile(quantile), share * per_day)
+                }));
+            }
+            (OutageTime::At(at), Times::Fixed(lasts)) => {
+                timetable.push((at.as_secs_f64(), lasts.as_secs_f64()));
+            }
+            (OutageTime::At(_), _) => return unclear("an outage at a known time has one length"),
+        }
+    }
+    timetable.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let per_day = DAY / size.period.as_secs_f64();
+    let mut ended = f64::NEG_INFINITY;
+    let first = kinds.len();
+    for (at, lasts) in timetable {
+        match kinds[first..].last_mut() {
+            Some(kind) if at - ended < NEAR.max(2.0 * kind.whole()) => {
+                kind.then.push((at - ended, lasts));
+            }
+            _ => kinds.push(OutageKind::single(lasts, per_day)),
+        }
+        ended = at + lasts;
+    }
+    Ok(kinds)
+}
+
+/// Parts of a cycle in which a rate that changes steadily is taken for constant.
+const STEPS: u32 = 12;
+
+/// How arrivals are spread: by the pattern of the scenario's `[load]`.
+fn shape(scenario: &Scenario, size: &Size) -> Result<Shape, Unclear> {
+    let Some(text) = &scenario.arrivals else {
+        return Ok(Shape::Poisson);
+    };
+    let folder = scenario.path.parent().unwrap_or(Path::new(""));
+    let pattern = Pattern::parse(text, folder).map_err(Unclear)?;
+    let cycle = size.cycle.unwrap_or(scenario.over).as_secs_f64();
+    let rate = match size.rate {
+        Some(rate) => rate.per_second(),
+        None => f64::from(scenario.messages) / scenario.over.as_secs_f64().max(1e-9),
+    };
+    let parts: Vec<(f64, f64)> = match &pattern {
+        Pattern::Poisson => return Ok(Shape::Poisson),
+        Pattern::Constant => return Ok(Shape::Constant),
+        Pattern::Bursts(many) => {
+            // All of them within a millisecond, and nothing until the next burst.
+            let (apart, burst) = (f64::from(*many) / rate, 0.001);
+            match apart <= burst {
+                true => return Ok(Shape::Poisson),
+                false => vec![(burst, apart / burst), (apart - burst, 0.0)],
+            }
+        }
+        Pattern::Ramp(from) => {
+            let from = part(*from);
+            let at = |step: u32| (f64::from(step) + 0.5) / f64::from(STEPS);
+            let shares = (0..STEPS).map(|step| from + (1.0 - from) * at(step));
+            shares
+                .map(|share| (cycle / f64::from(STEPS), share))
+                .collect()
+        }
+        Pattern::Steps(shares) => {
+            let each = cycle / shares.len().max(1) as f64;
+            shares.iter().map(|share| (each, part(*share))).collect()
+        }
+        Pattern::Recorded(times) => of_recording(times),
+    };
+    // The rate is the average one: what the parts say is relative to each other.
+    let lasts: f64 = parts.iter().map(|it| it.0).sum();
+    let mean = parts.iter().map(|it| it.0 * it.1).sum::<f64>() / lasts.max(1e-9);
+    if mean <= 0.0 {
+        return unclear(format!("arrivals = {text:?}: nothing arrives"));
+    }
+    let relative = parts.iter().map(|it| (it.0, it.1 / mean));
+    Ok(Shape::Cycle(relative.collect()))
+}
+
+/// Parts of a recording.
+const PARTS: u64 = 120;
+
+/// A recording as parts of equal length: seconds, and how many came in each.
+fn of_recording(times: &[u64]) -> Vec<(f64, f64)> {
+    let last = times.last().copied().unwrap_or(0);
+    let each = (last / PARTS + 1).max(1);
+    let mut counts = vec![0.0; (last / each + 1) as usize];
+    for at in times {
+        counts[(at / each) as usize] += 1.0;
+    }
+    let seconds = each as f64 / 1e9;
+    counts.into_iter().map(|count| (seconds, count)).collect()
+}
 
 /// Millionths as a share.
 fn part(millionths: u32) -> f64 {
@@ -312,12 +458,17 @@ fn of_log(text: &str) -> Result<Vec<(f64, u64)>, String> {
     Ok(values)
 }
 
-/// The handler's times in the history of a load run.
+/// The handler's times in the history of `run` or `load`.
 fn of_history(path: &Path, topology: &Topology) -> Result<Vec<(f64, u64)>, String> {
     let said = |why: &dyn fmt::Display| why.to_string();
     let mut records = Records::open(path).map_err(|why| said(&why))?;
     let Some(Record::Start(start)) = records.next_record().map_err(|why| said(&why))? else {
         return Err("it does not say what it is the history of".to_owned());
+    };
+    // `run` makes all times of its scenario shorter; these are the scenario's again.
+    let scale = match start.rate {
+        0 => f64::from(time_scale(&start.text)),
+        _ => 1.0,
     };
     let mut figures = Figures::new(*start, topology);
     while let Some(record) = records.next_record().map_err(|why| said(&why))? {
@@ -327,19 +478,32 @@ fn of_history(path: &Path, topology: &Topology) -> Result<Vec<(f64, u64)>, Strin
         return Err("no handler has ended in it".to_owned());
     };
     let recorded = times.histogram().iter_recorded();
-    let values = recorded.map(|it| (it.value_iterated_to() as f64 / 1e6, it.count_at_value()));
+    let seconds = |micros: u64| micros as f64 / 1e6 * scale;
+    let values = recorded.map(|it| (seconds(it.value_iterated_to()), it.count_at_value()));
     Ok(values.collect())
+}
+
+/// By how much a scenario's times are made shorter in a run on real servers.
+fn time_scale(text: &str) -> u32 {
+    let table: Option<toml::Table> = text.parse().ok();
+    let scale = table.as_ref().and_then(|it| it.get("time-scale"));
+    let scale = scale.and_then(toml::Value::as_integer);
+    scale.and_then(|it| u32::try_from(it).ok()).unwrap_or(1)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use hdrhistogram::Histogram;
     use hdrhistogram::serialization::V2DeflateSerializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
     use super::*;
+    use crate::scenario::ServiceOutage;
+    use crate::watch::file::{Appender, Start};
+    use crate::watch::history::{Ended, Entry, History, OnBehalf, What};
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().expect("a folder")
@@ -376,6 +540,106 @@ mod tests {
             let why = read(&path).expect_err(text).to_string();
             assert!(why.contains(place) && why.contains("wrong.csv"), "{why}");
         }
+    }
+
+    #[test]
+    fn the_history_of_a_run_gives_its_handlers_in_the_times_of_the_scenario() {
+        let folder = folder();
+        let entry = |at: u64, what: What| Entry {
+            at,
+            process: Arc::from("charge-1"),
+            what,
+        };
+        let on = OnBehalf {
+            consumer: "charge".into(),
+            subject: "order-1".into(),
+            attempt: 1,
+        };
+        let history = History {
+            entries: vec![
+                entry(
+                    1_000_000_000,
+                    What::HandlerStart {
+                        on,
+                        run: 1,
+                        read: 0,
+                    },
+                ),
+                entry(
+                    1_200_000_000,
+                    What::HandlerEnd {
+                        run: 1,
+                        ended: Ended::Ok,
+                    },
+                ),
+            ],
+            runs: 1,
+        };
+        let start = Start {
+            text: "time-scale = 10".to_owned(),
+            ..Start::default()
+        };
+        let path = folder.path().join("run.history");
+        Appender::keep(&path, start.clone(), &history).expect("it is written");
+        let latency = read(&path).expect("one handler");
+        assert!((latency.mean() - 2.0).abs() < 0.01, "{}", latency.mean());
+        let again = Appender::keep(&path, start, &history).expect_err("it is there");
+        assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn outages_of_a_timetable_that_follow_each_other_are_looked_at_together() {
+        let fixed = |at: u64, lasts: u64| ServiceOutage {
+            lasts: Times::Fixed(Duration::from_secs(lasts)),
+            when: OutageTime::At(Duration::from_secs(at)),
+        };
+        let size = Size {
+            outages: vec![
+                fixed(40_000, 60),
+                fixed(1_000, 300),
+                fixed(1_420, 60),
+                ServiceOutage {
+                    lasts: Times::LogNormal(Duration::from_secs(60), Duration::from_secs(600)),
+                    when: OutageTime::Every(Duration::from_secs(86_400)),
+                },
+            ],
+            period: Duration::from_secs(172_800),
+            ..Size::default()
+        };
+        let kinds = outages(&size).expect("outages");
+        // Those of no timetable first: four lengths, together once a day.
+        let (varying, timetable) = kinds.split_at(4);
+        let per_day: f64 = varying.iter().map(|it| it.per_day).sum();
+        assert!((per_day - 1.0).abs() < 1e-9 && varying[3].lasts > 600.0);
+        let together = OutageKind {
+            then: vec![(120.0, 60.0)],
+            ..OutageKind::single(300.0, 0.5)
+        };
+        assert_eq!(timetable, [together, OutageKind::single(60.0, 0.5)]);
+    }
+
+    #[test]
+    fn a_pattern_of_arrivals_keeps_the_mean_rate() {
+        for (arrivals, parts) in [
+            ("ramp:20%", 12),
+            ("steps:25%,50%,100%", 3),
+            ("bursts:100", 2),
+        ] {
+            let scenario = Scenario {
+                arrivals: Some(arrivals.to_owned()),
+                ..Scenario::new("mine", "orders")
+            };
+            let shape = shape(&scenario, &Size::default()).expect("a shape");
+            let Shape::Cycle(cycle) = shape else {
+                panic!("{arrivals}: {shape:?}");
+            };
+            assert_eq!(cycle.len(), parts, "{arrivals}");
+            let lasts: f64 = cycle.iter().map(|it| it.0).sum();
+            let mean = cycle.iter().map(|it| it.0 * it.1).sum::<f64>() / lasts;
+            assert!((mean - 1.0).abs() < 1e-9, "{arrivals}: {mean}");
+        }
+        let counts = of_recording(&[0, 1, 2, 119_000_000_000]);
+        assert_eq!((counts[0].1, counts.len()), (3.0, 120));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::history::{Entry, Name};
+use super::history::{Entry, History, Name};
 use crate::load::offer::Pattern;
 
 use super::reading::{LedgerEntry, Letter, Queued};
@@ -92,7 +92,7 @@ pub struct Start {
     pub text: String,
     /// Whether work queues were classic ones.
     pub classic_queues: bool,
-    /// Requests in 1,000 seconds.
+    /// Requests in 1,000 seconds; 0 where it is no load run.
     pub rate: u64,
     /// How they were spread over time.
     pub pattern: Pattern,
@@ -250,6 +250,24 @@ impl Appender {
     fn of(file: File) -> Self {
         let failure = OnceLock::new();
         Self(Arc::new(Open { file, failure }))
+    }
+
+    /// Keeps the history of a run that is over and was no load run: what it was to do, and its entries. Such
+    /// a file has no rate.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be written.
+    pub fn keep(path: &Path, start: Start, history: &History) -> io::Result<()> {
+        let file = Self::create(path)?;
+        let start = Start { rate: 0, ..start };
+        file.append(&Record::Start(Box::new(start)));
+        for entry in &history.entries {
+            file.append(&Record::Entry(entry.clone()));
+        }
+        match file.failure() {
+            None => Ok(()),
+            Some(why) => Err(io::Error::other(why.to_owned())),
+        }
     }
 
     /// Adds a record. After an error nothing more is written; see [`Appender::failure`].

@@ -46,13 +46,22 @@ impl Draws {
                 };
                 (0..count).map(next).collect()
             }
+            Arrivals::Cycle(rate, parts) => {
+                let mut cycle = Cycle::new(parts, unit(random.next_u64()));
+                let next = |_| {
+                    let gap = -(1.0 - unit(random.next_u64())).ln() / rate;
+                    (cycle.after(gap) * 1e9) as u64
+                };
+                (0..count).map(next).collect()
+            }
         };
         let mut draws = Self {
             seed,
             arrivals,
             first: Vec::new(),
             handler: scene.handler.clone(),
-            fails: scene.fails,
+            // A try fails if all its calls do.
+            fails: scene.fails.powf(f64::from(scene.calls.max(1))),
         };
         let count = draws.arrivals.len() as u32;
         draws.first = (0..count).map(|message| draws.draw(message, 1)).collect();
@@ -89,6 +98,49 @@ impl Draws {
     fn bits(&self, message: u32, attempt: u32, what: u64) -> u64 {
         let key = u64::from(message) << 32 | u64::from(attempt) << 3 | what;
         mixed(mixed(self.seed ^ 0x9E37_79B9_7F4A_7C15).wrapping_add(mixed(key)))
+    }
+}
+
+/// Where arrivals are in a cycle of rates.
+struct Cycle<'a> {
+    parts: &'a [(f64, f64)],
+    part: usize,
+    /// Seconds since the part began, and until it did.
+    within: f64,
+    before: f64,
+}
+
+impl<'a> Cycle<'a> {
+    /// At this share of the cycle.
+    fn new(parts: &'a [(f64, f64)], share: f64) -> Self {
+        let mut within = share * parts.iter().map(|it| it.0).sum::<f64>();
+        let mut part = 0;
+        while part + 1 < parts.len() && within >= parts[part].0 {
+            within -= parts[part].0;
+            part += 1;
+        }
+        Self {
+            parts,
+            part,
+            within,
+            before: -within,
+        }
+    }
+
+    /// The time in seconds at which so much of the average has come since the last one.
+    fn after(&mut self, mut gap: f64) -> f64 {
+        loop {
+            let (lasts, factor) = self.parts[self.part];
+            let left = (lasts - self.within) * factor;
+            if left >= gap && factor > 0.0 {
+                self.within += gap / factor;
+                return self.before + self.within;
+            }
+            gap -= left;
+            self.before += lasts;
+            self.within = 0.0;
+            self.part = (self.part + 1) % self.parts.len();
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod draws;
 mod outcome;
+mod step;
 mod world;
 
 use crate::latency::Latency;
@@ -20,7 +21,8 @@ use redeliver_core::policy::Policy;
 
 pub use draws::Draws;
 pub use outcome::{Outcome, Pickups};
-pub use world::run;
+pub use step::{Step, Steps, Why};
+pub use world::{run, run_with_steps};
 
 #[cfg(test)]
 mod tests;
@@ -40,12 +42,47 @@ pub struct Scene {
     pub fails: f64,
     /// When the dependency is away, rising and apart from each other.
     pub outages: Vec<Outage>,
-    /// When processes die, rising.
-    pub crashes: Vec<Crash>,
+    /// When processes are interrupted, rising.
+    pub interruptions: Vec<Interruption>,
     /// How long a dead process takes to be there again, in nanoseconds.
     pub restart_after: u64,
     /// How much the dependency can take.
     pub dependency: Dependency,
+    /// From a commit to the queue's delivery, and from an ack to the next delivery, in nanoseconds.
+    pub hop: u64,
+    /// Calls that one try makes at most, where the handler's client library repeats a failed call.
+    pub calls: u32,
+    /// Copies of messages that come late: when, in nanoseconds, and of which message.
+    pub late_copies: Vec<(u64, u32)>,
+    /// Messages whose handler kills its process, in nanoseconds after it began.
+    pub killers: Vec<(u32, u64)>,
+    /// For how long the dependency knows an idempotency key, in nanoseconds; none for ever.
+    pub key_lifetime: Option<u64>,
+    /// Whether a try that fails may have acted.
+    pub in_doubt: bool,
+}
+
+impl Scene {
+    /// A run in which nothing happens but arrivals, all of them measured.
+    pub fn calm(arrivals: Arrivals, messages: u32, handler: Latency) -> Self {
+        Self {
+            arrivals,
+            messages,
+            warm_up: 0,
+            handler,
+            fails: 0.0,
+            outages: Vec::new(),
+            interruptions: Vec::new(),
+            restart_after: 0,
+            dependency: Dependency::Unlimited,
+            hop: 0,
+            calls: 1,
+            late_copies: Vec::new(),
+            killers: Vec::new(),
+            key_lifetime: None,
+            in_doubt: false,
+        }
+    }
 }
 
 /// When messages arrive.
@@ -57,6 +94,10 @@ pub enum Arrivals {
     Constant(f64),
     /// At these times in nanoseconds, rising.
     At(Vec<u64>),
+    /// At random, at a rate that changes: messages a second on average, and for each part of a cycle
+    /// how many seconds it lasts and the multiple of that rate. At least one part has arrivals. A run
+    /// begins anywhere in the cycle.
+    Cycle(f64, Vec<(f64, f64)>),
 }
 
 /// A time in which calls of the dependency fail.
@@ -70,15 +111,26 @@ pub struct Outage {
     pub fails_after: Option<u64>,
 }
 
-/// A process that dies.
+/// A process that is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crash {
+pub struct Interruption {
     /// When, in nanoseconds.
     pub at: u64,
-    /// Which: its number, counted around.
+    /// Which process: its number, counted around.
     pub process: u32,
-    /// Whether it is asked to end, and may finish what it has in hand: a deploy.
-    pub polite: bool,
+    /// How.
+    pub how: Interrupt,
+}
+
+/// How a process is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// It dies.
+    Crash,
+    /// It is asked to end, and may finish the work in hand within the drain time: a deploy.
+    Deploy,
+    /// It loses its connection to the queue; its handlers go on.
+    Disconnect,
 }
 
 /// How much the dependency can take.
@@ -104,6 +156,38 @@ pub struct Setting {
     pub queue: Queue,
     /// How the wait before a retry is drawn.
     pub backoff: Backoff,
+    /// What limits retries; none where nothing does but the policy.
+    pub budget: Option<RetryBudget>,
+}
+
+impl Setting {
+    /// From the first failure to the last attempt at most, in seconds, if handlers take no time.
+    pub fn longest_wait(&self) -> f64 {
+        let retry = &self.policy.retry;
+        match self.queue {
+            Queue::DelayedRetry {
+                delays: Delays::Disabled,
+                ..
+            } => 0.0,
+            // Its waits grow by the same step each time.
+            Queue::DelayedRetry { .. } => {
+                let waits = (1..retry.attempts).map(|n| retry.first.saturating_mul(n));
+                waits.map(|wait| wait.min(retry.cap).as_secs_f64()).sum()
+            }
+            _ => retry.longest().as_secs_f64(),
+        }
+    }
+}
+
+/// A token bucket for retries, as client libraries have it: each retry takes a token, a retry that ends well
+/// gives it back, and a first try that ends well adds a part of one. A retry without a token is not made: the
+/// message waits as after a failure, and no attempt is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// What a first try that ends well adds, in thousandths of a token.
+    pub ratio: u32,
+    /// How many tokens each process holds at most. It begins with them.
+    pub burst: u32,
 }
 
 /// The kind of queue.
@@ -122,7 +206,50 @@ pub enum Queue {
         extend_every: Option<u64>,
         /// After so many receives a message goes to the dead letters.
         receives: u32,
+        /// For how long it keeps a message after it was sent, in nanoseconds; none for ever.
+        retention: Option<u64>,
     },
+    /// A quorum queue of RabbitMQ 4.3 that delays what comes back: by the policy's first wait times the
+    /// count of failed deliveries, at most its cap. Its delivery limit is one less than the attempts.
+    DelayedRetry {
+        /// What is delayed.
+        delays: Delays,
+        /// How the consumer gives a failed message back.
+        settles: Settles,
+        /// For how long a message lives in it, in nanoseconds; none for ever.
+        ttl: Option<u64>,
+        /// Whether it has a dead-letter exchange: without one a dead letter is dropped.
+        dead_letters: bool,
+    },
+}
+
+/// What a queue of RabbitMQ 4.3 delays (`delayed-retry-type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delays {
+    /// Everything that comes back.
+    All,
+    /// What failed: `basic.reject`, and what a lost channel held.
+    Failed,
+    /// What was only returned: `basic.nack`, and what a consumer timeout took back.
+    Returned,
+    /// Nothing.
+    Disabled,
+}
+
+/// How a consumer gives a failed message back to a queue of RabbitMQ 4.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settles {
+    /// `basic.reject` with requeue, which counts towards the delivery limit.
+    Reject,
+    /// `basic.nack` with requeue, which does not.
+    Nack,
+}
+
+impl Queue {
+    /// Whether the pipeline's claims and its delay ladder stand in front of the handler.
+    pub fn has_claims(self) -> bool {
+        matches!(self, Self::RabbitMq { .. })
+    }
 }
 
 /// How the wait before a retry is drawn.

@@ -1,5 +1,7 @@
 //! What came of a run.
 
+use crate::interval::nearest_rank;
+
 /// Parts of an outage.
 pub(super) const PARTS: usize = 10;
 
@@ -24,6 +26,8 @@ pub struct Outcome {
     pub picked_up_twice: u64,
     /// Tries, all of them.
     pub tries: u64,
+    /// Handler runs, with those of messages that are not measured.
+    pub begun: u64,
     /// Tries that were cut off at the handler's limit.
     pub cut_off: u64,
     /// From arrival to the first handler, summed up, in seconds.
@@ -37,10 +41,22 @@ pub struct Outcome {
     pub drained: Vec<Option<u64>>,
     /// Tries during outages.
     pub tries_in_outages: u64,
+    /// Calls of the dependency during outages: each try makes one or more.
+    pub calls_in_outages: u64,
     /// Arrivals during outages.
     pub arrivals_in_outages: u64,
-    /// Tries in each tenth of the first outage, and in as many as long after it again twice.
-    pub tries_by_part: Vec<u64>,
+    /// Calls in each tenth of the first outage, and in as many as long after it again twice.
+    pub calls_by_part: Vec<u64>,
+    /// Retries that the budget did not let through at their time.
+    pub held_back: u64,
+    /// Messages that ran again after they were done, since the inbox had forgotten them.
+    pub forgotten: u64,
+    /// Messages whose call acted again, since the dependency had forgotten its key.
+    pub acted_again: u64,
+    /// Messages that the queue removed because they were too old.
+    pub expired: u64,
+    /// Dead letters that no dead-letter exchange took.
+    pub dropped: u64,
     /// Seconds in which workers were in handlers, summed up over all of them.
     pub busy: f64,
     /// From the first arrival to the last end, in seconds.
@@ -56,7 +72,8 @@ pub struct Pickups {
     pub crash: u64,
     /// The lease of the earlier run's claim was over, and it still ran.
     pub lease_over: u64,
-    /// The visibility timeout was over, and the earlier run still ran.
+    /// The queue had taken the message back by a timeout, or with a lost connection, and the earlier run
+    /// still ran.
     pub visibility: u64,
 }
 
@@ -71,11 +88,8 @@ impl Outcome {
     /// The time that this share of the messages that were done does not exceed, in seconds; none where
     /// none was.
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        let mut times = self.times.clone();
-        let last = times.len().checked_sub(1)?;
-        let at = ((times.len() as f64 * share).ceil() as usize).clamp(1, last + 1) - 1;
-        let (_, value, _) = times.select_nth_unstable(at);
-        Some(*value as f64 / 1e9)
+        let value = nearest_rank(&mut self.times.clone(), share, u64::cmp)?;
+        Some(value as f64 / 1e9)
     }
 
     /// The mean wait for the first handler, in seconds.

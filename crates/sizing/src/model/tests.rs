@@ -6,6 +6,7 @@ use super::*;
 use crate::closed;
 use crate::closed::Retries;
 use crate::interval::Estimate;
+use redeliver_core::retry::RetryPolicy;
 
 const S: u64 = 1_000_000_000;
 
@@ -16,15 +17,9 @@ fn secs(seconds: u64) -> Duration {
 /// A calm scene: `messages` that arrive at random.
 fn scene(arrivals: f64, messages: u32, handler: Latency) -> Scene {
     Scene {
-        arrivals: Arrivals::Poisson(arrivals),
-        messages,
         warm_up: messages / 10,
-        handler,
-        fails: 0.0,
-        outages: Vec::new(),
-        crashes: Vec::new(),
         restart_after: 2 * S,
-        dependency: Dependency::Unlimited,
+        ..Scene::calm(Arrivals::Poisson(arrivals), messages, handler)
     }
 }
 
@@ -41,6 +36,7 @@ fn setting(workers: u16) -> Setting {
         policy,
         queue: Queue::RabbitMq { tick: 60 * S },
         backoff: Backoff::Ladder,
+        budget: None,
     }
 }
 
@@ -143,6 +139,7 @@ fn a_managed_queue_hands_out_again_what_takes_longer_than_its_timeout() {
             visibility: 30 * S,
             extend_every: None,
             receives: 1_000,
+            retention: None,
         },
         ..setting(40)
     };
@@ -155,6 +152,7 @@ fn a_managed_queue_hands_out_again_what_takes_longer_than_its_timeout() {
             visibility: 30 * S,
             extend_every: Some(10 * S),
             receives: 1_000,
+            retention: None,
         },
         ..managed
     };
@@ -197,8 +195,8 @@ fn what_the_broker_takes_back_is_done_once_under_a_claim() {
     assert!(outcome.pickups.lease_over > 0, "{:?}", outcome.pickups);
 }
 
-fn retry(attempts: u32, first: u64, cap: u64, total: u64) -> redeliver_core::retry::RetryPolicy {
-    redeliver_core::retry::RetryPolicy {
+fn retry(attempts: u32, first: u64, cap: u64, total: u64) -> RetryPolicy {
+    RetryPolicy {
         attempts,
         first: secs(first),
         cap: secs(cap),
@@ -267,13 +265,13 @@ fn tries_that_fail_by_chance_are_as_many_as_calculated() {
 
 #[test]
 fn a_crash_is_recovered_from_when_the_lease_is_over() {
-    let crashes = (1..100).map(|n| Crash {
+    let crashes = (1..100).map(|n| Interruption {
         at: n * 600 * S,
         process: n as u32,
-        polite: false,
+        how: Interrupt::Crash,
     });
     let scene = Scene {
-        crashes: crashes.collect(),
+        interruptions: crashes.collect(),
         warm_up: 0,
         ..scene(0.5, 30_000, Latency::uniform(1.0, 5.0).unwrap())
     };
@@ -296,12 +294,12 @@ fn a_crash_is_recovered_from_when_the_lease_is_over() {
         "{least:?} {most:?}"
     );
     // A deploy interrupts nothing that ends within the drain.
-    let polite = scene.crashes.iter().map(|crash| Crash {
-        polite: true,
+    let polite = scene.interruptions.iter().map(|crash| Interruption {
+        how: Interrupt::Deploy,
         ..*crash
     });
     let deploys = Scene {
-        crashes: polite.collect(),
+        interruptions: polite.collect(),
         ..scene.clone()
     };
     let outcome = &runs(&deploys, &setting, 0..1)[0];
@@ -367,4 +365,221 @@ fn draws_have_the_shares_of_their_distribution() {
     }
     // Of three million draws, 2 in 100; a deviation is 242.
     assert!(slow.abs_diff(60_000) < 4 * 242, "{slow}");
+}
+
+/// When each second try begins, in a run in which all first tries of many messages fail at once.
+fn second_tries(setting: &Setting) -> Vec<u64> {
+    let outage = Outage {
+        at: 0,
+        lasts: 1_000 * S,
+        fails_after: Some(0),
+    };
+    let at = vec![S; 4_000];
+    let scene = Scene {
+        outages: vec![outage],
+        ..Scene::calm(Arrivals::At(at), 4_000, Latency::fixed(0.1).unwrap())
+    };
+    let (_, steps) = run_with_steps(&scene, setting, &Draws::new(&scene, 1), never);
+    let second = steps.into_iter().filter_map(|(at, step)| match step {
+        Step::Began { attempt: 2, .. } => Some(at),
+        _ => None,
+    });
+    second.collect()
+}
+
+#[test]
+fn the_peak_of_retries_is_what_the_formula_says_with_and_without_jitter() {
+    for jitter in [false, true] {
+        let mut setting = setting(u16::MAX);
+        setting.policy.retry = RetryPolicy {
+            jitter,
+            ..retry(3, 4, 60, 3_600)
+        };
+        let mut tries = second_tries(&setting);
+        tries.sort_unstable();
+        let peak = tries.chunk_by(|a, b| a == b).map(<[u64]>::len).max();
+        let share = peak.unwrap_or(0) as f64 / 4_000.0;
+        let together = Retries::of(&setting).together(1);
+        // Four standard deviations of a share of 4,000.
+        let most = 4.0 * (together * (1.0 - together) / 4_000.0).sqrt() + 1e-9;
+        assert!(
+            (share - together).abs() <= most,
+            "{jitter}: {share} {together}"
+        );
+    }
+}
+
+/// A queue of RabbitMQ 4.3 that delays retries.
+fn delayed(delays: Delays, settles: Settles) -> Setting {
+    let mut setting = setting(200);
+    setting.queue = Queue::DelayedRetry {
+        delays,
+        settles,
+        ttl: None,
+        dead_letters: true,
+    };
+    setting.policy.retry = retry(6, 10, 30, 3_600);
+    setting
+}
+
+#[test]
+fn a_broker_that_delays_retries_makes_its_waits_longer_step_by_step() {
+    let setting = delayed(Delays::Failed, Settles::Reject);
+    // 10, 20, 30, 30, 30 s: the fifth failure after the first ends it.
+    assert!((setting.longest_wait() - 120.0).abs() < 1e-9);
+    assert_eq!(Retries::of(&setting).ends(), [(120.0, 1.0)]);
+    let outage = Outage {
+        at: 100 * S,
+        lasts: 300 * S,
+        fails_after: Some(0),
+    };
+    let scene = Scene {
+        outages: vec![outage],
+        ..scene(5.0, 4_000, Latency::fixed(0.1).unwrap())
+    };
+    let lost = Retries::of(&setting).lost_to_outage(300.0);
+    let outcomes = runs(&scene, &setting, 0..10);
+    let dead = estimate(&outcomes, |it| {
+        it.dead as f64 / it.arrivals_in_outages as f64
+    });
+    assert!(dead.contains(lost), "{dead:?} {lost}");
+}
+
+#[test]
+fn what_is_not_delayed_comes_back_at_once() {
+    let tries = |delays, settles| {
+        let setting = delayed(delays, settles);
+        let scene = Scene {
+            fails: 1.0,
+            ..Scene::calm(Arrivals::At(vec![0]), 1, Latency::fixed(1.0).unwrap())
+        };
+        let outcome = run(&scene, &setting, &Draws::new(&scene, 1), |it| {
+            it.begun > 100
+        });
+        (outcome.begun.min(100), outcome.lasted.round())
+    };
+    // Six tries of a second each, with all waits or none.
+    assert_eq!(tries(Delays::Failed, Settles::Reject), (6, 126.0));
+    assert_eq!(tries(Delays::Returned, Settles::Reject), (6, 6.0));
+    // nack is not counted: it never ends, and its delay stays the shortest.
+    assert_eq!(tries(Delays::Failed, Settles::Nack).0, 100);
+}
+
+#[test]
+fn a_renewed_claim_holds_for_as_long_as_its_handler() {
+    let scene = Scene {
+        interruptions: vec![Interruption {
+            at: S,
+            process: 0,
+            how: Interrupt::Disconnect,
+        }],
+        ..Scene::calm(Arrivals::At(vec![0]), 1, Latency::fixed(50.0).unwrap())
+    };
+    let mut setting = setting(4);
+    setting.processes = 2;
+    setting.policy.consumer.lease = secs(10);
+    let beside = |setting: &Setting| {
+        let outcomes = runs(&scene, setting, 0..20);
+        outcomes.iter().map(|it| it.pickups.lease_over).sum::<u64>()
+    };
+    assert!(beside(&setting) >= 20);
+    setting.policy.consumer.renew_every = Some(secs(3));
+    assert_eq!(beside(&setting), 0);
+}
+
+#[test]
+fn a_hop_keeps_workers_waiting_unless_there_is_more_in_hand() {
+    // A handler of 5 ms and a hop of 10 ms: one in hand makes 67 a second, and four 200.
+    let scene = |messages| Scene {
+        hop: S / 100,
+        ..Scene::calm(
+            Arrivals::At(vec![0; messages as usize]),
+            messages,
+            Latency::fixed(0.005).unwrap(),
+        )
+    };
+    for (prefetch, rate) in [(1, 1.0 / 0.015), (2, 2.0 / 0.015), (4, 200.0)] {
+        let mut setting = setting(1);
+        setting.policy.consumer.prefetch = prefetch;
+        let outcome = &runs(&scene(2_000), &setting, 0..1)[0];
+        let made = 2_000.0 / outcome.lasted;
+        assert!(
+            (made / rate - 1.0).abs() < 0.02,
+            "{prefetch}: {made} {rate}"
+        );
+    }
+}
+
+#[test]
+fn a_retry_budget_bounds_the_calls_of_an_outage() {
+    let outage = Outage {
+        at: 100 * S,
+        lasts: 300 * S,
+        fails_after: Some(0),
+    };
+    let scene = Scene {
+        outages: vec![outage],
+        ..scene(10.0, 8_000, Latency::fixed(0.5).unwrap())
+    };
+    let mut setting = setting(50);
+    setting.policy.retry = retry(30, 1, 20, 3_600);
+    let calls = |setting: &Setting| {
+        let outcomes = runs(&scene, setting, 0..5);
+        assert!(outcomes.iter().all(|it| it.dead == 0), "nothing is lost");
+        estimate(&outcomes, |it| {
+            it.calls_in_outages as f64 / it.arrivals_in_outages as f64
+        })
+    };
+    assert!(calls(&setting).mean > 8.0);
+    setting.budget = Some(RetryBudget {
+        ratio: 100,
+        burst: 10,
+    });
+    // Nothing ends well in the outage, so that only the burst is made again.
+    let limited = calls(&setting);
+    assert!((1.0..1.01).contains(&limited.mean), "{limited:?}");
+}
+
+#[test]
+fn a_client_library_multiplies_the_calls_and_divides_the_failures() {
+    let outage = Outage {
+        at: 100 * S,
+        lasts: 100 * S,
+        fails_after: Some(S / 20),
+    };
+    let calm = scene(5.0, 20_000, Latency::fixed(0.1).unwrap());
+    let scene = |calls: u32, outages: Vec<Outage>| Scene {
+        calls,
+        outages,
+        fails: 0.3,
+        ..calm.clone()
+    };
+    let setting = setting(50);
+    let failed = estimate(&runs(&scene(2, Vec::new()), &setting, 0..10), |it| {
+        it.share(it.tries) - 1.0
+    });
+    // 0.09 of tries fail, and each of them is tried again.
+    assert!(failed.contains(0.09 / 0.91), "{failed:?}");
+    let out = &runs(&scene(3, vec![outage]), &setting, 0..1)[0];
+    assert_eq!(out.calls_in_outages, 3 * out.tries_in_outages);
+}
+
+#[test]
+fn arrivals_of_a_cycle_come_in_its_parts() {
+    let parts = vec![(60.0, 0.0), (60.0, 2.0)];
+    let scene = Scene::calm(
+        Arrivals::Cycle(3.0, parts),
+        30_000,
+        Latency::fixed(0.0).unwrap(),
+    );
+    let draws = Draws::new(&scene, 5);
+    let last = *draws.arrivals.last().unwrap() as f64 / 1e9;
+    assert!((30_000.0 / last / 3.0 - 1.0).abs() < 0.03, "{last}");
+    // Wherever it begins, no gap within a part is longer than a few seconds, and each cycle has one of 60.
+    let gaps = draws
+        .arrivals
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]) as f64 / 1e9);
+    let long = gaps.filter(|gap| *gap >= 60.0).count() as f64;
+    assert!((long - last / 120.0).abs() <= 1.0, "{long} {last}");
 }

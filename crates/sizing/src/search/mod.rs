@@ -1,13 +1,14 @@
 //! The search for numbers that meet the targets.
 //!
 //! One number after the other takes the value that costs least, the others held, until none changes any
-//! more. A value that contradicts another is repaired where the other only has to follow (a lease that
+//! more. A few runs leave out the values that are hopeless; where the best two cost nearly the same, more runs
+//! decide. A value that contradicts another is repaired where the other only has to follow (a lease that
 //! must outlast a longer handler), and left out otherwise. Then each number is varied alone, to find how
 //! far it may go, and what ends that.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rayon::prelude::*;
@@ -15,7 +16,8 @@ use rayon::prelude::*;
 use crate::case::{Case, Target};
 use crate::evaluate::{Chances, Expected};
 use crate::model::{Queue, Setting};
-use crate::number::{Number, Value};
+use crate::number::{Number, Value, people_choose};
+use crate::retention::dedup_window;
 use redeliver_core::policy::Check;
 
 /// What is weighed against what, once all targets are met: each is the weight of a target's value, as a
@@ -28,6 +30,8 @@ pub struct Weights {
     pub workers: f64,
     /// Of the first wait before a retry, as a part of the time in which messages have to end.
     pub retries: f64,
+    /// Of the time from an outage's end until its backlog is gone, as a part of its length.
+    pub drain: f64,
 }
 
 impl Default for Weights {
@@ -36,6 +40,7 @@ impl Default for Weights {
             targets: [1.0; 5],
             workers: 0.2,
             retries: 0.2,
+            drain: 0.2,
         }
     }
 }
@@ -49,6 +54,8 @@ pub enum Bound {
     Check(Check),
     /// A managed queue would show a message again while its handler may still run.
     VisibilityShorterThanHandler,
+    /// Crashes would use up the delivery limit of messages that only wait in their process.
+    CrashesCountForPrefetched,
 }
 
 impl Bound {
@@ -58,6 +65,7 @@ impl Bound {
             Self::Target(target) => target.as_str(),
             Self::Check(check) => check.as_str(),
             Self::VisibilityShorterThanHandler => "visibility-shorter-than-handler",
+            Self::CrashesCountForPrefetched => "crashes-count-for-prefetched",
         }
     }
 }
@@ -106,6 +114,12 @@ pub struct Found {
 /// for one that is not, where targets allow it.
 const HEADROOM: f64 = 1.1;
 
+/// A setting that costs so much more than another by a few runs is not looked at more closely.
+const HOPELESS: f64 = 1.0;
+
+/// A backlog that is gone later than this, as a multiple of its outage, costs no more.
+const LATEST: f64 = 5.0;
+
 /// Values of a curve are this many times smaller or larger than its middle at most.
 const FAR: f64 = 12.0;
 
@@ -119,7 +133,11 @@ pub struct Search<'a> {
     weights: Weights,
     fixed: &'a [Number],
     stop: Option<&'a AtomicBool>,
-    known: Mutex<BTreeMap<Vec<u64>, Expected>>,
+    known: Cache,
+    /// By a few runs.
+    rough: Cache,
+    /// By other runs, for choices that were close.
+    closer: Cache,
 }
 
 impl std::fmt::Debug for Search<'_> {
@@ -145,6 +163,8 @@ impl<'a> Search<'a> {
             fixed,
             stop: None,
             known: Mutex::default(),
+            rough: Mutex::default(),
+            closer: Mutex::default(),
         }
     }
 
@@ -161,51 +181,102 @@ impl<'a> Search<'a> {
 
     /// What is to be expected of a setting.
     pub fn expected(&self, setting: &Setting) -> Expected {
-        let numbers = Number::of(setting.queue).into_iter();
-        let key: Vec<u64> = numbers
-            .map(|it| it.get(setting).map_or(u64::MAX, f64::to_bits))
-            .collect();
-        let lock = || {
-            self.known
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-        };
-        if let Some(known) = lock().get(&key) {
-            return known.clone();
+        remembered(&self.known, key(setting), || {
+            self.chances.evaluate(self.case, setting)
+        })
+    }
+
+    /// What a setting costs, by a few runs.
+    fn rough_cost(&self, setting: &Setting) -> f64 {
+        let expected = remembered(&self.rough, key(setting), || {
+            self.chances.evaluate_roughly(self.case, setting)
+        });
+        self.cost(setting, &expected)
+    }
+
+    /// The cheapest of some settings.
+    fn cheapest(&self, settings: Vec<Setting>) -> Option<Setting> {
+        let rough = settings.into_par_iter().filter_map(|setting| {
+            (!self.is_stopped()).then(|| (self.rough_cost(&setting), setting))
+        });
+        let rough: Vec<_> = rough.collect();
+        let least = rough.iter().map(|it| it.0).fold(f64::INFINITY, f64::min);
+        let hopeful = rough.into_par_iter().filter(|it| it.0 <= least + HOPELESS);
+        let full = hopeful.filter_map(|(_, setting)| {
+            if self.is_stopped() {
+                return None;
+            }
+            let expected = self.expected(&setting);
+            let unsure = self.unsure(&expected);
+            Some((self.cost(&setting, &expected), unsure, setting))
+        });
+        let mut full: Vec<_> = full.collect();
+        full.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if let [first, second, ..] = &mut full[..]
+            && second.0 - first.0 < first.1.min(HOPELESS)
+            && !self.is_stopped()
+        {
+            // Nearly the same: as many runs again decide.
+            (first.0, second.0) = rayon::join(
+                || self.with_more_runs(first.0, &first.2),
+                || self.with_more_runs(second.0, &second.2),
+            );
+            if second.0 < first.0 {
+                full.swap(0, 1);
+            }
         }
-        let expected = self.chances.evaluate(self.case, setting);
-        lock().insert(key, expected.clone());
-        expected
+        full.into_iter().next().map(|it| it.2)
+    }
+
+    /// The mean of a cost and of what as many other runs say.
+    fn with_more_runs(&self, cost: f64, setting: &Setting) -> f64 {
+        let chances = self.chances.more(self.case);
+        let expected = remembered(&self.closer, key(setting), || {
+            chances.evaluate(self.case, setting)
+        });
+        (cost + self.cost(setting, &expected)) / 2.0
+    }
+
+    /// How far a cost may be from the true one.
+    fn unsure(&self, expected: &Expected) -> f64 {
+        let parts = Target::ALL.iter().zip(self.weights.targets);
+        let parts = parts.map(|(target, weight)| {
+            let most = self.case.targets.most(*target).max(1e-9);
+            weight * (expected.of(*target).half / most).min(1.0)
+        });
+        parts.sum()
     }
 
     /// Why a setting contradicts itself.
     fn contradiction(&self, setting: &Setting) -> Option<Bound> {
-        let managed = match setting.queue {
-            Queue::Managed {
-                visibility,
-                extend_every,
-                ..
-            } => {
-                let limit = setting.policy.consumer.handler_limit;
-                let visible = Duration::from_nanos(visibility);
-                if extend_every.is_none() && visible < limit + limit / 10 {
-                    return Some(Bound::VisibilityShorterThanHandler);
-                }
-                true
+        if let Queue::Managed {
+            visibility,
+            extend_every: None,
+            ..
+        } = setting.queue
+        {
+            let limit = setting.policy.consumer.handler_limit;
+            if Duration::from_nanos(visibility) < limit + limit / 10 {
+                return Some(Bound::VisibilityShorterThanHandler);
             }
-            Queue::RabbitMq { .. } => false,
-        };
+        }
+        let consumer = &setting.policy.consumer;
+        if matches!(setting.queue, Queue::DelayedRetry { .. })
+            && consumer.prefetch > consumer.workers
+        {
+            return Some(Bound::CrashesCountForPrefetched);
+        }
         let found = setting
             .policy
             .contradictions()
             .into_iter()
             .map(|it| it.check);
+        let managed = matches!(setting.queue, Queue::Managed { .. });
         let mut found = found.filter(|check| match check {
-            Check::LeaseShorterThanHandler
-            | Check::RenewalTooRare
-            | Check::ConsumerTimeoutTooShort
-            | Check::PrefetchTooDeep
-            | Check::DelayBeyondLadder => !managed,
+            Check::LeaseShorterThanHandler | Check::RenewalTooRare => setting.queue.has_claims(),
+            Check::ConsumerTimeoutTooShort | Check::PrefetchTooDeep | Check::DelayBeyondLadder => {
+                !managed
+            }
             Check::PrefetchBelowWorkers | Check::RetryUnbounded | Check::Zero => true,
             // The window follows from the others, and the relay has numbers of its own.
             Check::DedupWindowTooShort | Check::RelayLeaseTooShort => false,
@@ -233,6 +304,20 @@ impl<'a> Search<'a> {
                 _ => {}
             }
         }
+        let consumer = &mut setting.policy.consumer;
+        if matches!(setting.queue, Queue::DelayedRetry { .. })
+            && consumer.prefetch > consumer.workers
+        {
+            match number {
+                Number::Prefetch if !self.fixed.contains(&Number::Workers) => {
+                    consumer.workers = consumer.prefetch;
+                }
+                _ if !self.fixed.contains(&Number::Prefetch) => {
+                    consumer.prefetch = consumer.workers;
+                }
+                _ => {}
+            }
+        }
         let renewed = setting.policy.consumer.renew_every.is_some();
         if free(Number::Lease) && !renewed {
             raise(Number::Lease, setting, margin);
@@ -248,6 +333,12 @@ impl<'a> Search<'a> {
             if free(Number::Lease) && number == Number::RenewEvery {
                 raise(Number::Lease, setting, least);
             }
+        }
+        // A deploy waits for what the limit allows.
+        let consumer = &mut setting.policy.consumer;
+        if consumer.drain < consumer.handler_limit {
+            let longest = people_choose(consumer.handler_limit.as_secs_f64());
+            consumer.drain = Duration::from_secs_f64(longest);
         }
         let first = setting.policy.retry.first.as_secs_f64();
         if free(Number::Cap) {
@@ -289,7 +380,15 @@ impl<'a> Search<'a> {
         let limit = policy.consumer.handler_limit.as_secs_f64() / HEADROOM;
         let tight = self.case.handler.survival(limit) > self.case.targets.duplicates;
         let short = f64::from(u8::from(tight));
+        // Where the backlog stays for as long as the run looks, it is gone later than that.
+        let outages = self.case.outages.iter().zip(&expected.outages);
+        let drained = outages.map(|(kind, seen)| match seen.drained {
+            Some(drained) => (drained.mean / kind.whole()).min(LATEST),
+            None => LATEST,
+        });
+        let drained = drained.fold(0.0, f64::max);
         targets
+            + self.weights.drain * drained
             + self.weights.workers * workers / busy.max(1.0)
             + self.weights.retries * first
             + short
@@ -311,34 +410,27 @@ impl<'a> Search<'a> {
     /// Numbers that are fixed contradict each other.
     pub fn find(&self, present: &Setting) -> Result<Found, Bound> {
         let mut best = self.consistent(present)?;
-        let mut cost = self.cost(&best, &self.expected(&best));
         for _ in 0..ROUNDS {
             let before = best.clone();
             for number in Number::of(present.queue) {
                 if self.fixed.contains(&number) || self.is_stopped() {
                     continue;
                 }
-                let tried = number
-                    .candidates(&best)
-                    .into_par_iter()
-                    .filter_map(|value| {
-                        if self.is_stopped() {
-                            return None;
-                        }
-                        let setting = self.with(&best, number, value)?;
-                        let cost = self.cost(&setting, &self.expected(&setting));
-                        Some((cost, setting))
-                    });
-                let tried: Vec<_> = tried.collect();
-                let least = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-                if let Some((least, setting)) = least.filter(|(least, _)| *least < cost - 1e-9) {
-                    (cost, best) = (least, setting);
+                let settings = number.candidates(&best).into_iter();
+                let settings = settings.filter_map(|value| self.with(&best, number, value));
+                // The present value is among them.
+                if let Some(setting) = self.cheapest(settings.collect())
+                    && !self.is_stopped()
+                {
+                    best = setting;
                 }
             }
             if best == before {
                 break;
             }
         }
+        // The window follows from the others.
+        best.policy.consumer.dedup_window = Duration::from_secs_f64(dedup_window(&best));
         let expected = self.expected(&best);
         let broken = expected.broken(self.case);
         // Ranges take as long as the search: of one that was stopped there are none.
@@ -358,8 +450,15 @@ impl<'a> Search<'a> {
             recommended: best,
             expected,
             numbers,
-            settings: self.known.lock().map_or(0, |known| known.len()),
+            settings: self.looked_at(),
         })
+    }
+
+    /// How many settings were looked at, closely or not.
+    fn looked_at(&self) -> usize {
+        let keys = |cache: &Cache| lock(cache).keys().cloned().collect::<Vec<_>>();
+        let all = [keys(&self.known), keys(&self.rough)];
+        all.concat().into_iter().collect::<BTreeSet<_>>().len()
     }
 
     /// The present setting, without its contradictions.
@@ -483,6 +582,34 @@ impl<'a> Search<'a> {
             fixed: self.fixed.contains(&number),
         }
     }
+}
+
+/// What is to be expected of settings, by their numbers.
+type Cache = Mutex<BTreeMap<Vec<u64>, Expected>>;
+
+fn lock(cache: &Cache) -> MutexGuard<'_, BTreeMap<Vec<u64>, Expected>> {
+    cache
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn remembered(cache: &Cache, key: Vec<u64>, make: impl FnOnce() -> Expected) -> Expected {
+    if let Some(known) = lock(cache).get(&key) {
+        return known.clone();
+    }
+    let expected = make();
+    lock(cache).insert(key, expected.clone());
+    expected
+}
+
+/// All numbers of a setting that matter.
+fn key(setting: &Setting) -> Vec<u64> {
+    let numbers = Number::of(setting.queue).into_iter();
+    let drain = setting.policy.consumer.drain.as_secs_f64();
+    numbers
+        .map(|it| it.get(setting).map_or(u64::MAX, f64::to_bits))
+        .chain([drain.to_bits()])
+        .collect()
 }
 
 /// Raises a time to the least that people choose, if it is below.

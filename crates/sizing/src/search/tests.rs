@@ -1,6 +1,7 @@
 use super::*;
-use crate::case::{OutageKind, Targets};
+use crate::case::{OutageKind, Shape, Targets};
 use crate::latency::Latency;
+use crate::layers::conflicts;
 use crate::model::{Backoff, Dependency};
 use redeliver_core::policy::Policy;
 
@@ -13,15 +14,15 @@ fn case() -> Case {
         rate: 1.0,
         handler: Latency::mixture(vec![(0.02, cold), (0.98, warm)]).unwrap(),
         fails: 0.001,
-        outages: vec![OutageKind {
-            lasts: 300.0,
-            per_day: 0.1,
-        }],
+        arrivals: Shape::Poisson,
+        outages: vec![OutageKind::single(300.0, 0.1)],
         fails_after: Some(0.05),
         crashes_per_day: 1.0,
         deploys_per_day: 1.0,
         restart_after: 5.0,
         dependency: Dependency::Unlimited,
+        hop: 0.005,
+        calls: 1,
         targets: Targets {
             duplicates: 0.001,
             dead_letters: 0.0001,
@@ -43,6 +44,7 @@ fn present(queue: Queue) -> Setting {
         policy,
         queue,
         backoff: Backoff::Ladder,
+        budget: None,
     }
 }
 
@@ -54,6 +56,14 @@ const MANAGED: Queue = Queue::Managed {
     visibility: 30_000_000_000,
     extend_every: None,
     receives: 8,
+    retention: None,
+};
+
+const DELAYED: Queue = Queue::DelayedRetry {
+    delays: crate::model::Delays::Failed,
+    settles: crate::model::Settles::Reject,
+    ttl: None,
+    dead_letters: true,
 };
 
 /// Numbers that need not be chosen to see the others.
@@ -68,7 +78,7 @@ fn find(case: &Case, present: &Setting, fixed: &[Number]) -> Found {
 #[test]
 fn what_is_recommended_meets_the_targets_and_its_bounds_do_not() {
     let case = case();
-    for queue in [RABBITMQ, MANAGED] {
+    for queue in [RABBITMQ, MANAGED, DELAYED] {
         let found = find(&case, &present(queue), &[]);
         assert_eq!(found.impossible, []);
         assert_eq!(found.expected.broken(&case), []);
@@ -164,15 +174,33 @@ fn present_contradictions_are_not_recommended() {
     present.policy.consumer_timeout = Some(Duration::from_secs(30));
     assert!(present.policy.contradictions().len() > 1);
     let found = find(&case(), &present, &RETRIES);
-    let left = found.recommended.policy.contradictions();
-    let left = left
-        .iter()
-        .filter(|it| it.check != Check::DedupWindowTooShort);
-    assert_eq!(left.count(), 0);
+    assert_eq!(found.recommended.policy.contradictions(), []);
     // Where both are fixed nothing can be done.
     let (case, fixed) = (case(), [Number::HandlerLimit, Number::Lease]);
     let chances = Chances::new(&case, 2, 10_000, 1);
     let search = Search::new(&case, &chances, Weights::default(), &fixed);
     let refused = search.find(&present).map(|_| ());
     assert_eq!(refused, Err(Bound::Check(Check::LeaseShorterThanHandler)));
+}
+
+#[test]
+fn no_layer_contradicts_another_in_what_is_recommended() {
+    for queue in [RABBITMQ, MANAGED, DELAYED] {
+        let found = find(&case(), &present(queue), &[]);
+        let broken = found.expected.broken(&case());
+        let left = conflicts(&case(), &found.recommended, &broken, None);
+        assert_eq!(left, [], "{queue:?}");
+    }
+}
+
+#[test]
+fn a_few_runs_leave_hopeless_values_out() {
+    let case = case();
+    let chances = Chances::new(&case, 2, 10_000, 1);
+    let search = Search::new(&case, &chances, Weights::default(), &RETRIES);
+    let found = search
+        .find(&present(RABBITMQ))
+        .expect("nothing contradicts");
+    let (full, all) = (lock(&search.known).len(), found.settings);
+    assert!(full < all, "{full} of {all}");
 }

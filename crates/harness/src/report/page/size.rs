@@ -15,6 +15,7 @@ use super::curve::{Curves, Mark};
 use super::{shell, theme_button};
 use crate::scenario::Scenario;
 use crate::size::Question;
+use crate::size::layers::Contradiction;
 use crate::size::words::{figure, name, share, time, with};
 
 /// What the page shows.
@@ -34,6 +35,12 @@ pub struct Sizing<'a> {
     pub outages: &'a [Cell],
     /// What the whole pipeline shows: figure, model, pipeline, and whether they agree.
     pub confirmed: &'a [(String, String, String, bool)],
+    /// What contradicts what in the present numbers.
+    pub contradictions: &'a [Contradiction],
+    /// Outages without and with a retry budget: name, calls, the most calls, dead letters, backlog gone.
+    pub amplification: &'a [[String; 5]],
+    /// What each layer repeats: part, client, relay, broker, consumer, library, product, at the service.
+    pub repeated: &'a [[String; 8]],
     /// How many settings were looked at, and for how long.
     pub effort: String,
 }
@@ -77,6 +84,10 @@ pub fn render(sizing: &Sizing<'_>) -> String {
         (numbers(found))
         h2 { "Outcomes" }
         (outcomes(sizing))
+        @if !sizing.contradictions.is_empty() {
+            h2 { "Contradictions between layers, with the present numbers" }
+            (contradictions(sizing.contradictions))
+        }
         h2 { "What each number costs" }
         p .dim {
             "Each target as a multiple of what is asked, cut off at two: below the dashed line it is met. \
@@ -91,6 +102,9 @@ pub fn render(sizing: &Sizing<'_>) -> String {
         h2 { "Retries and outages" }
         (survival(sizing))
         (outages(sizing))
+        @if !sizing.amplification.is_empty() {
+            (amplification(sizing))
+        }
         h2 { "Two numbers at once: " (name(sizing.grid.rows.0)) " and " (name(sizing.grid.columns.0)) }
         (grid(sizing))
         @if !sizing.confirmed.is_empty() {
@@ -233,7 +247,7 @@ fn survival(sizing: &Sizing<'_>) -> Markup {
         .take_while(|it| *it <= 172_800.0)
         .collect();
     let line = |name: &str, setting: &Setting| {
-        let retries = Retries::new(&setting.policy.retry, setting.policy.consumer.park);
+        let retries = Retries::of(setting);
         let points = lengths
             .iter()
             .map(|lasts| (*lasts, retries.lost_to_outage(*lasts)));
@@ -303,6 +317,63 @@ fn outages(sizing: &Sizing<'_>) -> Markup {
                 }
             }
         } }
+    }
+}
+
+fn contradictions(all: &[Contradiction]) -> Markup {
+    html! {
+        @for Contradiction { name, sentence, story } in all {
+            details {
+                summary { strong { (name) } ": " (sentence) }
+                table {
+                    tbody {
+                        @for (at, what) in story {
+                            tr { td .n { (at) } td { (what) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What outages make of the load on the service, and which layer repeats what.
+fn amplification(sizing: &Sizing<'_>) -> Markup {
+    html! {
+        h3 { "Load on the service in an outage, without and with a retry budget" }
+        div .wide { table {
+            thead { tr {
+                th { "" } th .n { "calls a message" } th .n { "at most" } th .n { "dead letters" }
+                th .n { "backlog gone" }
+            } }
+            tbody {
+                @for [name, calls, most, dead, drained] in sizing.amplification {
+                    tr {
+                        td { (name) } td .n { (calls) } td .n { (most) } td .n { (dead) } td .n { (drained) }
+                    }
+                }
+            }
+        } }
+        @if !sizing.repeated.is_empty() {
+            h3 { "What each layer repeats, in the whole pipeline" }
+            p .dim {
+                "How often each does what it has to do once; their product is what would reach the service if \
+                 inbox and idempotency keys recognised nothing. Clients and relays are recognised by the inbox."
+            }
+            div .wide { table {
+                thead { tr {
+                    th { "" } th .n { "client" } th .n { "relay" } th .n { "broker" } th .n { "consumer" }
+                    th .n { "client library" } th .n { "product" } th .n { "at the service" }
+                } }
+                tbody {
+                    @for row in sizing.repeated {
+                        tr { @for (at, cell) in row.iter().enumerate() {
+                            @if at == 0 { td { (cell) } } @else { td .n { (cell) } }
+                        } }
+                    }
+                }
+            } }
+        }
     }
 }
 
