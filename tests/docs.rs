@@ -94,14 +94,19 @@ fn what_size_is_asked_is_shown_as_a_scenario_takes_it() {
     let page = read("docs/size.md");
     let blocks: Vec<_> = page.split("```toml\n").skip(1).collect();
     let blocks = blocks.iter().map(|it| it.split("```").next().unwrap_or(""));
-    let head = "question = \"?\"\nworkload = \"orders\"\nmessages = 1\n\n";
-    let text = format!("{head}{}", blocks.collect::<String>());
-    match Scenario::parse(&text, Path::new("size.toml"), &["orders"]) {
-        Ok(scenario) => {
-            let size = scenario.size.expect("[size]");
-            assert_eq!((size.handler.len(), size.outages.len()), (2, 2));
-            assert!(size.managed.is_some());
+    // The queue is one of two kinds.
+    let (delayed, managed): (Vec<&str>, Vec<&str>) =
+        blocks.partition(|it| it.contains("[size.delayed-retry]"));
+    let size = |blocks: &[&str]| {
+        let head = "question = \"?\"\nworkload = \"orders\"\nmessages = 1\n\n";
+        let text = format!("{head}{}", blocks.concat());
+        match Scenario::parse(&text, Path::new("size.toml"), &["orders"]) {
+            Ok(scenario) => scenario.size.expect("[size]"),
+            Err(error) => panic!("{error}"),
         }
-        Err(error) => panic!("{error}"),
-    }
+    };
+    let all = size(&managed);
+    assert_eq!((all.handler.len(), all.outages.len()), (2, 2));
+    assert!(all.managed.is_some());
+    assert!(size(&delayed).delayed_retry.is_some());
 }
