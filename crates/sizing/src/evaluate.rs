@@ -503,42 +503,78 @@ mod tests {
     use crate::model::{Backoff, Queue};
     use redeliver_core::policy::Policy;
 
+    fn case(rate: f64, handler: f64) -> Case {
+        Case {
+            rate,
+            arrivals: Shape::Poisson,
+            handler: Latency::fixed(handler).unwrap(),
+            fails: 0.001,
+            outages: vec![OutageKind::single(60.0, 1.0)],
+            fails_after: Some(0.05),
+            crashes_per_day: 1.0,
+            deploys_per_day: 1.0,
+            restart_after: 2.0,
+            dependency: Dependency::Unlimited,
+            hop: 0.0,
+            calls: 1,
+            targets: Targets {
+                duplicates: 0.001,
+                dead_letters: 0.001,
+                recovery: 300.0,
+                amplification: 10.0,
+                quantile: 0.95,
+                within: 30.0,
+            },
+        }
+    }
+
+    fn setting() -> Setting {
+        Setting {
+            processes: 2,
+            policy: Policy::default(),
+            queue: Queue::RabbitMq {
+                tick: 60_000_000_000,
+            },
+            backoff: Backoff::Ladder,
+            budget: None,
+        }
+    }
+
+    #[test]
+    fn what_is_rare_is_weighed_by_how_often_it_comes() {
+        let case = Case {
+            fails: 0.0,
+            outages: vec![
+                OutageKind::single(300.0, 0.1),
+                OutageKind {
+                    then: vec![(100.0, 200.0)],
+                    ..OutageKind::single(100.0, 0.5)
+                },
+            ],
+            ..case(1.0, 0.5)
+        };
+        let chances = Chances::new(&case, 2, 20_000, 1);
+        // A crash of each process a day, which interrupts its share of what is in hand: half a message in
+        // both together. A deploy interrupts nothing that ends within its drain.
+        let usual = chances.evaluate(&case, &setting());
+        let crashed = 0.5 / 86_400.0;
+        let off = (usual.crashed.mean / crashed - 1.0).abs();
+        assert!(off < 0.3, "{:?} {crashed}", usual.crashed);
+        let mut setting = setting();
+        // What fails once is dead: all messages of an outage, and no others.
+        setting.policy.retry.attempts = 1;
+        let expected = chances.evaluate(&case, &setting);
+        let share = (300.0 * 0.1 + (100.0 + 200.0) * 0.5) / 86_400.0;
+        let off = (expected.dead.mean / share - 1.0).abs();
+        assert!(off < 0.05, "{:?} {share}", expected.dead);
+    }
+
     /// Rates and handlers from one end to the other: every figure is a number.
     #[test]
     fn figures_are_numbers_at_every_rate() {
         for rate in [0.001, 1.0, 10_000.0] {
             for handler in [0.0, 0.001, 3_600.0] {
-                let case = Case {
-                    rate,
-                    handler: Latency::fixed(handler).unwrap(),
-                    fails: 0.001,
-                    arrivals: Shape::Poisson,
-                    outages: vec![OutageKind::single(60.0, 1.0)],
-                    fails_after: Some(0.05),
-                    crashes_per_day: 1.0,
-                    deploys_per_day: 1.0,
-                    restart_after: 2.0,
-                    dependency: Dependency::Unlimited,
-                    hop: 0.0,
-                    calls: 1,
-                    targets: Targets {
-                        duplicates: 0.001,
-                        dead_letters: 0.001,
-                        recovery: 300.0,
-                        amplification: 10.0,
-                        quantile: 0.95,
-                        within: 30.0,
-                    },
-                };
-                let setting = Setting {
-                    processes: 2,
-                    policy: Policy::default(),
-                    queue: Queue::RabbitMq {
-                        tick: 60_000_000_000,
-                    },
-                    backoff: Backoff::Ladder,
-                    budget: None,
-                };
+                let (case, setting) = (case(rate, handler), setting());
                 let chances = Chances::new(&case, 2, 4_000, 1);
                 let expected = chances.evaluate(&case, &setting);
                 for target in Target::ALL {

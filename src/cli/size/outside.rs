@@ -5,17 +5,16 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::tell::value;
 use crate::cli::out::Out;
 use crate::cli::report::write;
 use redeliver_harness::registry::Registered;
 use redeliver_harness::scenario::{Expect, Scenario};
 use redeliver_harness::size::Question;
 use redeliver_harness::size::confirm::{Part, confirmation, measure, parts, shown};
-use redeliver_harness::size::words::{figure, name};
+use redeliver_harness::size::words::{figure, name, value};
 use redeliver_sizing::case::Target;
 use redeliver_sizing::number::{Number, Value};
-use redeliver_sizing::search::{Bound, Found};
+use redeliver_sizing::search::{Bound, Found, varied};
 
 /// So many seeds are tried.
 const SEEDS: u64 = 6;
@@ -52,8 +51,7 @@ pub(super) fn outside(
     });
     let ends: Vec<_> = ends.collect();
     let looked = ends.into_par_iter().map(|(number, value, side, target)| {
-        let mut setting = found.recommended.clone();
-        number.set(&mut setting, value);
+        let setting = varied(&found.recommended, number, value);
         let all = parts(question, scenario, &to, &setting);
         let asked = question.case.targets.most(target);
         // One dead letter is one too many: how rare outages are, no single run can show.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::tell::value;
 use crate::cli::out::Out;
 use redeliver_harness::scenario::format_duration;
+use redeliver_harness::size::words::value;
 use redeliver_sizing::model::{Delays, Queue, Setting};
 use redeliver_sizing::number::Number;
 use redeliver_sizing::retention::dedup_window;

@@ -6,21 +6,12 @@ use super::snippets::snippets;
 use crate::cli::out::Out;
 use redeliver_harness::scenario::{Size, format_duration};
 use redeliver_harness::size::Question;
-use redeliver_harness::size::words::{figure, name, share, time, with};
+use redeliver_harness::size::words::{figure, name, neighbour, share, time, value, with};
 use redeliver_sizing::case::{OutageKind, Shape, Target};
 use redeliver_sizing::evaluate::Expected;
-use redeliver_sizing::number::{Number, Value};
+use redeliver_sizing::number::Value;
 use redeliver_sizing::retention::{longest_try, needed};
 use redeliver_sizing::search::{Bound, Found, Weights};
-
-/// A value as it stands in a file.
-pub(super) fn value(number: Number, value: Value) -> String {
-    match value {
-        None => "never".to_owned(),
-        Some(count) if number.is_count() => format!("{count:.0}"),
-        Some(time) => format_duration(Duration::from_secs_f64((time * 1e3).round() / 1e3)),
-    }
-}
 
 /// How long an outage is; several as a list.
 pub(super) fn length(kind: &OutageKind) -> String {
@@ -170,6 +161,7 @@ pub(super) fn tell(question: &Question, found: &Found, took: Duration, out: &mut
         ));
     }
     out.line("");
+    neighbours(question, found, out);
     let columns = [("now", &found.present), ("recommended", &found.expected)];
     outcomes(question, &columns, out);
     missed(question, &found.present, "the present numbers", out);
@@ -189,6 +181,24 @@ pub(super) fn tell(question: &Question, found: &Found, took: Duration, out: &mut
         found.expected.messages,
         took.as_secs_f64()
     ));
+}
+
+/// What a fifth less and a fifth more of each number would cost, the others as recommended.
+fn neighbours(question: &Question, found: &Found, out: &mut Out) {
+    out.line(&format!("{:<20} {:<44} {}", "a fifth off", "less", "more"));
+    for sized in found.numbers.iter().filter(|it| !it.neighbours.is_empty()) {
+        let number = sized.number;
+        let cells = sized.neighbours.iter().map(|(at, outcome)| {
+            let cost = neighbour(outcome, &found.expected, &question.case);
+            format!("{}: {cost}", value(number, *at))
+        });
+        let cells: Vec<String> = cells.collect();
+        let (less, more) = (cells.first(), cells.get(1));
+        let text = |cell: Option<&String>| cell.cloned().unwrap_or_default();
+        let line = format!("{:<20} {:<44} {}", name(number), text(less), text(more));
+        out.line(line.trim_end());
+    }
+    out.line("");
 }
 
 /// What is to be expected, a line each.

@@ -582,4 +582,12 @@ fn arrivals_of_a_cycle_come_in_its_parts() {
         .map(|pair| (pair[1] - pair[0]) as f64 / 1e9);
     let long = gaps.filter(|gap| *gap >= 60.0).count() as f64;
     assert!((long - last / 120.0).abs() <= 1.0, "{long} {last}");
+    // Also where a gap is longer than a part.
+    let parts = vec![(0.5, 0.0), (0.5, 2.0)];
+    let scene = Scene {
+        arrivals: Arrivals::Cycle(1.0, parts),
+        ..scene
+    };
+    let last = *Draws::new(&scene, 5).arrivals.last().unwrap() as f64 / 1e9;
+    assert!((30_000.0 / last - 1.0).abs() < 0.03, "{last}");
 }

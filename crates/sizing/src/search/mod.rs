@@ -79,7 +79,7 @@ pub struct Sized {
     pub present: Value,
     /// The value to be given to it.
     pub recommended: Value,
-    /// The lowest value that still meets all targets, the others as recommended.
+    /// The lowest value that still meets all targets, the others as recommended; see [`varied`].
     pub lowest: Value,
     /// The highest.
     pub highest: Value,
@@ -532,11 +532,7 @@ impl<'a> Search<'a> {
 
     fn sized(&self, number: Number, present: &Setting, best: &Setting, broken: &[Target]) -> Sized {
         let recommended = number.get(best);
-        let alone = |value: Value| {
-            let mut changed = best.clone();
-            number.set(&mut changed, value);
-            changed
-        };
+        let alone = |value: Value| varied(best, number, value);
         let candidates = number.candidates(best);
         let at = candidates
             .iter()
@@ -582,6 +578,18 @@ impl<'a> Search<'a> {
             fixed: self.fixed.contains(&number),
         }
     }
+}
+
+/// A setting with another value of one number, the others held. Prefetch keeps its distance to the workers.
+pub fn varied(setting: &Setting, number: Number, value: Value) -> Setting {
+    let mut changed = setting.clone();
+    number.set(&mut changed, value);
+    if number == Number::Workers {
+        let (before, now) = (&setting.policy.consumer, &mut changed.policy.consumer);
+        let more = before.prefetch.saturating_sub(before.workers);
+        now.prefetch = now.workers.saturating_add(more);
+    }
+    changed
 }
 
 /// What is to be expected of settings, by their numbers.

@@ -89,6 +89,8 @@ fn what_is_recommended_meets_the_targets_and_its_bounds_do_not() {
         let chances = Chances::new(&case, 2, 10_000, 1);
         let search = Search::new(&case, &chances, Weights::default(), &[]);
         assert_eq!(search.contradiction(&found.recommended), None);
+        let left = conflicts(&case, &found.recommended, &[], None);
+        assert_eq!(left, [], "{queue:?}");
         let mut outside = 0;
         for sized in &found.numbers {
             let order = |value: Value| value.unwrap_or(f64::INFINITY);
@@ -98,8 +100,7 @@ fn what_is_recommended_meets_the_targets_and_its_bounds_do_not() {
                 "{sized:?}"
             );
             for (value, bound) in sized.below.into_iter().chain(sized.above) {
-                let mut changed = found.recommended.clone();
-                sized.number.set(&mut changed, value);
+                let changed = varied(&found.recommended, sized.number, value);
                 outside += 1;
                 match bound {
                     Bound::Target(target) => {
@@ -147,8 +148,13 @@ fn impossible_targets_are_named_with_the_nearest() {
 #[test]
 fn fixed_numbers_stay() {
     let fixed = [Number::HandlerLimit, Number::Attempts, Number::Workers];
-    let present = present(RABBITMQ);
-    let found = find(&case(), &present, &fixed);
+    let (case, present) = (case(), present(RABBITMQ));
+    let chances = Chances::new(&case, present.processes, 10_000, 1);
+    let search = Search::new(&case, &chances, Weights::default(), &fixed);
+    let found = search.find(&present).expect("nothing contradicts");
+    // A few runs have left some values out.
+    let full = lock(&search.known).len();
+    assert!(full < found.settings, "{full} of {}", found.settings);
     for number in fixed {
         assert_eq!(number.get(&found.recommended), number.get(&present));
     }
@@ -181,26 +187,4 @@ fn present_contradictions_are_not_recommended() {
     let search = Search::new(&case, &chances, Weights::default(), &fixed);
     let refused = search.find(&present).map(|_| ());
     assert_eq!(refused, Err(Bound::Check(Check::LeaseShorterThanHandler)));
-}
-
-#[test]
-fn no_layer_contradicts_another_in_what_is_recommended() {
-    for queue in [RABBITMQ, MANAGED, DELAYED] {
-        let found = find(&case(), &present(queue), &[]);
-        let broken = found.expected.broken(&case());
-        let left = conflicts(&case(), &found.recommended, &broken, None);
-        assert_eq!(left, [], "{queue:?}");
-    }
-}
-
-#[test]
-fn a_few_runs_leave_hopeless_values_out() {
-    let case = case();
-    let chances = Chances::new(&case, 2, 10_000, 1);
-    let search = Search::new(&case, &chances, Weights::default(), &RETRIES);
-    let found = search
-        .find(&present(RABBITMQ))
-        .expect("nothing contradicts");
-    let (full, all) = (lock(&search.known).len(), found.settings);
-    assert!(full < all, "{full} of {all}");
 }

@@ -16,6 +16,7 @@ use super::{shell, theme_button};
 use crate::scenario::Scenario;
 use crate::size::Question;
 use crate::size::layers::Contradiction;
+use crate::size::words::neighbour as neighbour_in_words;
 use crate::size::words::{figure, name, share, time, with};
 
 /// What the page shows.
@@ -81,7 +82,7 @@ pub fn render(sizing: &Sizing<'_>) -> String {
             }
         }
         h2 { "Numbers" }
-        (numbers(found))
+        (numbers(sizing))
         h2 { "Outcomes" }
         (outcomes(sizing))
         @if !sizing.contradictions.is_empty() {
@@ -123,12 +124,21 @@ fn value_of(number: Number, value: Value) -> String {
     }
 }
 
-fn numbers(found: &Found) -> Markup {
+fn numbers(sizing: &Sizing<'_>) -> Markup {
+    let found = sizing.found;
+    let case = &sizing.question.case;
+    let cost = |sized: &Sized, at: usize| {
+        let neighbour = sized.neighbours.get(at);
+        neighbour.map(|(at, outcome)| {
+            let cost = neighbour_in_words(outcome, &found.expected, case);
+            (value_of(sized.number, *at), cost)
+        })
+    };
     html! {
         div .wide { table {
             thead { tr {
                 th { "number" } th .n { "now" } th .n { "recommended" } th .n { "lowest" } th .n { "highest" }
-                th { "bound below by" } th { "bound above by" }
+                th { "bound below by" } th { "bound above by" } th { "a fifth less" } th { "a fifth more" }
             } }
             tbody {
                 @for sized in &found.numbers {
@@ -141,6 +151,11 @@ fn numbers(found: &Found) -> Markup {
                         td .n { (value_of(number, sized.highest)) }
                         (bound(sized, sized.below))
                         (bound(sized, sized.above))
+                        @for at in [0, 1] {
+                            td { @if let Some((value, cost)) = cost(sized, at) {
+                                (cost) span .dim { " at " (value) }
+                            } }
+                        }
                     }
                 }
             }
