@@ -141,6 +141,8 @@ fn what_is_asked_of_numbers_comes_back() {
         "[size]\noutage = [{ at = \"2h\", lasts = \"5m\" }]\nperiod = \"3d\"\ncrashes-at = [\"1h\", \"2d\"]",
         "[size]\ndeploys-at = [\"10h\", \"16h30m\"]\ncycle = \"1d\"\nhop = \"2ms\"\ncalls-per-try = 3",
         "[size]\nretry-budget = { ratio = \"20%\", burst = 50 }",
+        "[size]\nfailures = \"0%\"\nretry-budget = { ratio = \"0%\", burst = 0 }",
+        "[size.targets]\nduplicates = \"0%\"\ndead-letters = \"0%\"",
         "[size.weights]\nduplicates = 2.5\nlatency = 0\nworkers = 1\nfirst-wait = 0.5\ndrain = 3",
         "[size.delayed-retry]\nmin = \"1s\"\nmax = \"1m\"",
         "[size.delayed-retry]\ntype = \"all\"\nmin = \"1s\"\nmax = \"1m\"\nsettle = \"nack\"\n\

@@ -123,7 +123,7 @@ fn the_whole_pipeline_shows_what_the_model_says() {
 /// well; and none does once the settings agree.
 #[test]
 fn the_whole_pipeline_shows_contradictions_until_they_are_mended() {
-    let contradicting = format!("{SHORT}\n[size.targets]\nrecovery = \"20s\"\n");
+    let contradicting = format!("{SHORT}\n[size.targets]\nrecovery = \"45s\"\n");
     let contradicting =
         contradicting.replace("lease = \"25s\"", "lease = \"25s\"\ndrain = \"10s\"");
     let scenario = Scenario::parse(&contradicting, Path::new("short.toml"), &["orders"]);

@@ -8,11 +8,14 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use crate::case::{Case, OutageKind, Shape, Target};
 use crate::interval::{Estimate, nearest_rank};
 use crate::model::{
     Arrivals, Dependency, Draws, Interrupt, Interruption, Outage, Outcome, Scene, Setting, run,
 };
+use crate::outages::{Never, never_drains};
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -114,6 +117,14 @@ const NOTHING: Estimate = Estimate {
     mean: 0.0,
     half: 0.0,
 };
+
+/// A share: rare things that come often add up to more than all.
+fn at_most_all(share: Estimate) -> Estimate {
+    Estimate {
+        mean: share.mean.min(1.0),
+        ..share
+    }
+}
 
 /// A weighted sum of independent figures.
 fn sum(parts: &[(Estimate, f64)]) -> Estimate {
@@ -243,15 +254,14 @@ impl Chances {
             .collect();
         let a_day = case.rate * DAY;
         let crashed = self.crashed(case, setting, runs);
+        let calm_dead = share(|it| it.dead);
         let outages: Vec<_> = self
             .outages
             .iter()
-            .map(|part| part.evaluate(case, setting, runs))
+            .map(|part| part.evaluate(case, setting, runs, calm_dead.mean))
             .collect();
         let dead_by_outages = outages.iter().map(|it| (it.dead, it.per_day / a_day));
-        let dead: Vec<_> = dead_by_outages
-            .chain([(share(|it| it.dead), 1.0)])
-            .collect();
+        let dead: Vec<_> = dead_by_outages.chain([(calm_dead, 1.0)]).collect();
         let first = Estimate {
             mean: 1.0,
             half: 0.0,
@@ -268,8 +278,8 @@ impl Chances {
             taken_back: share(|it| it.taken_back),
             cut_off: share(|it| it.cut_off),
             beside: share(|it| it.pickups.lease_over + it.pickups.visibility),
-            crashed: crashed.as_ref().map_or(NOTHING, |it| it.share),
-            dead: sum(&dead),
+            crashed: at_most_all(crashed.as_ref().map_or(NOTHING, |it| it.share)),
+            dead: at_most_all(sum(&dead)),
             wait: Estimate::of(&waits),
             times: [0.5, 0.95, 0.99, case.targets.quantile].map(time),
             recovery: crashed.as_ref().and_then(|it| it.recovery),
@@ -322,7 +332,7 @@ struct Crashed {
 }
 
 fn made(scene: &Scene, draws: &[Draws], setting: &Setting) -> Vec<Outcome> {
-    let draws = draws.iter();
+    let draws = draws.par_iter();
     draws
         .map(|draws| run(scene, setting, draws, |it| is_hopeless(scene, it)))
         .collect()
@@ -397,18 +407,20 @@ pub fn in_outage(case: &Case, kind: &OutageKind, setting: &Setting, seed: u64) -
         scene,
         smaller,
     };
-    part.evaluate(case, setting, RUNS as usize).seen
+    part.evaluate(case, setting, RUNS as usize, 0.0).seen
 }
 
 /// A run with one outage in it, or several close to each other, and how much smaller its system is.
 fn outage(case: &Case, kind: &OutageKind, calm: &Scene) -> (Scene, f64) {
     let whole = kind.whole();
     let after = (2.0 * whole).max(AFTER);
-    let smaller = (MOST / (case.rate * (whole + after))).min(1.0);
-    let rate = case.rate * smaller;
-    let before = (f64::from(FEWEST) / rate).max(20.0 * case.handler.mean());
+    // Time to become as busy as usual: handlers of days need not be waited for.
+    let busy = (20.0 * case.handler.mean()).min(whole + after);
+    let before = (f64::from(FEWEST) / case.rate).max(busy);
     // The outage, and time for what it has left behind.
     let lasts = before + whole + after;
+    let smaller = (MOST / (case.rate * lasts)).min(1.0);
+    let rate = case.rate * smaller;
     let outages = kind.times(before).into_iter();
     let outages = outages.map(|(from, until)| Outage {
         at: nanos(from),
@@ -440,7 +452,9 @@ struct Lost {
 
 /// Calls in the busiest tenth of an outage, or in one after it, as a multiple of the messages that
 /// usually arrive in that time. Which one that is, all runs say together: of one alone, chance would.
+/// Where less than one message arrives in that time, it is a multiple of one.
 fn busiest(runs: &[Outcome], usual: f64) -> Estimate {
+    let usual = usual.max(1.0);
     let parts = runs
         .iter()
         .map(|it| it.calls_by_part.len())
@@ -456,7 +470,13 @@ fn busiest(runs: &[Outcome], usual: f64) -> Estimate {
 }
 
 impl Part {
-    fn evaluate(&self, case: &Case, setting: &Setting, runs: usize) -> Lost {
+    /// `calm` is the share of messages that are dead without an outage.
+    fn evaluate(&self, case: &Case, setting: &Setting, runs: usize, calm: f64) -> Lost {
+        // A backlog that grows without an outage is none of an outage.
+        let grows = matches!(
+            never_drains(case, setting, 1.0),
+            Some(Never::Workers | Never::Dependency)
+        );
         let mut setting = setting.clone();
         let consumer = &mut setting.policy.consumer;
         let fewer = |count: u16| ((f64::from(count) * self.smaller).round() as u16).max(1);
@@ -473,7 +493,7 @@ impl Part {
             .survival(setting.policy.consumer.handler_limit.as_secs_f64());
         let fails = case.fails + (1.0 - case.fails) * cut_off;
         let alone = fails.powf(f64::from(setting.policy.retry.attempts));
-        let by_chance = |it: &Outcome| alone * it.messages as f64;
+        let by_chance = |it: &Outcome| alone.max(calm) * it.messages as f64;
         let drained: Vec<f64> = runs
             .iter()
             .filter_map(|it| it.drained.last()?.map(|it| it as f64 / 1e9))
@@ -484,11 +504,11 @@ impl Part {
             dead: of(&|it| dead(it) / self.smaller),
             per_day: self.kind.per_day,
             seen: InOutage {
-                dead: of(&|it| dead(it) / arrivals(it)),
+                dead: of(&|it| it.dead_of_outages as f64 / arrivals(it)),
                 tries: of(&|it| it.tries_in_outages as f64 / arrivals(it)),
                 calls: of(&|it| it.calls_in_outages as f64 / arrivals(it)),
                 busiest: busiest(&runs, rate * self.kind.lasts / 10.0),
-                drained: (drained.len() == runs.len()).then(|| Estimate::of(&drained)),
+                drained: (drained.len() == runs.len() && !grows).then(|| Estimate::of(&drained)),
             },
             messages: runs.iter().map(|it| it.messages).sum(),
         }
@@ -567,6 +587,42 @@ mod tests {
         let share = (300.0 * 0.1 + (100.0 + 200.0) * 0.5) / 86_400.0;
         let off = (expected.dead.mean / share - 1.0).abs();
         assert!(off < 0.05, "{:?} {share}", expected.dead);
+    }
+
+    #[test]
+    fn handlers_without_a_bound_need_no_memory_without_a_bound() {
+        let case = Case {
+            handler: Latency::log_normal(1.0, 86_400.0).unwrap(),
+            outages: vec![OutageKind::single(300.0, 0.1)],
+            ..case(1.0, 1.0)
+        };
+        let calm = calm(&case, FEWEST);
+        let (scene, _) = outage(&case, &case.outages[0], &calm);
+        assert!(
+            f64::from(scene.messages) <= MOST + 1.0,
+            "{}",
+            scene.messages
+        );
+    }
+
+    #[test]
+    fn shares_are_no_more_than_all_and_a_growing_backlog_is_not_gone() {
+        let case = Case {
+            crashes_per_day: 86_400.0,
+            ..case(1.0, 30.0)
+        };
+        let mut setting = setting();
+        setting.policy.consumer.handler_limit = Duration::from_secs(60);
+        setting.policy.consumer.workers = 4;
+        // 30 workers are needed, and there are 8.
+        let expected = Chances::new(&case, 2, 20_000, 1).evaluate(&case, &setting);
+        assert!(expected.crashed.mean <= 1.0 && expected.dead.mean <= 1.0);
+        assert!(
+            expected.outages[0].dead.mean <= 1.0,
+            "{:?}",
+            expected.outages
+        );
+        assert_eq!(expected.outages[0].drained, None);
     }
 
     /// Rates and handlers from one end to the other: every figure is a number.

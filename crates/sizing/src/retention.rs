@@ -66,10 +66,16 @@ pub fn longest_try(setting: &Setting) -> f64 {
     }
 }
 
+/// How long after its first try a message may come again, in seconds: its retries, a redrive at the end of
+/// the horizon, and the retries after that.
+pub fn comes_again(setting: &Setting) -> f64 {
+    2.0 * longest_try(setting) + setting.policy.redrive_horizon.as_secs_f64()
+}
+
 /// The dedup window that a setting needs, in seconds as people choose them: retries and redrives can bring a
 /// message again for so long.
 pub fn dedup_window(setting: &Setting) -> f64 {
-    people_choose(longest_try(setting) + setting.policy.redrive_horizon.as_secs_f64())
+    people_choose(comes_again(setting))
 }
 
 /// For how long each has to be kept at least, in seconds as people choose them.
@@ -86,9 +92,9 @@ pub fn needed(case: &Case, setting: &Setting, expected: &Expected) -> Vec<(Kept,
     let needed = [
         (Kept::Outbox, away),
         (Kept::Broker, away + tried),
-        (Kept::Inbox, tried + redriven),
+        (Kept::Inbox, comes_again(setting)),
         (Kept::DeadLetters, redriven),
-        (Kept::ServiceKeys, tried + redriven),
+        (Kept::ServiceKeys, comes_again(setting)),
     ];
     needed
         .map(|(kept, seconds)| (kept, people_choose(seconds)))

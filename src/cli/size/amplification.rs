@@ -1,5 +1,6 @@
 //! What each layer repeats, and what a retry budget would change.
 
+use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::confirm::Confirmed;
@@ -28,7 +29,7 @@ impl Amplification {
             budget: Some(budget),
             ..setting.clone()
         };
-        let outages = case.outages.iter().map(|kind| {
+        let outages = case.outages.par_iter().map(|kind| {
             let without = in_outage(case, kind, setting, seed);
             (length(kind), without, in_outage(case, kind, &limited, seed))
         });

@@ -43,6 +43,8 @@ struct Row {
     name: String,
     model: Estimate,
     pipeline: Estimate,
+    /// A smaller difference is none.
+    floor: f64,
     show: fn(f64) -> String,
 }
 
@@ -51,7 +53,7 @@ impl Row {
     fn agrees(&self) -> bool {
         let apart = (self.model.mean - self.pipeline.mean).abs();
         let near = NEAR * self.model.mean.abs().max(self.pipeline.mean.abs());
-        apart <= near || apart <= self.model.half + self.pipeline.half
+        apart <= near.max(self.floor) || apart <= self.model.half + self.pipeline.half
     }
 }
 
@@ -296,10 +298,16 @@ fn compare(part: &Part, case: &Case, runs: &[Measured], seed: u64, rows: &mut Ve
     let mut row = |name: &str, show: fn(f64) -> String, model: Estimate, of: Figure<'_>| {
         if let Some(pipeline) = of.over(runs) {
             let name = name.to_owned();
+            // The time of a hop is a guess, and all times have some of it.
+            let floor = match of {
+                Figure::Time(_) => case.hop,
+                Figure::Share(..) => 0.0,
+            };
             rows.push(Row {
                 name,
                 model,
                 pipeline,
+                floor,
                 show,
             });
         }

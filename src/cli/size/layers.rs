@@ -23,7 +23,7 @@ pub(super) struct Layers<'a> {
     setting: &'a Setting,
     found: Vec<Counterexample>,
     /// For each a scenario of the whole pipeline and the seed that shows it, where one does.
-    seeds: Vec<Option<(Scenario, u64)>>,
+    seeds: Vec<Option<(Provocation, u64)>>,
 }
 
 /// So many seeds are tried.
@@ -60,7 +60,7 @@ impl<'a> Layers<'a> {
                 provoked.shows(&measure(&run.history, to.observed(), limit, outages))
             };
             let seed = (0..SEEDS).map(|run| seed.wrapping_add(run)).find(shows)?;
-            Some((provoked.scenario, seed))
+            Some((provoked, seed))
         });
         self.seeds = seeds.collect();
     }
@@ -68,8 +68,8 @@ impl<'a> Layers<'a> {
     /// Writes the scenarios whose seeds show contradictions.
     pub(super) fn write(&self, folder: &Path) -> Result<(), String> {
         for (shown, seed) in self.found.iter().zip(&self.seeds) {
-            if let Some((scenario, _)) = seed {
-                write(&folder.join(file(shown)), &scenario.to_toml())?;
+            if let Some((provoked, _)) = seed {
+                write(&folder.join(file(shown)), &provoked.scenario.to_toml())?;
             }
         }
         Ok(())
@@ -117,11 +117,20 @@ impl<'a> Layers<'a> {
             for (at, what) in words.story {
                 out.line(&format!("  {at:>10}  {what}"));
             }
-            let Some((_, seed)) = seed else { continue };
+            let Some((provoked, seed)) = seed else {
+                continue;
+            };
+            // No promise of the pipeline is broken where only time or work is lost.
+            let how = match provoked.is_violated() {
+                true => "",
+                false => " in its trace, and is valid",
+            };
             match folder {
-                None => out.line(&format!("  the whole pipeline shows it with seed {seed}")),
+                None => out.line(&format!(
+                    "  the whole pipeline shows it with seed {seed}{how}"
+                )),
                 Some(folder) => out.line(&format!(
-                    "  the whole pipeline shows it: {program} replay {} --seed {seed}",
+                    "  the whole pipeline shows it{how}: {program} replay {} --seed {seed} --trace",
                     folder.join(file(shown)).display()
                 )),
             }
@@ -130,16 +139,18 @@ impl<'a> Layers<'a> {
     }
 
     pub(super) fn json(&self) -> Json {
-        let found = self.in_words().into_iter().zip(&self.seeds);
+        let found = self.in_words().into_iter().zip(&self.found);
         found
-            .map(|(words, seed)| {
+            .zip(&self.seeds)
+            .map(|((words, shown), seed)| {
                 let steps: Vec<Json> = words
                     .story
                     .into_iter()
                     .map(|(at, what)| json!({ "at": at, "what": what }))
                     .collect();
+                let file = seed.as_ref().map(|_| file(shown));
                 let seed = seed.as_ref().map(|it| it.1);
-                json!({ "conflict": words.name, "what": words.sentence, "run": steps, "seed": seed })
+                json!({ "conflict": words.name, "what": words.sentence, "run": steps, "seed": seed, "file": file })
             })
             .collect()
     }

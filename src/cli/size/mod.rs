@@ -63,7 +63,7 @@ pub(super) struct Args {
     /// Only say what is to be expected of the present numbers
     #[arg(long)]
     evaluate: bool,
-    /// How many messages are looked at for each setting
+    /// How many messages are looked at for each setting: at least 20000
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(20_000..=10_000_000))]
     messages: u32,
@@ -80,7 +80,7 @@ pub(super) struct Args {
     #[command(flatten)]
     servers: OptionalServers,
     /// Write a scenario for each value just outside of a range, and for each contradiction of the present
-    /// numbers, that a seed shows
+    /// numbers, that a seed shows (not with --quick: the whole pipeline has to run)
     #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "evaluate"])]
     outside: Option<PathBuf>,
     /// The seed of arrivals and handler times
@@ -184,6 +184,7 @@ impl Course<'_> {
         let mut layers = Layers::of(question, present, &expected);
         let confirmed = self.confirm(present);
         self.provoke(&mut layers);
+        let stopped = self.stop.load(Ordering::Relaxed);
         let amplification = Amplification::of(question, present, self.args.seed);
         match self.args.format {
             Format::Json => {
@@ -194,6 +195,7 @@ impl Course<'_> {
                 object["contradictions"] = layers.json();
                 object["amplification"] = amplification.json(confirmed.as_ref());
                 object["confirmed"] = json!(confirmed.as_ref().map(Confirmed::json));
+                object["interrupted"] = json!(stopped);
                 out.line(&object.to_string());
             }
             Format::Human => {
@@ -208,10 +210,21 @@ impl Course<'_> {
                 }
             }
         }
+        if stopped {
+            return Err(self.was_interrupted(out));
+        }
         Ok(Ended {
             broken: !broken.is_empty() || !layers.is_empty(),
             confirmed: confirmed.map(|it| it.agrees()),
         })
+    }
+
+    /// Says so where that is for people.
+    fn was_interrupted(&self, out: &mut Out) -> u8 {
+        if let Format::Human = self.args.format {
+            out.line("interrupted: what had not begun by then is left out");
+        }
+        Verdict::Inconclusive.exit_code()
     }
 
     /// The numbers to be recommended, with everything that is known of them.
@@ -236,7 +249,7 @@ impl Course<'_> {
         let outside = match confirmed {
             None => Vec::new(),
             // Servers are not seeded: no seed of theirs shows anything again.
-            Some(_) if args.on.is_some() => Vec::new(),
+            Some(_) if args.on.is_some() || self.stop.load(Ordering::Relaxed) => Vec::new(),
             Some(_) => outside(question, self.scenario, self.workload, &found, args.seed)
                 .unwrap_or_default(),
         };
@@ -271,6 +284,7 @@ impl Course<'_> {
                 object["present_contradictions"] = present.json();
                 object["contradictions"] = left.json();
                 object["amplification"] = amplification.json(confirmed.as_ref());
+                object["interrupted"] = json!(self.stop.load(Ordering::Relaxed));
                 out.line(&object.to_string());
             }
             Format::Human => {
@@ -290,6 +304,9 @@ impl Course<'_> {
                 outside.iter().for_each(|it| it.tell(folder, program, out));
             }
         }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(self.was_interrupted(out));
+        }
         Ok(Ended {
             broken: !found.impossible.is_empty() || !left.is_empty(),
             confirmed: confirmed.map(|it| it.agrees()),
@@ -303,7 +320,7 @@ impl Course<'_> {
 
     /// The whole pipeline with these numbers; none where that was not asked for or cannot be done.
     fn confirm(&self, setting: &Setting) -> Option<Confirmed> {
-        if self.args.quick {
+        if self.args.quick || self.stop.load(Ordering::Relaxed) {
             return None;
         }
         let at = (&self.place, self.args.seed);
@@ -316,7 +333,8 @@ impl Course<'_> {
 
     /// Looks for seeds of the whole pipeline that show contradictions.
     fn provoke(&self, layers: &mut Layers<'_>) {
-        if self.args.quick || self.args.on.is_some() {
+        let stopped = self.stop.load(Ordering::Relaxed);
+        if self.args.quick || self.args.on.is_some() || stopped {
             return;
         }
         layers.provoke(self.scenario, self.workload, self.args.seed);

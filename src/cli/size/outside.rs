@@ -124,15 +124,23 @@ impl Outside {
                 "{what}: no seed of {SEEDS} shows more than {asked}"
             )),
             Some((seed, found, _)) => {
-                let found = figure(self.target, *found);
+                let (found, asked) = match figure(self.target, *found) {
+                    // Times that look the same, with more of their digits.
+                    same if same == asked => (format!("{found:.4}"), format!("{:.4}", self.asked)),
+                    found => (found, asked),
+                };
                 let target = self.target.as_str();
                 out.line(&format!(
                     "{what}: seed {seed} shows {target} {found}, {asked} asked"
                 ));
                 if let Some(folder) = folder {
                     let file = folder.join(self.file());
+                    let how = match self.target {
+                        Target::DeadLetters | Target::Duplicates => "",
+                        _ => " (valid: it shows this in its trace)",
+                    };
                     out.line(&format!(
-                        "  {program} replay {} --seed {seed}",
+                        "  {program} replay {} --seed {seed}{how}",
                         file.display()
                     ));
                 }
@@ -148,6 +156,7 @@ impl Outside {
             "target": self.target.as_str(),
             "asked": self.asked,
             "seed": self.seen.as_ref().map(|it| it.0),
+            "file": self.seen.as_ref().map(|_| self.file()),
             "shows": self.seen.as_ref().map(|it| it.1),
         })
     }

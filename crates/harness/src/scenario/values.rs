@@ -154,6 +154,10 @@ impl JsonSchema for Seed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share(pub(crate) Ppm);
 
+/// A share in a file that may be none of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShareOrNone(pub(crate) Ppm);
+
 /// A text that says what it should have been where it is none.
 struct Text(&'static str);
 
@@ -212,6 +216,16 @@ impl<'de> Deserialize<'de> for Share {
     }
 }
 
+impl<'de> Deserialize<'de> for ShareOrNone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = deserializer.deserialize_str(A_SHARE)?;
+        match text.as_str() {
+            "0%" => Ok(Self(0)),
+            text => parse_share(text).map(Self).map_err(D::Error::custom),
+        }
+    }
+}
+
 const TIME: &str =
     r"^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?([0-9]+ns)?)$";
 
@@ -250,6 +264,12 @@ schema!(
     Share,
     "Share",
     "A percentage with up to four decimals: 5%, 0.1%.",
+    r"^[0-9]{1,3}(\.[0-9]{1,4})?%$"
+);
+schema!(
+    ShareOrNone,
+    "ShareOrNone",
+    "A percentage with up to four decimals, or 0%.",
     r"^[0-9]{1,3}(\.[0-9]{1,4})?%$"
 );
 

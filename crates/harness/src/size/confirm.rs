@@ -156,7 +156,7 @@ fn as_service(name: &str, handler: &Latency) -> ServiceOverride {
     } else {
         0.0
     };
-    let warm = [0.0, 0.5, 0.95, ALMOST_ALL].map(|share| {
+    let warm = [1.0 - ALMOST_ALL, 0.5, 0.95, ALMOST_ALL].map(|share| {
         let seconds = handler.quantile(share * (1.0 - cold)).min(longest);
         Duration::from_secs_f64(seconds)
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redeliver_sizing::layers::{Conflict, Counterexample};
+use redeliver_sizing::layers::{Conflict, Counterexample, taken_over_after};
 use redeliver_sizing::model::{Queue, Setting, Step, Why};
 use redeliver_sizing::retention::longest_try;
 
@@ -48,10 +48,13 @@ fn sentence(shown: &Counterexample, question: &Question, setting: &Setting) -> S
     let timeout = policy
         .consumer_timeout
         .map_or("never".into(), format_duration);
-    let visibility = match setting.queue {
-        Queue::Managed { visibility, .. } => format_duration(Duration::from_nanos(visibility)),
-        _ => format_duration(consumer.lease),
+    let (held_by, visibility) = match setting.queue {
+        Queue::Managed { visibility, .. } => {
+            ("visibility timeout", Duration::from_nanos(visibility))
+        }
+        _ => ("lease", consumer.lease),
     };
+    let visibility = format_duration(visibility);
     let attempts = policy.retry.attempts;
     let prefetch = consumer.prefetch;
     let horizon = format_duration(policy.redrive_horizon);
@@ -88,23 +91,27 @@ fn sentence(shown: &Counterexample, question: &Question, setting: &Setting) -> S
             "The handler limit ({limit}) cuts off a call of {handler} that may have acted, and makes it again."
         ),
         Conflict::TakeoverLaterThanRecovery => format!(
-            "After a crash the message waits until {visibility} are over: longer than the recovery that is \
-             asked ({}).",
+            "After a crash another worker takes the message over after {}, since the {held_by} is \
+             {visibility}: later than the recovery that is asked ({}).",
+            seconds(taken_over_after(&shown.steps).unwrap_or_default()),
             seconds(case.targets.recovery)
         ),
         Conflict::RetriesShorterThanOutage => {
             let longest = case.outages.iter().flat_map(|kind| kind.times(0.0));
             let longest = longest.map(|(from, until)| until - from).fold(0.0, f64::max);
+            let (tries, within) = given_up(shown);
             format!(
-                "All {attempts} attempts are made within {}, and an outage of {} lasts longer: its messages \
+                "A message is given up after {} within {}, and an outage of {} lasts longer: its messages \
                  end in the dead letters.",
-                seconds(setting.longest_wait()),
+                count(tries, "try", "tries"),
+                seconds(within),
                 seconds(longest)
             )
         }
         Conflict::TotalEndsBeforeAttempts => format!(
-            "The total retry time ({}) ends before {attempts} attempts are made.",
-            format_duration(policy.retry.total)
+            "The total retry time ({}) ends before {} are made.",
+            format_duration(policy.retry.total),
+            count(attempts, "attempt", "attempts")
         ),
         Conflict::DeliveryLimitBelowAttempts => {
             let receives = match setting.queue {
@@ -112,14 +119,22 @@ fn sentence(shown: &Counterexample, question: &Question, setting: &Setting) -> S
                 _ => attempts,
             };
             format!(
-                "The queue gives a message up after {receives} receives, before its {attempts} attempts are \
-                 made."
+                "The queue gives a message up after {}, before its {} are made.",
+                count(receives, "receive", "receives"),
+                count(attempts, "attempt", "attempts")
             )
         }
-        Conflict::CrashesCountForPrefetched => format!(
-            "A process that crashes again and again uses up the {attempts} deliveries of messages that only \
-             wait in its prefetch of {prefetch}: they end in the dead letters without a single try."
-        ),
+        Conflict::CrashesCountForPrefetched => {
+            let deliveries = match setting.queue {
+                Queue::Managed { receives, .. } => receives,
+                _ => attempts,
+            };
+            format!(
+                "A process that crashes again and again uses up the {} of messages that only wait in its \
+                 prefetch of {prefetch}: they end in the dead letters without a single try.",
+                count(deliveries, "delivery", "deliveries")
+            )
+        }
         Conflict::NackIsNotCounted => {
             "basic.nack with requeue does not count towards the delivery limit: a message that fails each time \
              is retried without an end. Use basic.reject."
@@ -133,13 +148,13 @@ fn sentence(shown: &Counterexample, question: &Question, setting: &Setting) -> S
                 .to_owned()
         }
         Conflict::DedupWindowShorterThanRedrive => format!(
-            "The inbox forgets a message after {}, and retries ({tried}) with a redrive ({horizon}) can bring it \
-             back later: its handler runs again.",
+            "The inbox forgets a message after {}, and retries ({tried}), a redrive ({horizon}) and its retries \
+             can bring it back later: its handler runs again.",
             format_duration(consumer.dedup_window)
         ),
         Conflict::KeyLifetimeShorterThanRetries => format!(
-            "The service forgets idempotency keys after {}, and retries ({tried}) with a redrive ({horizon}) \
-             can bring the call again later: it acts twice.",
+            "The service forgets idempotency keys after {}, and retries ({tried}), a redrive ({horizon}) and its \
+             retries can bring the call again later: it acts twice.",
             question.size.key_lifetime.map_or("never".into(), format_duration)
         ),
         Conflict::RetentionShorterThanRetries => {
@@ -149,11 +164,27 @@ fn sentence(shown: &Counterexample, question: &Question, setting: &Setting) -> S
                 Queue::RabbitMq { .. } => None,
             };
             format!(
-                "The queue removes a message after {}, before its {attempts} attempts are made ({tried}).",
-                kept.map_or("never".into(), |it| format_duration(Duration::from_nanos(it)))
+                "The queue removes a message after {}, before its {} are made ({tried}).",
+                kept.map_or("never".into(), |it| format_duration(Duration::from_nanos(it))),
+                count(attempts, "attempt", "attempts")
             )
         }
     }
+}
+
+fn count(count: u32, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
+/// After how many tries the message of a run was given up, and how many seconds after its first.
+fn given_up(shown: &Counterexample) -> (u32, f64) {
+    let began = |it: &&(u64, Step)| matches!(it.1, Step::Began { .. });
+    let first = shown.steps.iter().find(began).map_or(0, |it| it.0);
+    let dead = shown.steps.iter().find_map(|(at, step)| match step {
+        Step::Dead { attempts, .. } => Some((*attempts, (at - first) as f64 / 1e9)),
+        _ => None,
+    });
+    dead.unwrap_or((0, 0.0))
 }
 
 fn story(shown: &Counterexample) -> Vec<(String, String)> {
@@ -233,10 +264,11 @@ fn step_in_words(step: &Step) -> String {
             process + 1
         ),
         Step::Dead { attempts, why, .. } => format!(
-            "DEAD LETTER after {attempts} tries: {}",
+            "DEAD LETTER after {}: {}",
+            count(attempts, "try", "tries"),
             match why {
                 Why::Attempts => "all attempts are used",
-                Why::Total => "the total retry time is over",
+                Why::Total => "the next try would come after the total retry time",
                 Why::DeliveryLimit => "the queue's limit is reached",
             }
         ),

@@ -88,6 +88,7 @@ impl Provocation {
         match shown.conflict {
             // Something has to bring the message again while its handler runs.
             Conflict::LeaseShorterThanHandler => {
+                made.expect.max_second_pickups = Some(0);
                 made.rules = vec![Rule::new(Kind::DuplicatePublish, MILLION)];
             }
             Conflict::ConsumerTimeoutShorterThanHandler
@@ -113,6 +114,7 @@ impl Provocation {
                 let lasts = Duration::from_secs_f64(longest);
                 made.events = vec![event(Kind::ServiceDown, lasts, Some(&to.service))];
                 made.faults_until = over + lasts;
+                made.expect.dead_letters = Some((0, 0));
                 let from = (over / 2).as_secs_f64();
                 outages = vec![(from, from + longest)];
             }
@@ -124,6 +126,12 @@ impl Provocation {
             conflict: shown.conflict,
             recovery: question.case.targets.recovery,
         })
+    }
+
+    /// Whether a replay of it is violated, and not only shows it in its trace.
+    pub fn is_violated(&self) -> bool {
+        let expect = &self.scenario.expect;
+        expect.max_second_pickups == Some(0) || expect.dead_letters == Some((0, 0))
     }
 
     /// Whether what a run shows is the conflict.

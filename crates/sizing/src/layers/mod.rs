@@ -15,6 +15,8 @@ use crate::model::{Queue, Setting, Step, Steps};
 
 use self::probe::Probe;
 
+pub use self::probe::taken_over_after;
+
 /// Two settings of different layers that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Conflict {
@@ -131,9 +133,10 @@ impl Conflict {
             }
             Self::TotalEndsBeforeAttempts => claims || managed,
             Self::CrashesCountForPrefetched | Self::RetentionShorterThanRetries => !claims,
+            // A broker that keeps the connection sees at once that it is gone.
+            Self::TakeoverLaterThanRecovery => claims || managed,
             Self::DrainShorterThanHandler
             | Self::HandlerLimitShorterThanHandler
-            | Self::TakeoverLaterThanRecovery
             | Self::RetriesShorterThanOutage
             | Self::DedupWindowShorterThanRedrive
             | Self::KeyLifetimeShorterThanRetries => true,

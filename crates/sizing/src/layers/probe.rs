@@ -37,6 +37,15 @@ fn nanos(seconds: f64) -> u64 {
     (seconds.max(0.0) * 1e9).min(u64::MAX as f64 / 4.0) as u64
 }
 
+/// From the first crash to the next try, in seconds.
+pub fn taken_over_after(steps: &Steps) -> Option<f64> {
+    let crashed = |it: &&(u64, Step)| matches!(it.1, Step::Crashed { .. });
+    let crash = steps.iter().find(crashed)?.0;
+    let begins = |it: &&(u64, Step)| it.0 > crash && matches!(it.1, Step::Began { .. });
+    let next = steps.iter().find(begins)?.0;
+    Some((next - crash) as f64 / 1e9)
+}
+
 /// The first step of which this is so, with its message.
 fn first(steps: &Steps, is: impl Fn(&Step) -> bool) -> Option<(u32, usize)> {
     let at = steps.iter().position(|(_, step)| is(step))?;
@@ -65,6 +74,7 @@ impl Probe {
                 conflict,
                 scene: Scene {
                     restart_after: nanos(case.restart_after),
+                    hop: nanos(case.hop),
                     ..Scene::calm(Arrivals::At(at), messages, latency)
                 },
                 handler,
@@ -133,8 +143,16 @@ impl Probe {
                 made(longest, one(), harm)
             }
             Conflict::TakeoverLaterThanRecovery => {
-                let most = nanos(case.targets.recovery);
-                let harm = all_in_all(move |it| it.recovered.iter().any(|after| *after > most));
+                let most = case.targets.recovery;
+                // A process that is away for so long is not taken over from, and a handler of that length
+                // misses the target by itself.
+                if case.restart_after >= most || within >= most {
+                    return None;
+                }
+                let harm: Harm = Box::new(move |_, steps| {
+                    let after = taken_over_after(steps)?;
+                    (after > most).then_some((0, steps.len()))
+                });
                 made(within, one(), harm).map(|it| interrupted(it, Interrupt::Crash))
             }
             Conflict::RetriesShorterThanOutage => {

@@ -310,3 +310,22 @@ fn the_story_of_a_short_visibility_has_both_runs() {
     let taken = |it: &(u64, Step)| matches!(it.1, Step::TakenBack { running: true, .. });
     assert!(story.iter().any(taken), "{story:?}");
 }
+
+#[test]
+fn a_takeover_is_not_blamed_for_what_else_takes_long() {
+    let takeover = Conflict::TakeoverLaterThanRecovery;
+    let broken = [Target::Recovery];
+    // The only process is away for longer than the target.
+    let mut case = case();
+    case.restart_after = 3_600.0;
+    let mut setting = agreed(RABBITMQ);
+    setting.processes = 1;
+    assert!(!found(&case, &setting, &broken, None).contains(&takeover));
+    // The handler alone takes longer.
+    case.restart_after = 5.0;
+    case.targets.recovery = 10.0;
+    for queue in [RABBITMQ, MANAGED, DELAYED] {
+        let shown = found(&case, &agreed(queue), &broken, None);
+        assert!(!shown.contains(&takeover), "{queue:?}");
+    }
+}

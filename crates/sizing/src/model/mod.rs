@@ -181,7 +181,7 @@ impl Setting {
 
 /// A token bucket for retries, as client libraries have it: each retry takes a token, a retry that ends well
 /// gives it back, and a first try that ends well adds a part of one. A retry without a token is not made: the
-/// message waits as after a failure, and no attempt is used.
+/// message waits as after another failure, and no attempt is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
     /// What a first try that ends well adds, in thousandths of a token.

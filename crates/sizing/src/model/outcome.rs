@@ -43,6 +43,8 @@ pub struct Outcome {
     pub tries_in_outages: u64,
     /// Calls of the dependency during outages: each try makes one or more.
     pub calls_in_outages: u64,
+    /// Of the messages that arrived during outages, those that ended in the dead letters.
+    pub dead_of_outages: u64,
     /// Arrivals during outages.
     pub arrivals_in_outages: u64,
     /// Calls in each tenth of the first outage, and in as many as long after it again twice.

@@ -18,7 +18,9 @@ use super::{
 };
 use crate::load::offer::Rate;
 use crate::scenario::error::Problem;
-use crate::scenario::values::{Share, Time, TimeOrNever, format_duration, parse_share};
+use crate::scenario::values::{
+    Share, ShareOrNone, Time, TimeOrNever, format_duration, parse_share,
+};
 
 /// For how long a managed queue keeps a message unless it is told otherwise.
 const RETENTION: Duration = Duration::from_secs(4 * 86_400);
@@ -38,7 +40,7 @@ pub(crate) struct SizeTable {
     #[schemars(with = "Vec<HandlerTable>")]
     handler: Vec<Spanned<HandlerTable>>,
     /// The chance that a try fails by itself, in a way that may pass. Default: 0.1%.
-    failures: Option<Share>,
+    failures: Option<ShareOrNone>,
     /// Outages of the service: how long, and how often or when. Default: 5m every 7d, and 30m every 30d.
     #[schemars(with = "Option<Vec<OutageTable>>")]
     outage: Option<Vec<Spanned<OutageTable>>>,
@@ -149,7 +151,7 @@ struct OutageTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct BudgetTable {
     /// The part of a token that a first try adds.
-    ratio: Share,
+    ratio: ShareOrNone,
     /// How many tokens each process holds at most.
     burst: u32,
 }
@@ -191,10 +193,10 @@ struct WeightsTable {
 struct TargetsTable {
     /// Of all messages, those whose handler runs again at most though an earlier run may have acted.
     /// Default: 0.1%.
-    duplicates: Option<Share>,
+    duplicates: Option<ShareOrNone>,
     /// Of all messages, those that end in the dead letters at most by failures that would have passed.
     /// Default: 0.01%.
-    dead_letters: Option<Share>,
+    dead_letters: Option<ShareOrNone>,
     /// From a crash to the end of what it interrupted, for 95 of 100 messages. Default: 5m.
     recovery: Option<Time>,
     /// Calls of the service in the busiest part of an outage, or of as long after it, as a multiple of

@@ -116,7 +116,8 @@ impl World<'_> {
         let message = &self.messages[number as usize];
         let since = now - message.first_failure.unwrap_or(now);
         let chance = self.draws.wait(number, (since / 1_000_000) as u32);
-        let wait = nanos(policy.delay(message.attempts, chance));
+        // Longer each time, as if it had been tried.
+        let wait = nanos(policy.delay(message.attempts + message.held_back, chance));
         let total = nanos(policy.total);
         self.settled(delivery);
         // A broker that delays retries has no total time.
@@ -125,6 +126,7 @@ impl World<'_> {
             return self.dies(number, Why::Total);
         }
         let message = &mut self.messages[number as usize];
+        message.held_back += 1;
         message.not_before = now + wait;
         match self.has_claims() {
             true => self.wait(number, wait),
@@ -142,6 +144,7 @@ impl World<'_> {
         let (lease, claims) = (self.lease, self.has_claims());
         let message = &mut self.messages[number as usize];
         message.attempts += 1;
+        message.held_back = 0;
         let first = message.attempts == 1;
         let pickups = &mut self.outcome.pickups;
         let beside = message.running > 0;

@@ -93,10 +93,14 @@ enum End {
 #[derive(Clone, Debug, Default)]
 struct Message {
     arrived: u64,
+    /// It arrived during an outage.
+    in_outage: bool,
     /// When it was sent, or sent again: its age in the queue counts from then on.
     sent: u64,
     end: End,
     attempts: u32,
+    /// How often the budget has held it back since its last try.
+    held_back: u32,
     first_failure: Option<u64>,
     not_before: u64,
     /// The claim: its number, and until when it holds. 0 for none.
@@ -327,6 +331,7 @@ impl<'a> World<'a> {
         self.open += 1;
         self.outcome.messages += u64::from(self.is_measured(message));
         if self.outage.is_some() {
+            self.messages[message as usize].in_outage = true;
             self.outcome.arrivals_in_outages += 1;
         } else if self.outages_over == 0 {
             self.usual = self.usual.max(self.open);
@@ -476,6 +481,7 @@ impl<'a> World<'a> {
         let message = &mut self.messages[number as usize];
         message.end = End::Open;
         message.attempts = 0;
+        message.held_back = 0;
         message.deliveries = 0;
         message.first_failure = None;
         message.not_before = 0;
@@ -535,7 +541,10 @@ impl<'a> World<'a> {
         let outcome = &mut self.outcome;
         if measured && !message.counted {
             match end {
-                End::Dead => outcome.dead += 1,
+                End::Dead => {
+                    outcome.dead += 1;
+                    outcome.dead_of_outages += u64::from(message.in_outage);
+                }
                 _ => {
                     outcome.done += 1;
                     outcome.times.push(now - message.arrived);
