@@ -173,6 +173,14 @@ fn the_whole_pipeline_shows_contradictions_until_they_are_mended() {
             assert_eq!(mended, None, "{conflict:?} though the settings agree");
         }
     }
+    // The parts of a confirmation can be written and read, too, whatever their scenario allows.
+    for setting in [&asked.present, &agreed] {
+        for part in parts(&asked, &scenario, &to, setting) {
+            let text = part.scenario.to_toml();
+            let read = Scenario::parse(&text, Path::new("part.toml"), &["orders"]);
+            assert!(read.is_ok(), "{:?}: {text}\n{read:?}", part.of);
+        }
+    }
     let expected = [
         Conflict::LeaseShorterThanHandler,
         Conflict::ConsumerTimeoutShorterThanHandler,

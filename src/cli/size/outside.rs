@@ -136,7 +136,8 @@ impl Outside {
                 if let Some(folder) = folder {
                     let file = folder.join(self.file());
                     let how = match self.target {
-                        Target::DeadLetters | Target::Duplicates => "",
+                        Target::DeadLetters => "",
+                        Target::Duplicates => " (valid where calls are only cut off)",
                         _ => " (valid: it shows this in its trace)",
                     };
                     out.line(&format!(

@@ -203,6 +203,9 @@ pub fn parts(
         };
         made.policy.consumer.dedup_window =
             made.policy.retry.longest() + made.policy.redrive_horizon;
+        // What the scenario allows may not be needed any more, and its file would be refused.
+        let contradictions = made.policy.contradictions();
+        made.allow = contradictions.iter().map(|it| it.check).collect();
         Part {
             of,
             scenario: made,
