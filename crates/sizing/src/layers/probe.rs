@@ -93,7 +93,7 @@ impl Probe {
         };
         let interrupted = |mut probe: Self, how: Interrupt| {
             probe.scene.interruptions = vec![Interruption {
-                at: nanos(SOON),
+                at: nanos(case.hop + SOON),
                 process: 0,
                 how,
             }];

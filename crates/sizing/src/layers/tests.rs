@@ -329,3 +329,19 @@ fn a_takeover_is_not_blamed_for_what_else_takes_long() {
         assert!(!shown.contains(&takeover), "{queue:?}");
     }
 }
+
+#[test]
+fn interruptions_strike_while_the_handler_runs_however_long_a_hop_takes() {
+    let mut case = case();
+    case.hop = 5.0;
+    let mut setting = agreed(RABBITMQ);
+    setting.policy.consumer.lease = secs(5);
+    setting.policy.consumer.drain = secs(10);
+    let shown = found(&case, &setting, &[], None);
+    for conflict in [
+        Conflict::LeaseShorterThanHandler,
+        Conflict::DrainShorterThanHandler,
+    ] {
+        assert!(shown.contains(&conflict), "{conflict:?}: {shown:?}");
+    }
+}
