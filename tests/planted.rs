@@ -73,6 +73,9 @@ macro_rules! plants {
 }
 
 plants! {
+    an_early_message_kept_nowhere = "early-unkept",
+    a_kept_message_forgotten_when_taken_on = "forgotten-at-take",
+    a_successor_whose_worker_died = "stranded-successor",
     a_crash_after_an_early_ack = "ack-before-commit",
     a_dead_letter_published_after_its_ack = "ack-before-letter",
     a_retry_published_after_its_ack = "ack-before-retry",

@@ -35,6 +35,7 @@ pub(crate) const RUN: &[(&str, &[&str], Outcome)] = &[
     ("everything-deposits", CLASSIC, NotGiven(EVERYTHING)),
     ("everything-onboarding", QUORUM, NotGiven(EVERYTHING)),
     ("calm-day", BOTH, Valid),
+    ("ordered-burst", BOTH, Valid),
     (
         "cold-start-not-renewed",
         BOTH,

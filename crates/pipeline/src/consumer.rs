@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, watch};
 use crate::handler::Consumer;
 use crate::relay::until;
 use crate::status::{Gauge, Life};
+use order::{Decided, Overdue};
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::{
     Delivery, Env, EnvExt, Receiver, Settlement, Store, Transport, TransportError, World,
 };
 
 mod attempt;
+mod order;
 mod work;
 
 type ReceiverOf<W> = <<W as World>::Transport as Transport>::Receiver;
@@ -130,14 +132,20 @@ impl Crew {
             _alive: alive.clone(),
         };
         let env = shared.world.env();
+        let overdue = Arc::new(Overdue::default());
         for i in 0..shared.policy.consumer.workers {
             let (shared, receiver, member) = (shared.clone(), receiver.clone(), member());
-            let stopped = stop.subscribe();
+            let (overdue, stopped) = (overdue.clone(), stop.subscribe());
             env.spawn(&format!("{}/{i}", shared.consumer.name()), async move {
-                work_until_stopped(&shared, &receiver, stopped).await;
+                work_until_stopped(&shared, &receiver, &overdue, stopped).await;
                 drop(member);
             });
         }
+        let (looker, of_looker, mut stopped) = (shared.clone(), member(), stop.subscribe());
+        env.spawn(&format!("{}/order", shared.consumer.name()), async move {
+            order::look_until_stopped(&looker, &overdue, &mut stopped).await;
+            drop(of_looker);
+        });
         let (purger, member, mut stopped) = (shared.clone(), member(), stop.subscribe());
         env.spawn(&format!("{}/purge", shared.consumer.name()), async move {
             purge_until_stopped(&purger, &mut stopped).await;
@@ -172,14 +180,17 @@ impl Crew {
 async fn work_until_stopped<W: World>(
     shared: &Shared<W>,
     receiver: &ReceiverOf<W>,
+    overdue: &Overdue,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let stop = stopped.clone();
     loop {
-        let stop = pin!(async {
+        let end = pin!(async {
             // An error means that the crew is gone: stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         });
-        let delivery = match until(stop, receiver.receive()).await {
+        let next = first(async { Ok(overdue.next().await) }, receiver.receive());
+        let delivery = match until(end, next).await {
             None => return,
             Some(Ok(delivery)) => delivery,
             Some(Err(error)) => {
@@ -187,7 +198,11 @@ async fn work_until_stopped<W: World>(
                 return;
             }
         };
-        if let Err(error) = handle(shared, receiver, &delivery).await {
+        let handled = match delivery.kept {
+            true => order::take_on(shared, receiver, &delivery, &stop).await,
+            false => handle(shared, receiver, &delivery, &stop).await,
+        };
+        if let Err(error) = handled {
             // What is unsettled comes back only when the channel closes.
             tracing::warn!(%error, "a delivery could not be settled");
             receiver.close().await;
@@ -196,13 +211,28 @@ async fn work_until_stopped<W: World>(
     }
 }
 
-/// Handles one delivery and settles it.
+/// Handles one delivery, settles it, and takes on what waits behind it.
 async fn handle<W: World>(
     shared: &Shared<W>,
     receiver: &ReceiverOf<W>,
     delivery: &Delivery,
+    stopped: &watch::Receiver<bool>,
 ) -> Result<(), TransportError> {
-    let settlement = work::decide(shared, delivery).await;
+    let decision = work::decide(shared, delivery, None).await;
+    let decided = Decided::by(&decision);
+    settle(shared, receiver, delivery, decision.settlement).await?;
+    match &delivery.event {
+        Ok(event) => order::go_on(shared, receiver, event, decided, stopped).await,
+        Err(_) => Ok(()),
+    }
+}
+
+async fn settle<W: World>(
+    shared: &Shared<W>,
+    receiver: &ReceiverOf<W>,
+    delivery: &Delivery,
+    settlement: Settlement,
+) -> Result<(), TransportError> {
     let dead = matches!(settlement, Settlement::DeadLetter(_));
     receiver.settle(delivery, settlement).await?;
     if dead {
@@ -227,6 +257,16 @@ async fn purge_until_stopped<W: World>(shared: &Shared<W>, stopped: &mut watch::
             tracing::warn!(%error, "old inbox rows stay for now");
         }
     }
+}
+
+/// The outcome of whichever ends first; of `one` where both have.
+async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome),
+        Poll::Pending => other.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// Runs handler code; a panic in it becomes an `Err` with its message.

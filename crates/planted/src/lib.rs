@@ -78,6 +78,7 @@ pub mod doubt_taken_for_commit;
 pub mod doubt_taken_for_confirm;
 pub mod dual_write;
 pub mod duplicate_resends;
+pub mod early_unkept;
 pub mod elapsed_in_another_unit;
 pub mod endless_relay_lease;
 pub mod error_ends_worker;
@@ -85,6 +86,7 @@ pub mod exhausted_dropped;
 pub mod expired_keys;
 pub mod expiring_delay_queue;
 pub mod failed_head;
+pub mod forgotten_at_take;
 pub mod forgotten_mandatory;
 pub mod give_up_at_once;
 pub mod kept_claim;
@@ -126,6 +128,7 @@ pub mod short_dedup_window;
 pub mod stack_trace_in_header;
 pub mod starved_renewal;
 pub mod stranded_claim;
+pub mod stranded_successor;
 pub mod swallow;
 pub mod time_limit_ignored;
 pub mod timer_in_memory;
@@ -221,6 +224,7 @@ pub static ALL: &[Plant] = &[
     doubt_taken_for_confirm::PLANT,
     dual_write::PLANT,
     duplicate_resends::PLANT,
+    early_unkept::PLANT,
     elapsed_in_another_unit::PLANT,
     endless_relay_lease::PLANT,
     error_ends_worker::PLANT,
@@ -228,6 +232,7 @@ pub static ALL: &[Plant] = &[
     expired_keys::PLANT,
     expiring_delay_queue::PLANT,
     failed_head::PLANT,
+    forgotten_at_take::PLANT,
     forgotten_mandatory::PLANT,
     give_up_at_once::PLANT,
     kept_claim::PLANT,
@@ -266,6 +271,7 @@ pub static ALL: &[Plant] = &[
     stack_trace_in_header::PLANT,
     starved_renewal::PLANT,
     stranded_claim::PLANT,
+    stranded_successor::PLANT,
     swallow::PLANT,
     time_limit_ignored::PLANT,
     timer_in_memory::PLANT,

@@ -10,6 +10,7 @@
 
 mod codec;
 mod error;
+mod kept;
 mod mapping;
 mod options;
 mod outbox;
@@ -36,8 +37,8 @@ pub use mapping::OutboxMapping;
 pub use options::PgOptions;
 pub use reading::{Backlog, ReadRow};
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
-use redeliver_core::ports::Scope;
-use redeliver_core::ports::store::{Native, Reading, Store, StoreError};
+use redeliver_core::ports::store::{Native, Place, Reading, Store, StoreError};
+use redeliver_core::ports::{Delivery, Scope};
 pub use schema::{Migration, migrations};
 pub use sql::Sql;
 pub use tx::PgTx;
@@ -355,6 +356,55 @@ impl Store for PgStore {
             .bind(i64::from(limit));
             self.execute(query).await
         })
+    }
+
+    fn order_keep(
+        &self,
+        _: Scope<'_>,
+        delivery: &Delivery,
+    ) -> impl Future<Output = Result<Place, StoreError>> + Send {
+        let delivery = delivery.to_owned();
+        boxed(async move { kept::keep(self, &delivery).await })
+    }
+
+    fn order_next(
+        &self,
+        consumer: &str,
+        scope: &str,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let (consumer, scope) = (consumer.to_owned(), scope.to_owned());
+        boxed(async move { kept::next(self, &consumer, &scope).await })
+    }
+
+    fn order_take(
+        &self,
+        consumer: &str,
+        scope: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send {
+        let (consumer, scope) = (consumer.to_owned(), scope.to_owned());
+        boxed(async move { kept::take(self, (&consumer, &scope), limit).await })
+    }
+
+    fn order_overdue(
+        &self,
+        consumer: &str,
+        idle: Duration,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send {
+        let consumer = consumer.to_owned();
+        boxed(async move { kept::overdue(self, &consumer, idle, limit).await })
+    }
+
+    fn order_forget(
+        &self,
+        consumer: &str,
+        scope: &str,
+        sequences: &[u64],
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        let (consumer, scope) = (consumer.to_owned(), scope.to_owned());
+        let sequences = sequences.to_owned();
+        boxed(async move { kept::forget(self, (&consumer, &scope), &sequences).await })
     }
 
     fn pool(&self) -> Option<&Native> {

@@ -12,7 +12,7 @@ use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
 use redeliver_core::ports::env::Timestamp;
-use redeliver_core::ports::store::{Reading, StoreError};
+use redeliver_core::ports::store::{KeptMessage, Reading, StoreError};
 
 const OUTBOX: &str = concat!(
     "select o.id, (extract(epoch from o.published_at) * 1000000)::bigint as published_at, \
@@ -25,6 +25,9 @@ const INBOX: &str = concat!(
     inbox_columns!(),
     " from redeliver.inbox order by consumer, idempotency_key"
 );
+const KEPT: &str = "\
+    select consumer, order_scope, order_seq, idempotency_key from redeliver.inbox_kept \
+    order by consumer, order_scope, order_seq";
 const AUDIT: &str = "\
     select workflow, sequence, from_state, to_state, event_id, previous, hash, \
         (extract(epoch from at) * 1000000)::bigint as at \
@@ -62,6 +65,8 @@ pub enum ReadRow {
     Outbox(OutboxRow),
     /// Of the inbox.
     Inbox(InboxRow),
+    /// Of the messages that wait for their turn.
+    Kept(KeptMessage),
     /// Of the audit.
     Audit(AuditEntry),
     /// The head of a workflow.
@@ -78,6 +83,7 @@ pub(super) async fn read_all(store: &PgStore) -> Result<Reading, StoreError> {
     let mut keep = |row| match row {
         ReadRow::Outbox(row) => reading.outbox.push(row),
         ReadRow::Inbox(row) => reading.inbox.push(row),
+        ReadRow::Kept(message) => reading.kept.push(message),
         ReadRow::Audit(entry) => reading.audit.push(entry),
         ReadRow::Workflow(head) => reading.workflows.push(head),
         ReadRow::Document(table, key, version, document) => {
@@ -101,6 +107,8 @@ pub(super) async fn read_each(store: &PgStore, take: Take<'_>) -> Result<(), Sto
     each(store, &mut tx, OUTBOX, outbox, take).await?;
     let inbox = |row: &PgRow| codec::inbox_row(row).map(ReadRow::Inbox);
     each(store, &mut tx, INBOX, inbox, take).await?;
+    let kept = |row: &PgRow| kept_message(row).map(ReadRow::Kept);
+    each(store, &mut tx, KEPT, kept, take).await?;
     let audit = |row: &PgRow| codec::audit_entry(row).map(ReadRow::Audit);
     each(store, &mut tx, AUDIT, audit, take).await?;
     let head = |row: &PgRow| codec::workflow_head(row).map(ReadRow::Workflow);
@@ -154,5 +162,14 @@ fn outbox_row(row: &PgRow) -> Result<OutboxRow, StoreError> {
         outgoing: codec::outgoing(row)?,
         published_at: codec::maybe_time(row, "published_at")?,
         lease_until: codec::maybe_time(row, "lease_until")?,
+    })
+}
+
+fn kept_message(row: &PgRow) -> Result<KeptMessage, StoreError> {
+    Ok(KeptMessage {
+        consumer: text(row, "consumer")?,
+        scope: text(row, "order_scope")?,
+        sequence: codec::unsigned(row, "order_seq")?,
+        idempotency_key: text(row, "idempotency_key")?,
     })
 }

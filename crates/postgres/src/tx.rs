@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use sqlx::{Postgres, Transaction};
 use tokio::runtime::Handle;
 
-use super::codec::{self, column, inbox_columns, inbox_row, micros_of, signed, unsigned};
+use super::codec::{self, column, inbox_columns, inbox_row, micros_of, signed};
 use super::{Query, Shared, answered, error, outbox};
 use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::event::{Event, Outgoing};
@@ -327,43 +327,34 @@ impl Tx for PgTx {
         })
     }
 
-    fn order_open(
+    fn order_pass(
         &mut self,
         consumer: &str,
         scope: &str,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        sequence: u64,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
         let consumer = consumer.to_owned();
         let scope = scope.to_owned();
         boxed(async move {
-            let query = sqlx::query(self.shared.sql(
-                "insert into redeliver.inbox_order as o (consumer, scope, next) values ($1, $2, 1) \
-             on conflict (consumer, scope) do update set next = o.next returning next",
-            ))
-            .bind(&consumer)
-            .bind(&scope);
-            unsigned(&self.row(query).await?, "next")
-        })
-    }
-
-    fn order_save(
-        &mut self,
-        consumer: &str,
-        scope: &str,
-        next: u64,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        let consumer = consumer.to_owned();
-        let scope = scope.to_owned();
-        boxed(async move {
-            let consumer = &*consumer;
-            let scope = &*scope;
-            let query = sqlx::query(self.shared.sql(
-                "update redeliver.inbox_order set next = $3 \
-             where consumer = $1 and scope = $2 returning next",
-            ))
-            .bind(consumer)
-            .bind(scope)
-            .bind(signed(next)?);
-            self.saved("the expected number", query).await
+            // The first number creates the row that the others change.
+            let text = match sequence {
+                1 => {
+                    "insert into redeliver.inbox_order as o (consumer, scope, next) \
+                     values ($1, $2, $3 + 1) on conflict (consumer, scope) do update \
+                     set next = excluded.next, passed_at = clock_timestamp() \
+                     where o.next = $3 returning next"
+                }
+                _ => {
+                    "update redeliver.inbox_order \
+                     set next = $3 + 1, passed_at = clock_timestamp() \
+                     where consumer = $1 and scope = $2 and next = $3 returning next"
+                }
+            };
+            let query = sqlx::query(self.shared.sql(text))
+                .bind(&consumer)
+                .bind(&scope)
+                .bind(signed(sequence)?);
+            Ok(!self.rows(query).await?.is_empty())
         })
     }
 

@@ -150,6 +150,7 @@ impl<A: Amqp, E: Env> Shared<A, E> {
             redelivered,
             first_failure: travel.first_failure,
             parked: travel.parked,
+            kept: false,
             queue: self.consumer.clone(),
             exchange,
             routing_key,
@@ -278,7 +279,8 @@ impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
     ) -> Result<(), TransportError> {
         let shared = &self.shared;
         match settlement {
-            Settlement::Done => {}
+            Settlement::Done | Settlement::Kept => {}
+            Settlement::Park { .. } if delivery.kept => {}
             Settlement::RetryAfter {
                 delay,
                 attempt,
@@ -301,6 +303,9 @@ impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
                 shared.delay(delivery, delay, next).await?;
             }
             Settlement::DeadLetter(story) => shared.dead_letter(delivery, &story).await?,
+        }
+        if delivery.kept {
+            return Ok(());
         }
         shared.channel.ack(delivery.receipt.tag, false).await?;
         if delivery.event.is_err() {

@@ -15,8 +15,8 @@ use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::event::Outgoing;
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
-use redeliver_core::ports::store::{Native, Reading};
-use redeliver_core::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
+use redeliver_core::ports::store::{Native, Place, Reading};
+use redeliver_core::ports::{Delivery, Row, Scope, Store, StoreError, Tx, Versioned};
 use redeliver_postgres::{PgStore, PgTx};
 
 /// The store of a process of a seeded world.
@@ -101,17 +101,13 @@ impl Tx for SeededTx {
         either!(Self, self, tx => tx.inbox_save(row))
     }
 
-    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
-        either!(Self, self, tx => tx.order_open(consumer, scope))
-    }
-
-    async fn order_save(
+    async fn order_pass(
         &mut self,
         consumer: &str,
         scope: &str,
-        next: u64,
-    ) -> Result<(), StoreError> {
-        either!(Self, self, tx => tx.order_save(consumer, scope, next))
+        sequence: u64,
+    ) -> Result<bool, StoreError> {
+        either!(Self, self, tx => tx.order_pass(consumer, scope, sequence))
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -205,6 +201,46 @@ impl Store for SeededStore {
     async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         alone();
         either!(Self, self, store => own(store.inbox_purge(age, limit)))
+    }
+
+    async fn order_keep(&self, on: Scope<'_>, delivery: &Delivery) -> Result<Place, StoreError> {
+        with(|w| w.enter_work(on.subject, on.attempt));
+        either!(Self, self, store => own(store.order_keep(on, delivery)))
+    }
+
+    async fn order_next(&self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        alone();
+        either!(Self, self, store => own(store.order_next(consumer, scope)))
+    }
+
+    async fn order_take(
+        &self,
+        consumer: &str,
+        scope: &str,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        alone();
+        either!(Self, self, store => own(store.order_take(consumer, scope, limit)))
+    }
+
+    async fn order_overdue(
+        &self,
+        consumer: &str,
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        alone();
+        either!(Self, self, store => own(store.order_overdue(consumer, idle, limit)))
+    }
+
+    async fn order_forget(
+        &self,
+        consumer: &str,
+        scope: &str,
+        sequences: &[u64],
+    ) -> Result<u64, StoreError> {
+        alone();
+        either!(Self, self, store => own(store.order_forget(consumer, scope, sequences)))
     }
 
     fn pool(&self) -> Option<&Native> {

@@ -21,10 +21,18 @@ use redeliver_core::event::{Event, Outgoing};
 use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::outbox::{ClaimedRow, OutboxRow, RelayClaim};
 use redeliver_core::ports::env::nanos;
-use redeliver_core::ports::store::{LOCK_TIMEOUT, Reading};
-use redeliver_core::ports::{Row, Scope, Store, StoreError, Timestamp, Tx, Versioned};
+use redeliver_core::ports::store::{LOCK_TIMEOUT, Place, Reading};
+use redeliver_core::ports::{Delivery, Row, Scope, Store, StoreError, Timestamp, Tx, Versioned};
 
+mod kept;
 mod outbox;
+
+/// On whose behalf a statement is sent that is about no message.
+const NOBODY: Scope<'static> = Scope {
+    consumer: "",
+    subject: "",
+    attempt: 0,
+};
 
 /// The tables of a pipeline in the simulated database of this thread's world.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +45,7 @@ pub struct Tables {
     inbox: TableId,
     ended: IndexId,
     inbox_order: TableId,
+    kept: TableId,
     workflow: TableId,
     audit: TableId,
     rows: TableId,
@@ -52,6 +61,7 @@ impl Tables {
         let inbox = db.create_table("inbox", TableDef::new().ordered("ended", if_ended));
         let mut plain = |name| db.create_table(name, TableDef::new());
         let (outbox_order, inbox_order) = (plain("outbox_order"), plain("inbox_order"));
+        let kept = plain("inbox_kept");
         let workflow = plain("workflow");
         let (audit, rows) = (plain("audit"), plain("rows"));
         let unpublished = db.index(outbox, "unpublished");
@@ -67,6 +77,7 @@ impl Tables {
             inbox,
             ended,
             inbox_order,
+            kept,
             workflow,
             audit,
             rows,
@@ -357,27 +368,15 @@ impl Tx for SimTx {
         self.saved("the inbox row", updated)
     }
 
-    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
-        let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
-        let next = self.run(|db, s| {
-            db.upsert(s, table, key.clone(), |there| {
-                there.cloned().unwrap_or_else(|| row(1u64))
-            })
-        });
-        Ok(*get::<u64>(&next.await?))
-    }
-
-    async fn order_save(
+    async fn order_pass(
         &mut self,
         consumer: &str,
         scope: &str,
-        next: u64,
-    ) -> Result<(), StoreError> {
-        let (table, key) = (self.tables.inbox_order, Key::pair(consumer, scope));
-        let updated = self
-            .run(|db, s| db.update(s, table, &key, |_| Some(row(next))))
-            .await?;
-        self.saved("the expected number", updated)
+        sequence: u64,
+    ) -> Result<bool, StoreError> {
+        let (tables, of) = (self.tables, (consumer, scope));
+        self.run(|db, s| kept::pass(db, s, tables, of, sequence))
+            .await
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -442,13 +441,15 @@ impl Store for SimStore {
 
     async fn outbox_claim(&self, claim: &RelayClaim) -> Result<Vec<ClaimedRow>, StoreError> {
         let tables = self.tables;
-        self.alone(|db, s| outbox::claim(db, s, tables, claim).map(Step::Done))
-            .await
+        self.alone(NOBODY, |db, s| {
+            outbox::claim(db, s, tables, claim).map(Step::Done)
+        })
+        .await
     }
 
     async fn outbox_mark(&self, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
         let (tables, mut done) = (self.tables, outbox::Progress::default());
-        self.alone(|db, s| outbox::mark(db, s, tables, rows, &mut done))
+        self.alone(NOBODY, |db, s| outbox::mark(db, s, tables, rows, &mut done))
             .await
     }
 
@@ -459,13 +460,15 @@ impl Store for SimStore {
         _: &str,
     ) -> Result<u64, StoreError> {
         let (tables, mut done) = (self.tables, outbox::Progress::default());
-        self.alone(|db, s| outbox::release(db, s, tables, rows, delay, &mut done))
-            .await
+        self.alone(NOBODY, |db, s| {
+            outbox::release(db, s, tables, rows, delay, &mut done)
+        })
+        .await
     }
 
     async fn outbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         let tables = self.tables;
-        self.alone(|db, s| outbox::purge(db, s, tables, age, limit))
+        self.alone(NOBODY, |db, s| outbox::purge(db, s, tables, age, limit))
             .await
     }
 
@@ -486,7 +489,7 @@ impl Store for SimStore {
         lease: Duration,
     ) -> Result<bool, StoreError> {
         let (table, index) = (self.tables.inbox, Key::pair(consumer, key));
-        self.alone(|db, s| {
+        self.alone(NOBODY, |db, s| {
             let now = at(db.clock_timestamp());
             let renewed = step!(db.update(s, table, &index, |there| {
                 let mut next = get::<InboxRow>(there).clone();
@@ -503,7 +506,7 @@ impl Store for SimStore {
 
     async fn inbox_purge(&self, age: Duration, limit: u32) -> Result<u64, StoreError> {
         let Tables { inbox, ended, .. } = self.tables;
-        self.alone(|db, s| {
+        self.alone(NOBODY, |db, s| {
             let range = ..time_key(before(db, age));
             let limit = limit as usize;
             let all = |_: &Key, _: &Stored| true;
@@ -517,6 +520,64 @@ impl Store for SimStore {
         .await
     }
 
+    async fn order_keep(&self, on: Scope<'_>, delivery: &Delivery) -> Result<Place, StoreError> {
+        let event = delivery.event.as_ref().ok();
+        if event.is_none_or(|event| event.sequence.is_none()) {
+            let why = "only ordered events have a place".to_owned();
+            return Err(StoreError::Refused(why));
+        }
+        let tables = self.tables;
+        self.alone(on, |db, s| kept::keep(db, s, tables, delivery))
+            .await
+    }
+
+    async fn order_next(&self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        let (tables, of) = (self.tables, (consumer, scope));
+        self.alone(NOBODY, |db, s| {
+            kept::next(db, s, tables, of).map(Step::Done)
+        })
+        .await
+    }
+
+    async fn order_take(
+        &self,
+        consumer: &str,
+        scope: &str,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let (tables, of) = (self.tables, (consumer, scope));
+        self.alone(NOBODY, |db, s| {
+            kept::take(db, s, tables, of, limit).map(Step::Done)
+        })
+        .await
+    }
+
+    async fn order_overdue(
+        &self,
+        consumer: &str,
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let tables = self.tables;
+        self.alone(NOBODY, |db, s| {
+            kept::overdue(db, s, tables, consumer, idle, limit).map(Step::Done)
+        })
+        .await
+    }
+
+    async fn order_forget(
+        &self,
+        consumer: &str,
+        scope: &str,
+        sequences: &[u64],
+    ) -> Result<u64, StoreError> {
+        let (tables, of, mut progress) = (self.tables, (consumer, scope), (0, 0));
+        self.alone(NOBODY, |db, s| {
+            kept::forget(db, s, tables, of, sequences, &mut progress)
+        })
+        .await
+    }
+
     async fn read_all(&self) -> Result<Reading, StoreError> {
         Ok(with(|w| read(&w.sql.db, self.tables)))
     }
@@ -526,9 +587,10 @@ impl SimStore {
     /// One statement in a transaction of its own.
     async fn alone<T: Send>(
         &self,
+        on: Scope<'_>,
         statement: impl FnMut(&mut Db, SessionId) -> Result<Step<T>, SqlError> + Send,
     ) -> Result<T, StoreError> {
-        let begun = sql::begin("", 0, nanos(LOCK_TIMEOUT)).await;
+        let begun = sql::begin(on.subject, on.attempt, nanos(LOCK_TIMEOUT)).await;
         let mut transaction = begun.map_err(outside)?;
         let result = transaction.run(statement).await.map_err(outside)?;
         transaction.commit().await.map_err(at_commit)?;
@@ -541,9 +603,9 @@ fn follows(head: &WorkflowHead, entry: &AuditEntry) -> bool {
     head.sequence + 1 == entry.sequence && head.state == entry.from && head.hash == entry.previous
 }
 
-/// Whether no committed event is still to be published.
-pub fn outbox_is_drained(db: &Db, tables: Tables) -> bool {
-    db.is_empty(tables.unpublished)
+/// Whether no committed event is still to be published, and no message waits for its turn.
+pub fn is_drained(db: &Db, tables: Tables) -> bool {
+    db.is_empty(tables.unpublished) && db.committed(tables.kept).next().is_none()
 }
 
 /// Reads what is committed.
@@ -585,6 +647,7 @@ pub fn read(db: &Db, tables: Tables) -> Reading {
             // A workflow that was opened and never changed is none.
             .filter(|head| head.sequence > 0)
             .collect(),
+        kept: kept::reading(db, tables),
         rows: rows.collect(),
         now: Timestamp(at(db.clock_timestamp()).0),
     }

@@ -16,7 +16,7 @@ use redeliver_core::event::{Event, Kind, Outgoing};
 use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::outbox::RelayClaim;
 use redeliver_core::ports::store::{Row, Store, StoreError, Tx};
-use redeliver_core::ports::{Scope, Timestamp};
+use redeliver_core::ports::{Delivery, Receipt, Scope, Timestamp};
 
 /// A row of the programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +133,27 @@ impl<S: Store> Client<S> {
             Op::InboxPurge { young, limit } => {
                 store.inbox_purge(age(young), limit).await?.to_string()
             }
+            Op::OrderKeep { key, sequence } => {
+                let delivery = delivery(key, sequence, self.number);
+                let kept = store.order_keep(Scope::default(), &delivery).await?;
+                format!("{kept:?}")
+            }
+            Op::OrderNext { key } => {
+                let next = store.order_next(CONSUMER, &scope(key)).await?;
+                self.next.insert(key, next);
+                next.to_string()
+            }
+            Op::OrderTake { key, limit } => {
+                say::taken(&store.order_take(CONSUMER, &scope(key), limit).await?)
+            }
+            Op::OrderOverdue { young, limit } => {
+                say::taken(&store.order_overdue(CONSUMER, age(young), limit).await?)
+            }
+            Op::OrderForget { key, from } => {
+                let (scope, numbers) = (scope(key), [from, from + 1]);
+                let gone = store.order_forget(CONSUMER, &scope, &numbers);
+                gone.await?.to_string()
+            }
             _ => say::reading(&store.read_all().await?),
         })
     }
@@ -181,15 +202,13 @@ impl<S: Store> Client<S> {
                 self.inbox.insert(key, row);
                 "saved".to_owned()
             }
-            Op::OrderOpen { scope } => {
-                let next = tx.order_open(CONSUMER, &name(scope)).await?;
-                self.next.insert(scope, next);
-                next.to_string()
-            }
-            Op::OrderSave { scope } => {
-                let next = self.next.get(&scope).map_or(1, |next| next + 1);
-                tx.order_save(CONSUMER, &name(scope), next).await?;
-                "saved".to_owned()
+            Op::OrderPass { key, ahead } => {
+                let next = self.next.get(&key).copied().unwrap_or(1);
+                let passed = tx.order_pass(CONSUMER, &scope(key), next + ahead).await?;
+                if passed {
+                    self.next.insert(key, next + ahead + 1);
+                }
+                passed.to_string()
             }
             Op::WorkflowOpen { flow } => {
                 let head = tx.workflow_open(&name(flow)).await?;
@@ -217,6 +236,40 @@ impl<S: Store> Client<S> {
 
 fn name(n: usize) -> String {
     ["a", "b"][n % 2].to_owned()
+}
+
+fn scope(key: usize) -> String {
+    format!("order.paid/{}", name(key))
+}
+
+/// An ordered message as a broker would hand it over. Who keeps it is to be seen in it.
+fn delivery(key: usize, sequence: u64, client: usize) -> Delivery {
+    let Outgoing {
+        event,
+        exchange,
+        routing_key,
+    } = outgoing(usize::try_from(sequence).unwrap_or_default(), key, true);
+    let event = Event {
+        sequence: Some(sequence),
+        trace: (client % 2 == 0).then(|| "00-trace".into()),
+        causation: (client % 2 == 1).then(|| id(client)),
+        ..Event::clone(&event)
+    };
+    Delivery {
+        receipt: Receipt {
+            channel: 7,
+            tag: 99,
+        },
+        event: Ok(Arc::new(event)),
+        attempt: 1 + u32::try_from(client).unwrap_or_default(),
+        redelivered: client > 1,
+        first_failure: (client > 0).then_some(THEN),
+        parked: 3,
+        kept: false,
+        queue: CONSUMER.into(),
+        exchange,
+        routing_key,
+    }
 }
 
 fn id(step: usize) -> Uuid {

@@ -39,8 +39,7 @@ pub enum Op {
     Scan { prefix: usize, limit: u32 },
     InboxOpen { key: usize },
     InboxSave { key: usize, save: Save },
-    OrderOpen { scope: usize },
-    OrderSave { scope: usize },
+    OrderPass { key: usize, ahead: u64 },
     WorkflowOpen { flow: usize },
     WorkflowAppend { flow: usize, spoilt: bool },
     Claim { limit: u32, lasts: bool },
@@ -49,6 +48,11 @@ pub enum Op {
     Purge { young: bool, limit: u32 },
     Renew { key: usize },
     InboxPurge { young: bool, limit: u32 },
+    OrderKeep { key: usize, sequence: u64 },
+    OrderNext { key: usize },
+    OrderTake { key: usize, limit: u32 },
+    OrderOverdue { young: bool, limit: u32 },
+    OrderForget { key: usize, from: u64 },
     ReadAll,
 }
 
@@ -68,8 +72,7 @@ impl Op {
             Self::Scan { .. } => "scan",
             Self::InboxOpen { .. } => "inbox open",
             Self::InboxSave { .. } => "inbox save",
-            Self::OrderOpen { .. } => "order open",
-            Self::OrderSave { .. } => "order save",
+            Self::OrderPass { .. } => "order pass",
             Self::WorkflowOpen { .. } => "workflow open",
             Self::WorkflowAppend { .. } => "workflow append",
             Self::Claim { .. } => "claim",
@@ -78,6 +81,11 @@ impl Op {
             Self::Purge { .. } => "purge",
             Self::Renew { .. } => "renew",
             Self::InboxPurge { .. } => "inbox purge",
+            Self::OrderKeep { .. } => "order keep",
+            Self::OrderNext { .. } => "order next",
+            Self::OrderTake { .. } => "order take",
+            Self::OrderOverdue { .. } => "order overdue",
+            Self::OrderForget { .. } => "order forget",
             Self::ReadAll => "read all",
         }
     }
@@ -92,6 +100,11 @@ impl Op {
                 | Self::Purge { .. }
                 | Self::Renew { .. }
                 | Self::InboxPurge { .. }
+                | Self::OrderKeep { .. }
+                | Self::OrderNext { .. }
+                | Self::OrderTake { .. }
+                | Self::OrderOverdue { .. }
+                | Self::OrderForget { .. }
                 | Self::ReadAll
         )
     }
@@ -151,8 +164,8 @@ fn within() -> impl Strategy<Value = Op> {
         1 => (few(), 1..3_u32).prop_map(|(prefix, limit)| Op::Scan { prefix, limit }),
         3 => few().prop_map(|key| Op::InboxOpen { key }),
         4 => (few(), save).prop_map(|(key, save)| Op::InboxSave { key, save }),
-        2 => few().prop_map(|scope| Op::OrderOpen { scope }),
-        2 => few().prop_map(|scope| Op::OrderSave { scope }),
+        4 => (few(), prop_oneof![5 => Just(0), 1 => Just(1)])
+            .prop_map(|(key, ahead)| Op::OrderPass { key, ahead }),
         2 => few().prop_map(|flow| Op::WorkflowOpen { flow }),
         2 => (few(), prop::bool::weighted(0.3))
             .prop_map(|(flow, spoilt)| Op::WorkflowAppend { flow, spoilt }),
@@ -168,6 +181,11 @@ fn alone() -> impl Strategy<Value = Op> {
         1 => (young(), 1..3_u32).prop_map(|(young, limit)| Op::Purge { young, limit }),
         2 => few().prop_map(|key| Op::Renew { key }),
         1 => (young(), 1..3_u32).prop_map(|(young, limit)| Op::InboxPurge { young, limit }),
+        4 => (few(), 1..5_u64).prop_map(|(key, sequence)| Op::OrderKeep { key, sequence }),
+        1 => few().prop_map(|key| Op::OrderNext { key }),
+        2 => (few(), 1..4_u32).prop_map(|(key, limit)| Op::OrderTake { key, limit }),
+        2 => (young(), 1..4_u32).prop_map(|(young, limit)| Op::OrderOverdue { young, limit }),
+        1 => (few(), 1..5_u64).prop_map(|(key, from)| Op::OrderForget { key, from }),
         1 => Just(Op::ReadAll),
     ]
 }
@@ -210,6 +228,29 @@ fn relayed() -> impl Strategy<Value = Vec<(usize, Op)>> {
     )
 }
 
+/// Messages of an ordered key come before their turn, and their turn comes.
+fn early() -> impl Strategy<Value = Vec<(usize, Op)>> {
+    let after = prop_oneof![
+        any::<bool>().prop_map(|young| Op::OrderOverdue { young, limit: 3 }),
+        Just(Op::OrderTake { key: 0, limit: 2 }),
+        Just(Op::OrderForget { key: 0, from: 2 }),
+    ];
+    (0..CLIENTS, 0..CLIENTS, after).prop_map(|(client, other, after)| {
+        let keep = |sequence| (client, Op::OrderKeep { key: 0, sequence });
+        let ends = (client, Op::Commit);
+        vec![
+            ends,
+            keep(2),
+            keep(3),
+            (client, Op::OrderPass { key: 0, ahead: 0 }),
+            ends,
+            (other, Op::Rollback),
+            (other, Op::OrderTake { key: 0, limit: 3 }),
+            (other, after),
+        ]
+    })
+}
+
 /// Two clients want the same row.
 fn clash() -> impl Strategy<Value = Vec<(usize, Op)>> {
     let touch = || {
@@ -238,6 +279,7 @@ pub(super) fn programs() -> BoxedStrategy<Program> {
         24 => (0..CLIENTS, op()).prop_map(|step| vec![step]),
         1 => relayed(),
         1 => clash(),
+        1 => early(),
     ];
     let parts = prop::collection::vec(part, 1..26);
     (2..=CLIENTS, parts)

@@ -18,11 +18,12 @@ use redeliver_postgres::{PgOptions, PgStore};
 /// A step that has not ended by then has been forgotten by the server.
 const BOUND: Duration = Duration::from_secs(30);
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "outbox",
     "outbox_order",
     "inbox",
     "inbox_order",
+    "inbox_kept",
     "workflow",
     "audit",
     "row_store",

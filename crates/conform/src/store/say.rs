@@ -4,7 +4,7 @@
 use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::outbox::ClaimedRow;
 use redeliver_core::ports::store::{Reading, StoreError};
-use redeliver_core::ports::{Row, Timestamp, Versioned};
+use redeliver_core::ports::{Delivery, Row, Timestamp, Versioned};
 
 /// The errors of a store by their kind: the words differ.
 pub(super) fn error(error: &StoreError) -> String {
@@ -65,6 +65,12 @@ pub(super) fn claimed(rows: &[ClaimedRow]) -> String {
     rows.iter().map(row).collect::<Vec<_>>().join("; ")
 }
 
+/// Messages that come from the store.
+pub(super) fn taken(taken: &[Delivery]) -> String {
+    let all: Vec<_> = taken.iter().map(|one| format!("{one:?}")).collect();
+    all.join("; ")
+}
+
 /// Everything, line by line.
 pub(super) fn reading(reading: &Reading) -> String {
     let now = reading.now;
@@ -81,6 +87,13 @@ pub(super) fn reading(reading: &Reading) -> String {
     }
     let inbox_rows = reading.inbox.iter();
     lines.extend(inbox_rows.map(|row| format!("inbox {}", inbox(row, now))));
+    for kept in &reading.kept {
+        let (consumer, scope, number) = (&kept.consumer, &kept.scope, kept.sequence);
+        lines.push(format!(
+            "kept {consumer}/{scope} {number}: {}",
+            kept.idempotency_key
+        ));
+    }
     for entry in &reading.audit {
         let (flow, number) = (&entry.workflow, entry.sequence);
         lines.push(format!(

@@ -10,14 +10,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, WorkflowHead};
 use crate::event::Outgoing;
 use crate::inbox::InboxRow;
 use crate::outbox::{ClaimedRow, OutboxRow, RelayClaim};
 use crate::ports::env::{Scope, Timestamp};
+use crate::ports::transport::Delivery;
 
 /// How long a statement waits for a row that another transaction holds, where nobody says
 /// otherwise. One for all stores: what waits too long must fail in each of them.
@@ -63,6 +64,28 @@ pub struct Versioned<R> {
     pub row: R,
     /// Starts at 1 and rises by 1 with every update.
     pub version: i64,
+}
+
+/// Where an ordered message stands in its key, for one consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is the next.
+    Next,
+    /// It was passed before: a duplicate of work that has ended.
+    Past,
+    /// A predecessor is still to come.
+    Early,
+}
+
+impl Place {
+    /// The place of number `sequence` where `next` is expected.
+    pub fn of(sequence: u64, next: u64) -> Self {
+        match sequence.cmp(&next) {
+            std::cmp::Ordering::Equal => Self::Next,
+            std::cmp::Ordering::Less => Self::Past,
+            std::cmp::Ordering::Greater => Self::Early,
+        }
+    }
 }
 
 /// What a backend has behind a port, as the type of its own client.
@@ -146,21 +169,15 @@ pub trait Tx: Send {
     fn inbox_save(&mut self, row: &InboxRow)
     -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Gives the number that `consumer` expects next for an ordered `scope`, locked; 1 where
-    /// nothing was consumed yet.
-    fn order_open(
+    /// Passes number `sequence` of an ordered `scope`: `consumer` expects the one after it from then
+    /// on. False, and nothing changed, where another number is expected. Waits for a transaction
+    /// that passes a number of the same scope.
+    fn order_pass(
         &mut self,
         consumer: &str,
         scope: &str,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
-    /// Stores the number that `consumer` expects next.
-    fn order_save(
-        &mut self,
-        consumer: &str,
-        scope: &str,
-        next: u64,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        sequence: u64,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Gives the head of a workflow, locked; [`WorkflowHead::new`] where there is none.
     fn workflow_open(
@@ -248,6 +265,57 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// Says where a delivery of an ordered event stands. An early one is kept in the store with all
+    /// that it carries, so that it may be acked; one that is kept already stays as it is. Gives
+    /// [`Place::Early`] only where it is kept. `on` says on whose behalf.
+    ///
+    /// The expected number may rise before the answer is there, and the message with it: who keeps
+    /// one looks at [`Store::order_next`] once more, or nobody may take it on.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a delivery without an ordered event.
+    fn order_keep(
+        &self,
+        on: Scope<'_>,
+        delivery: &Delivery,
+    ) -> impl Future<Output = Result<Place, StoreError>> + Send;
+
+    /// The number that `consumer` expects next of an ordered `scope`; 1 where nothing was passed.
+    fn order_next(
+        &self,
+        consumer: &str,
+        scope: &str,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// The kept messages whose turn it is or comes without a gap after that, in their order, at
+    /// most `limit`. They stay kept until they are forgotten. Each names its number as its delivery
+    /// tag.
+    fn order_take(
+        &self,
+        consumer: &str,
+        scope: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
+
+    /// The kept messages whose turn it is or was and that nobody takes on: in their scope no number
+    /// was passed for `idle`, they were not given out here for `idle`, and their inbox row neither
+    /// carries a live claim nor waits for its backoff. At most `limit`, by scope and number. They
+    /// are flagged as redelivered from then on: one of them may have killed its worker.
+    fn order_overdue(
+        &self,
+        consumer: &str,
+        idle: Duration,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>> + Send;
+
+    /// Forgets kept messages of a scope by their numbers; gives how many there were.
+    fn order_forget(
+        &self,
+        consumer: &str,
+        scope: &str,
+        sequences: &[u64],
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// The client's connections behind it, for statements outside of any transaction of the
     /// pipeline. As [`Tx::connection`].
     fn pool(&self) -> Option<&Native> {
@@ -276,8 +344,23 @@ pub struct Reading {
     pub audit: Vec<AuditEntry>,
     /// Heads of the workflows, by id.
     pub workflows: Vec<WorkflowHead>,
+    /// Messages that wait in the store for their turn, by consumer, scope and number.
+    pub kept: Vec<KeptMessage>,
     /// Rows of the workload: table, key, version, document; by table and key.
     pub rows: Vec<(Arc<str>, Arc<str>, i64, serde_json::Value)>,
     /// The database's clock at the reading.
     pub now: Timestamp,
+}
+
+/// A message that waits in the store for its turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptMessage {
+    /// Whose inbox it waits for.
+    pub consumer: Arc<str>,
+    /// The ordered scope.
+    pub scope: Arc<str>,
+    /// Its number.
+    pub sequence: u64,
+    /// Its idempotency key.
+    pub idempotency_key: Arc<str>,
 }

@@ -61,8 +61,11 @@ pub struct Delivery {
     pub redelivered: bool,
     /// When the first attempt failed; none on the first attempt.
     pub first_failure: Option<Timestamp>,
-    /// How often it was parked: waited behind a live claim or an ordered predecessor.
+    /// How often it was parked: waited behind a live claim, or for a store that did not answer.
     pub parked: u32,
+    /// It comes from the store, where it waited for its turn: the broker knows nothing of it, so
+    /// there is nothing to ack, and to park it is to leave it where it is.
+    pub kept: bool,
     /// The queue it came from.
     pub queue: Arc<str>,
     /// The exchange and routing key it was first published with.
@@ -85,8 +88,10 @@ pub enum Settlement {
         /// When the first attempt failed.
         first_failure: Timestamp,
     },
-    /// It cannot be worked on yet (a live claim, an earlier message of its key, a store that
-    /// does not answer): deliver a copy as the same attempt after `delay`.
+    /// It waits in the store for an earlier message of its key: forget it.
+    Kept,
+    /// It cannot be worked on yet (a live claim, a store that does not answer): deliver a copy as
+    /// the same attempt after `delay`.
     Park {
         /// How long to wait at least.
         delay: Duration,
@@ -116,9 +121,10 @@ pub trait Receiver: Clone + Send + Sync + 'static {
     /// [`TransportError::Lost`] when the channel is gone; every receipt of it is void then.
     fn receive(&self) -> impl Future<Output = Result<Delivery, TransportError>> + Send;
 
-    /// Settles a delivery. For everything but [`Settlement::Done`] the copy is published and
-    /// confirmed before the original is acked; where that fails the original stays unsettled
-    /// and comes back by itself when the channel closes.
+    /// Settles a delivery. For everything but [`Settlement::Done`] and [`Settlement::Kept`] the copy
+    /// is published and confirmed before the original is acked; where that fails the original
+    /// stays unsettled and comes back by itself when the channel closes. Of a delivery that was
+    /// [kept](Delivery::kept) there is no original to ack.
     ///
     /// # Errors
     /// [`TransportError`] when it is not known that the delivery is settled.

@@ -237,7 +237,7 @@ fn of_settlement(policy: &Policy, how: &Settled, place: usize) -> Fate {
     let consumer = &policy.consumer;
     let in_order = |delay: u64| Duration::from_nanos(delay) >= consumer.park.min(consumer.lease);
     match how {
-        Settled::Done => Fate::Nothing,
+        Settled::Done | Settled::Kept => Fate::Nothing,
         Settled::Park { delay } if in_order(*delay) => Fate::Parked(place),
         Settled::Park { .. } | Settled::Retry { .. } | Settled::DeadLetter(_) => {
             Fate::Recorded(place)

@@ -94,6 +94,10 @@ impl Open {
             };
             self.wait(|| format!("{key} {how} {}", queued.queue));
         }
+        for kept in &view.reading.store.kept {
+            let (key, consumer) = (&kept.idempotency_key, &kept.consumer);
+            self.wait(|| format!("{key} waits in the store of {consumer} for its turn"));
+        }
         let outbox = view.reading.store.outbox.iter();
         for row in outbox.filter(|row| row.published_at.is_none()) {
             let key = &row.outgoing.event.idempotency_key;

@@ -299,6 +299,7 @@ impl Kit {
             receipt,
             attempt,
             redelivered,
+            kept: false,
         };
         self.add(process, what);
         Hand {

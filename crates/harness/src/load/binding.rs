@@ -141,9 +141,9 @@ fn workers(figures: &Figures, scenario: &Scenario, consumer: &str) -> (Binding, 
         busy * 100.0
     );
     let counts = figures.counts();
-    if busy < BUSY && counts.parked * 2 > counts.deliveries {
-        let (parked, deliveries) = (grouped(counts.parked), grouped(counts.deliveries));
-        let what = format!("{what}; {parked} of {deliveries} deliveries were put back to wait");
+    if busy < BUSY && counts.kept * 2 > counts.deliveries {
+        let (kept, deliveries) = (grouped(counts.kept), grouped(counts.deliveries));
+        let what = format!("{what}; {kept} of {deliveries} deliveries waited for their turn");
         return (Binding::Order(consumer.to_owned()), (place, what));
     }
     let binding = match (busy >= BUSY, used_up(figures)) {

@@ -274,6 +274,7 @@ impl Everything {
         match row {
             Row::Outbox(row) => store.outbox.push(*row),
             Row::Inbox(row) => store.inbox.push(*row),
+            Row::Kept(message) => store.kept.push(message),
             Row::Audit(entry) => store.audit.push(*entry),
             Row::Workflow(head) => store.workflows.push(head),
             Row::Document(table, key, version, text) => {

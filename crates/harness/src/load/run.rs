@@ -439,6 +439,7 @@ fn row_of(row: ReadRow) -> Row {
     match row {
         ReadRow::Outbox(row) => Row::Outbox(Box::new(row)),
         ReadRow::Inbox(row) => Row::Inbox(Box::new(row)),
+        ReadRow::Kept(message) => Row::Kept(message),
         ReadRow::Audit(entry) => Row::Audit(Box::new(entry)),
         ReadRow::Workflow(head) => Row::Workflow(head),
         ReadRow::Document(table, key, version, document) => {

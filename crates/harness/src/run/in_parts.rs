@@ -100,7 +100,8 @@ impl<'a> InParts<'a> {
         self.committed += index.committed();
         self.rows += view.reading.store.outbox.len() as u64;
         let entries = view.history.entries.iter();
-        let deliveries = entries.filter(|it| matches!(it.what, What::Delivered { .. }));
+        let deliveries =
+            entries.filter(|it| matches!(it.what, What::Delivered { kept: false, .. }));
         self.deliveries += deliveries.count() as u64;
     }
 
@@ -119,7 +120,7 @@ impl<'a> InParts<'a> {
         };
         let pickups = borrowed(&self.pickups);
         found.extend(expect.judge(&letters, view.settled, &pickups));
-        if expect.max_publishes_per_event.is_some() || expect.max_redeliveries.is_some() {
+        if expect.asks_for_repeats() {
             found.extend(expect.judge_repeats(&self.repeats));
         }
         if !self.across.asks_again() {

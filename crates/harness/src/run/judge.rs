@@ -146,14 +146,14 @@ pub fn result(
     let mechanisms = pickups::mechanisms(&pickups);
     let expect = &scenario.expect;
     anomalies.extend(expect.judge(view.reading, view.settled, &pickups));
-    if expect.max_publishes_per_event.is_some() || expect.max_redeliveries.is_some() {
+    if expect.asks_for_repeats() {
         anomalies.extend(expect.judge_repeats(&index.repeats()));
     }
     named::name_messages(&mut anomalies, view.reading);
     let entries = &view.history.entries;
     let deliveries = entries
         .iter()
-        .filter(|e| matches!(e.what, What::Delivered { .. }))
+        .filter(|e| matches!(e.what, What::Delivered { kept: false, .. }))
         .count();
     // Rows of published events may be gone by now; those of commits in doubt are known by them alone.
     let messages = index

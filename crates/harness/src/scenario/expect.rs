@@ -32,6 +32,8 @@ pub struct Expect {
     pub max_publishes_per_event: Option<u64>,
     /// How often one message comes to one consumer flagged as redelivered, at most.
     pub max_redeliveries: Option<u64>,
+    /// How often the broker hands one message to one consumer, at most.
+    pub max_deliveries: Option<u64>,
     /// Queries that give no rows at the end of each run.
     pub no_rows: Vec<Arc<str>>,
     /// Promises in Rust, beside the workload's own. A file cannot say them.
@@ -93,6 +95,7 @@ impl Default for Expect {
             max_second_pickups: None,
             max_publishes_per_event: None,
             max_redeliveries: None,
+            max_deliveries: None,
             no_rows: Vec::new(),
             invariants: Vec::new(),
         }
@@ -100,6 +103,16 @@ impl Default for Expect {
 }
 
 impl Expect {
+    /// Whether something is asked of what was most often repeated.
+    pub fn asks_for_repeats(&self) -> bool {
+        let bounds = [
+            self.max_publishes_per_event,
+            self.max_redeliveries,
+            self.max_deliveries,
+        ];
+        bounds.iter().any(Option::is_some)
+    }
+
     /// Judges one run by what was most often repeated in it.
     pub fn judge_repeats(&self, repeats: &Repeats) -> Vec<Anomaly> {
         let mut found = Vec::new();
@@ -115,6 +128,12 @@ impl Expect {
                 &repeats.redelivered,
                 "The scenario bounds how often a message comes as redelivered.",
                 "came as redelivered",
+            ),
+            (
+                self.max_deliveries,
+                &repeats.delivered,
+                "The scenario bounds how often the broker hands a message over.",
+                "was delivered",
             ),
         ] {
             if let (Some(max), Some(most)) = (max, repeated)

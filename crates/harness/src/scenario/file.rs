@@ -267,6 +267,9 @@ pub(crate) struct ExpectTable {
     pub(crate) max_publishes_per_event: Option<u64>,
     /// How often one message comes to one consumer flagged as redelivered, at most.
     pub(crate) max_redeliveries: Option<u64>,
+    /// How often the broker hands one message to one consumer, at most.
+    #[schemars(range(min = 1))]
+    pub(crate) max_deliveries: Option<u64>,
     /// Queries that give no rows at the end of each run, in a world with a real database.
     #[schemars(with = "Vec<String>")]
     pub(crate) no_rows: Vec<Spanned<String>>,

@@ -365,6 +365,7 @@ fn expect(table: &ExpectTable, scenario: &Scenario, problems: &mut Vec<Problem>)
         max_second_pickups: table.max_second_pickups,
         max_publishes_per_event: table.max_publishes_per_event,
         max_redeliveries: table.max_redeliveries,
+        max_deliveries: table.max_deliveries,
         invariants: Vec::new(),
         no_rows: table
             .no_rows

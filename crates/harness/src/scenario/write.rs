@@ -290,6 +290,9 @@ fn lines_of_expect(expect: &Expect) -> Vec<(String, String)> {
     if let Some(max) = expect.max_redeliveries {
         lines.add("max-redeliveries", max);
     }
+    if let Some(max) = expect.max_deliveries {
+        lines.add("max-deliveries", max);
+    }
     if !expect.no_rows.is_empty() {
         lines.add("no-rows", list(&expect.no_rows));
     }

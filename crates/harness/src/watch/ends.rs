@@ -129,6 +129,8 @@ pub struct Repeats {
     pub published: Option<Repeated>,
     /// The message that came to one consumer as redelivered most often.
     pub redelivered: Option<Repeated>,
+    /// The message that the broker handed to one consumer most often.
+    pub delivered: Option<Repeated>,
 }
 
 impl Repeats {
@@ -137,6 +139,7 @@ impl Repeats {
         for (known, other) in [
             (&mut self.published, other.published),
             (&mut self.redelivered, other.redelivered),
+            (&mut self.delivered, other.delivered),
         ] {
             let times = |it: &Option<Repeated>| it.as_ref().map_or(0, |it| it.times);
             if times(&other) > times(known) {

@@ -24,6 +24,7 @@ use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
 use redeliver_core::ports::env::Timestamp;
+use redeliver_core::ports::store::KeptMessage;
 
 /// Raised with every change to [`Record`] or to what it holds.
 pub const FORMAT: u32 = 1;
@@ -175,6 +176,7 @@ impl Gauge {
 pub enum Row {
     Outbox(Box<OutboxRow>),
     Inbox(Box<InboxRow>),
+    Kept(KeptMessage),
     Audit(Box<AuditEntry>),
     Workflow(WorkflowHead),
     /// Table, key, version, and the document as JSON.

@@ -103,6 +103,8 @@ pub enum Settled {
         /// Not before so many nanoseconds.
         delay: u64,
     },
+    /// Waits in the store for an earlier message of its key.
+    Kept,
     /// To be looked at again.
     Park {
         /// Not before so many nanoseconds.
@@ -171,6 +173,9 @@ pub enum What {
         attempt: u32,
         /// Flagged by the broker.
         redelivered: bool,
+        /// It came from the store, where it waited for its turn, and not from the broker.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        kept: bool,
     },
     /// A consumer settled a delivery.
     Settled {

@@ -76,6 +76,8 @@ pub struct Counts {
     pub retried: u64,
     /// Deliveries that were put back to be looked at later.
     pub parked: u64,
+    /// Deliveries that were kept in the store until their turn in an ordered key.
+    pub kept: u64,
     /// Works that were given up.
     pub dead: u64,
     /// Requests of which everything that followed has ended.
@@ -143,6 +145,8 @@ enum With {
     Worker,
     /// The broker once more, for a later attempt.
     Delay,
+    /// The store, until its turn in an ordered key.
+    Turn,
 }
 
 /// All that follows from a request.
@@ -264,10 +268,11 @@ impl Legs {
                 consumer,
                 key,
                 redelivered,
+                kept,
                 ..
             } => {
-                self.counts.deliveries += 1;
-                self.counts.redeliveries += u64::from(*redelivered);
+                self.counts.deliveries += u64::from(!*kept);
+                self.counts.redeliveries += u64::from(*redelivered && !*kept);
                 if let Some(key) = key {
                     self.delivered((consumer, key), at, &mut give);
                 }
@@ -489,6 +494,11 @@ impl Legs {
                 if let Some(chain) = chain.and_then(|id| self.chains.get_mut(&id)) {
                     chain.retried = true;
                 }
+            }
+            Settled::Kept => {
+                self.counts.kept += 1;
+                let (way, place) = self.work(consumer, key, at);
+                (way.works[place].with, way.works[place].since) = (With::Turn, at);
             }
             Settled::Park { .. } => {
                 self.counts.parked += 1;

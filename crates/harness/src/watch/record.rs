@@ -14,7 +14,7 @@ use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::event::Outgoing;
 use redeliver_core::inbox::{InboxRow, InboxState};
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
-use redeliver_core::ports::store::{Native, Reading};
+use redeliver_core::ports::store::{Native, Place, Reading};
 use redeliver_core::ports::{
     Delivery, Env, Ports, PublishOutcome, Publisher, Receiver, Row, Scope, Service, ServiceCall,
     ServiceError, ServiceReply, Settlement, Store, StoreError, Transport, TransportError, Tx,
@@ -73,6 +73,38 @@ impl<E: Env> Log<E> {
 
     fn reads(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes messages that come from the store, where they waited for their turn: of one scope, whose
+    /// numbers are their tags on a channel of their own.
+    fn taken(&self, mut taken: Vec<Delivery>) -> Vec<Delivery> {
+        if taken.is_empty() {
+            return taken;
+        }
+        let channel = self.next_channel();
+        for delivery in &mut taken {
+            delivery.receipt.channel = channel;
+            let consumer = delivery.queue.clone();
+            self.delivered(&consumer, delivery);
+        }
+        taken
+    }
+
+    fn delivered(&self, consumer: &Arc<str>, delivery: &Delivery) {
+        let event = delivery.event.as_ref();
+        self.add(What::Delivered {
+            consumer: consumer.clone(),
+            key: event.ok().map(|event| event.idempotency_key.clone()),
+            id: event.map_or_else(|malformed| malformed.message_id, |event| Some(event.id)),
+            receipt: delivery.receipt,
+            attempt: delivery.attempt,
+            redelivered: delivery.redelivered,
+            kept: delivery.kept,
+        });
+    }
+
+    fn next_channel(&self) -> u64 {
+        self.channels.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The recorder behind it.
@@ -199,17 +231,13 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
         Ok(())
     }
 
-    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
-        self.inner.order_open(consumer, scope).await
-    }
-
-    async fn order_save(
+    async fn order_pass(
         &mut self,
         consumer: &str,
         scope: &str,
-        next: u64,
-    ) -> Result<(), StoreError> {
-        self.inner.order_save(consumer, scope, next).await
+        sequence: u64,
+    ) -> Result<bool, StoreError> {
+        self.inner.order_pass(consumer, scope, sequence).await
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -304,6 +332,44 @@ impl<S: Store, E: Env> Store for Recorded<S, E> {
         self.inner.inbox_purge(age, limit).await
     }
 
+    async fn order_keep(&self, on: Scope<'_>, delivery: &Delivery) -> Result<Place, StoreError> {
+        self.inner.order_keep(on, delivery).await
+    }
+
+    async fn order_next(&self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        self.inner.order_next(consumer, scope).await
+    }
+
+    async fn order_take(
+        &self,
+        consumer: &str,
+        scope: &str,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let taken = self.inner.order_take(consumer, scope, limit).await?;
+        Ok(self.log.taken(taken))
+    }
+
+    async fn order_overdue(
+        &self,
+        consumer: &str,
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let taken = self.inner.order_overdue(consumer, idle, limit).await?;
+        let each = taken.into_iter().flat_map(|one| self.log.taken(vec![one]));
+        Ok(each.collect())
+    }
+
+    async fn order_forget(
+        &self,
+        consumer: &str,
+        scope: &str,
+        sequences: &[u64],
+    ) -> Result<u64, StoreError> {
+        self.inner.order_forget(consumer, scope, sequences).await
+    }
+
     fn pool(&self) -> Option<&Native> {
         self.inner.pool()
     }
@@ -344,7 +410,7 @@ impl<T: Transport, E: Env> Transport for Recorded<T, E> {
         prefetch: u16,
     ) -> Result<Self::Receiver, TransportError> {
         let inner = self.inner.receiver(name, queue, prefetch).await?;
-        let channel = self.log.channels.fetch_add(1, Ordering::Relaxed) + 1;
+        let channel = self.log.next_channel();
         Ok(RecordedReceiver {
             inner,
             log: self.log.clone(),
@@ -383,15 +449,7 @@ impl<R: Receiver, E: Env> Receiver for RecordedReceiver<R, E> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
         let mut delivery = self.inner.receive().await?;
         delivery.receipt.channel = self.channel;
-        let event = delivery.event.as_ref();
-        self.log.add(What::Delivered {
-            consumer: self.consumer.clone(),
-            key: event.ok().map(|event| event.idempotency_key.clone()),
-            id: event.map_or_else(|malformed| malformed.message_id, |event| Some(event.id)),
-            receipt: delivery.receipt,
-            attempt: delivery.attempt,
-            redelivered: delivery.redelivered,
-        });
+        self.log.delivered(&self.consumer, &delivery);
         Ok(delivery)
     }
 
@@ -415,6 +473,7 @@ impl<R: Receiver, E: Env> Receiver for RecordedReceiver<R, E> {
         };
         let how = match &settlement {
             Settlement::Done => Settled::Done,
+            Settlement::Kept => Settled::Kept,
             Settlement::RetryAfter { delay, attempt, .. } => Settled::Retry {
                 attempt: *attempt,
                 delay: nanos(*delay),

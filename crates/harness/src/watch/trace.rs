@@ -81,11 +81,13 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
             receipt,
             attempt,
             redelivered,
+            kept,
             ..
         } => {
             let key = key.as_deref().unwrap_or("");
             let flags = u64::from(*attempt) * 2 + u64::from(*redelivered);
-            ("deliver", key, [receipt.channel << 32 | receipt.tag, flags])
+            let word = if *kept { "turn" } else { "deliver" };
+            (word, key, [receipt.channel << 32 | receipt.tag, flags])
         }
         What::Settled {
             key,
@@ -97,6 +99,7 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
             let word = match how {
                 Settled::Done => "ack",
                 Settled::Retry { .. } => "retry",
+                Settled::Kept => "keep",
                 Settled::Park { .. } => "park",
                 Settled::DeadLetter(_) => "dead-letter",
             };
@@ -195,7 +198,7 @@ fn detail(what: &What) -> String {
                 None => String::new(),
             };
             let how = match how {
-                Settled::Done => String::new(),
+                Settled::Done | Settled::Kept => String::new(),
                 Settled::Retry { attempt, delay } => {
                     format!(" as attempt {attempt} after {} ms", delay / 1_000_000)
                 }

@@ -4,14 +4,15 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::contained;
-use super::work::{Gate, Job, Turn};
+use super::work::{Decision, Gate, Job};
 use crate::handler::{Cx, Failure, Opaque, Outside, TxOf};
 use crate::relay::until;
 use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::ports::store::Place;
 use redeliver_core::ports::{Env, EnvExt, Settlement, Store, StoreError, Tx, World};
 
 /// Makes the attempt that the inbox allows, if it allows one.
-pub(super) async fn make<W: World>(job: &Job<'_, W>) -> Result<Settlement, StoreError> {
+pub(super) async fn make<W: World>(job: &Job<'_, W>) -> Result<Decision, StoreError> {
     if job.handler.is_outside() {
         under_claim(job).await
     } else {
@@ -22,13 +23,13 @@ pub(super) async fn make<W: World>(job: &Job<'_, W>) -> Result<Settlement, Store
 /// The row is open in the transaction, or what to do instead of an attempt.
 enum Opened<T> {
     Attempt(T, InboxRow, u32),
-    Instead(Settlement),
+    Instead(Decision),
 }
 
 /// Opens the inbox row and checks everything that may stand against an attempt.
 async fn open<W: World>(job: &Job<'_, W>) -> Result<Opened<TxOf<W>>, StoreError> {
     let work = job.work();
-    let (mut tx, row) = work.open(job.delivery.attempt).await?;
+    let (tx, row) = work.open(job.delivery.attempt).await?;
     let attempt = match work.gate(&row) {
         Gate::Attempt(attempt) => attempt,
         Gate::Settle(settlement @ (Settlement::Done | Settlement::DeadLetter(_))) => {
@@ -36,32 +37,24 @@ async fn open<W: World>(job: &Job<'_, W>) -> Result<Opened<TxOf<W>>, StoreError>
         }
         Gate::Settle(settlement) => {
             tx.rollback().await;
-            return Ok(Opened::Instead(settlement));
+            return Ok(Opened::Instead(settlement.into()));
         }
         Gate::GiveUp(reason, what) => {
             let story = work.story(&row, reason, reason.as_str(), &what, row.attempts);
             return work.bury(tx, row, story).await.map(Opened::Instead);
         }
     };
-    match work.in_turn(&mut tx).await? {
-        Turn::Unordered | Turn::Next { .. } => Ok(Opened::Attempt(tx, row, attempt)),
-        Turn::Past => {
-            tx.rollback().await;
-            Ok(Opened::Instead(Settlement::Done))
-        }
-        Turn::Early => {
-            tx.rollback().await;
-            Ok(Opened::Instead(Settlement::Park {
-                delay: work.order_wait(),
-            }))
-        }
+    if work.place == Some(Place::Past) {
+        tx.rollback().await;
+        return Ok(Opened::Instead(Settlement::Done.into()));
     }
+    Ok(Opened::Attempt(tx, row, attempt))
 }
 
-async fn in_one_transaction<W: World>(job: &Job<'_, W>) -> Result<Settlement, StoreError> {
+async fn in_one_transaction<W: World>(job: &Job<'_, W>) -> Result<Decision, StoreError> {
     let (mut tx, mut row, mut attempt) = match open(job).await? {
         Opened::Attempt(tx, row, attempt) => (tx, row, attempt),
-        Opened::Instead(settlement) => return Ok(settlement),
+        Opened::Instead(decision) => return Ok(decision),
     };
     if job.delivery.redelivered {
         // The message may be what killed the last process: count before it can do so again.
@@ -78,15 +71,12 @@ async fn in_one_transaction<W: World>(job: &Job<'_, W>) -> Result<Settlement, St
         let park = busy.then_some(job.shared.policy.consumer.park);
         if let Some(delay) = row.backoff().or(park) {
             tx.rollback().await;
-            return Ok(Settlement::Park { delay });
+            return Ok(Settlement::Park { delay }.into());
         }
         attempt = row.attempts;
     }
     match apply(job, &mut tx, row, attempt, Box::new(())).await {
-        Ok(()) => {
-            tx.commit().await?;
-            Ok(Settlement::Done)
-        }
+        Ok(()) => done(job, tx).await,
         Err(failure) => {
             tx.rollback().await;
             after_failure(job, attempt, None, failure).await
@@ -100,7 +90,7 @@ async fn after_failure<W: World>(
     attempt: u32,
     token: Option<u64>,
     failure: Failure,
-) -> Result<Settlement, StoreError> {
+) -> Result<Decision, StoreError> {
     if let Failure::Store(error @ (StoreError::Unreachable(_) | StoreError::InDoubt(_))) = failure {
         return Err(error);
     }
@@ -116,7 +106,6 @@ async fn apply<W: World>(
     answer: Opaque,
 ) -> Result<(), Failure> {
     let work = job.work();
-    let turn = work.in_turn(tx).await?;
     let env = job.shared.world.env();
     let limit = job.shared.policy.consumer.handler_limit;
     let result = {
@@ -130,11 +119,20 @@ async fn apply<W: World>(
     row.state = InboxState::Done { result };
     row.attempts = row.attempts.max(attempt);
     tx.inbox_save(&row).await?;
-    if let Turn::Next { scope, sequence } = turn {
-        tx.order_save(job.shared.consumer.name(), &scope, sequence + 1)
-            .await?;
+    if work.place.is_some() && !work.pass(tx).await? {
+        // Whoever passes a number holds the row of its work, which is open here.
+        let what = "its number was passed while it was worked on".to_owned();
+        return Err(StoreError::Transient(what).into());
     }
     Ok(())
+}
+
+async fn done<W: World>(job: &Job<'_, W>, tx: TxOf<W>) -> Result<Decision, StoreError> {
+    tx.commit().await?;
+    Ok(Decision {
+        settlement: Settlement::Done,
+        passed: job.place.is_some(),
+    })
 }
 
 /// Turns a panic and an exceeded limit into failures of the message.
@@ -152,10 +150,10 @@ fn flatten<T>(
     }
 }
 
-async fn under_claim<W: World>(job: &Job<'_, W>) -> Result<Settlement, StoreError> {
+async fn under_claim<W: World>(job: &Job<'_, W>) -> Result<Decision, StoreError> {
     let (mut tx, mut row, attempt) = match open(job).await? {
         Opened::Attempt(tx, row, attempt) => (tx, row, attempt),
-        Opened::Instead(settlement) => return Ok(settlement),
+        Opened::Instead(decision) => return Ok(decision),
     };
     let policy = &job.shared.policy.consumer;
     let token = row.claim(job.shared.worker.clone(), policy.lease, attempt);
@@ -167,22 +165,18 @@ async fn under_claim<W: World>(job: &Job<'_, W>) -> Result<Settlement, StoreErro
         Called::Failed(failure) => return after_failure(job, attempt, Some(token), failure).await,
         // Another worker holds it now and will end it; this copy looks again later.
         Called::LostClaim => {
-            return Ok(Settlement::Park {
-                delay: policy.lease,
-            });
+            let delay = policy.lease;
+            return Ok(Settlement::Park { delay }.into());
         }
     };
 
     let (mut tx, row) = job.work().open(attempt).await?;
     if !row.holds(token) {
         tx.rollback().await;
-        return Ok(Settlement::Park { delay: policy.park });
+        return Ok(Settlement::Park { delay: policy.park }.into());
     }
     match apply(job, &mut tx, row, attempt, answer).await {
-        Ok(()) => {
-            tx.commit().await?;
-            Ok(Settlement::Done)
-        }
+        Ok(()) => done(job, tx).await,
         Err(failure) => {
             tx.rollback().await;
             after_failure(job, attempt, Some(token), failure).await

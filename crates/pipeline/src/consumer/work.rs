@@ -11,6 +11,7 @@ use crate::handler::{Failure, Opaque, TxOf};
 use redeliver_core::dead_letter::{DeadLetter, MAX_ERROR_BYTES, Reason, bounded};
 use redeliver_core::event::{Event, Malformed};
 use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::ports::store::Place;
 use redeliver_core::ports::{
     Delivery, Env, Scope, Settlement, Store, StoreError, Timestamp, Tx, World,
 };
@@ -21,6 +22,7 @@ pub(super) struct Job<'a, W: World> {
     pub(super) shared: &'a Shared<W>,
     pub(super) delivery: &'a Delivery,
     pub(super) event: &'a Event,
+    pub(super) place: Option<Place>,
     pub(super) handler: &'a dyn crate::handler::Erased<W>,
     pub(super) decoded: Opaque,
 }
@@ -35,40 +37,76 @@ pub(super) enum Gate {
     GiveUp(Reason, String),
 }
 
-/// Decides what shall become of a delivery; never fails, since every failure has a settlement.
-pub(super) async fn decide<W: World>(shared: &Shared<W>, delivery: &Delivery) -> Settlement {
+/// What becomes of a delivery.
+pub(super) struct Decision {
+    pub(super) settlement: Settlement,
+    /// Its number in an ordered key was passed by this: the next may begin.
+    pub(super) passed: bool,
+}
+
+impl From<Settlement> for Decision {
+    fn from(settlement: Settlement) -> Self {
+        Self {
+            settlement,
+            passed: false,
+        }
+    }
+}
+
+/// Decides what shall become of a delivery; never fails, since every failure has a settlement. Of a
+/// kept message of an ordered key the place may be known.
+pub(super) async fn decide<W: World>(
+    shared: &Shared<W>,
+    delivery: &Delivery,
+    place: Option<Place>,
+) -> Decision {
     let event = match &delivery.event {
         Ok(event) => event.clone(),
         // There is no key under which the inbox could know it.
-        Err(malformed) => return malformed_letter(shared, delivery, malformed),
-    };
-    let result = match decode(shared, delivery, &event) {
-        Ok(job) => attempt::make(&job).await,
-        Err(malformed) => {
-            let work = Work {
-                shared,
-                delivery,
-                event: &event,
-            };
-            let story = story_of_malformed(shared, delivery, &malformed);
-            work.give_up_with(story).await
-        }
+        Err(malformed) => return malformed_letter(shared, delivery, malformed).into(),
     };
     // The database failed between attempts: nothing is known to have happened, nothing is
     // counted, and the message waits in the broker.
-    result.unwrap_or_else(|error| {
+    let decided = decide_event(shared, delivery, &event, place).await;
+    decided.unwrap_or_else(|error| {
         tracing::warn!(%error, event = %event.id, "the message waits for the database");
-        Settlement::Park {
-            delay: shared.policy.consumer.park,
-        }
+        let delay = shared.policy.consumer.park;
+        Settlement::Park { delay }.into()
     })
 }
 
-fn decode<'a, W: World>(
-    shared: &'a Shared<W>,
-    delivery: &'a Delivery,
-    event: &'a Event,
-) -> Result<Job<'a, W>, Malformed> {
+async fn decide_event<W: World>(
+    shared: &Shared<W>,
+    delivery: &Delivery,
+    event: &Event,
+    known: Option<Place>,
+) -> Result<Decision, StoreError> {
+    let mut work = Work {
+        shared,
+        delivery,
+        event,
+        place: known,
+    };
+    if event.sequence.is_some() && known.is_none() {
+        let on = work.scope(delivery.attempt);
+        work.place = Some(shared.world.store().order_keep(on, delivery).await?);
+    }
+    // It waits for its turn even to be given up: a hole in the order would hold its followers for
+    // ever.
+    if work.place == Some(Place::Early) {
+        return Ok(Settlement::Kept.into());
+    }
+    match decode(&work) {
+        Ok(job) => attempt::make(&job).await,
+        Err(malformed) => {
+            let story = story_of_malformed(shared, delivery, &malformed);
+            work.give_up_with(story).await
+        }
+    }
+}
+
+fn decode<'a, W: World>(work: &Work<'a, W>) -> Result<Job<'a, W>, Malformed> {
+    let (shared, event) = (work.shared, work.event);
     let unknown = || Malformed {
         reason: redeliver_core::event::MalformedReason::UnknownType,
         detail: format!(
@@ -85,8 +123,9 @@ fn decode<'a, W: World>(
     let decoded = handler.decode(event)?;
     Ok(Job {
         shared,
-        delivery,
+        delivery: work.delivery,
         event,
+        place: work.place,
         handler,
         decoded,
     })
@@ -97,6 +136,8 @@ pub(super) struct Work<'a, W: World> {
     pub(super) shared: &'a Shared<W>,
     pub(super) delivery: &'a Delivery,
     pub(super) event: &'a Event,
+    /// Where an ordered event stands; not early, since such a one waits.
+    pub(super) place: Option<Place>,
 }
 
 impl<'a, W: World> Job<'a, W> {
@@ -105,6 +146,7 @@ impl<'a, W: World> Job<'a, W> {
             shared: self.shared,
             delivery: self.delivery,
             event: self.event,
+            place: self.place,
         }
     }
 }
@@ -177,24 +219,16 @@ impl<W: World> Work<'_, W> {
         Duration::from_nanos(((u128::from(most) * u128::from(chance)) >> 64) as u64)
     }
 
-    /// Whether an ordered event is the next of its key. `Err` holds what to do if not.
-    pub(super) async fn in_turn(&self, tx: &mut TxOf<W>) -> Result<Turn, StoreError> {
-        let Some(sequence) = self.event.sequence else {
-            return Ok(Turn::Unordered);
-        };
-        let scope = self.event.order_scope();
-        let next = tx.order_open(self.shared.consumer.name(), &scope).await?;
-        Ok(match sequence.cmp(&next) {
-            std::cmp::Ordering::Equal => Turn::Next { scope, sequence },
-            std::cmp::Ordering::Less => Turn::Past,
-            std::cmp::Ordering::Greater => Turn::Early,
-        })
-    }
-
-    /// How long a message waits behind its ordered predecessor: longer with every time.
-    pub(super) fn order_wait(&self) -> Duration {
-        let park = self.shared.policy.consumer.park;
-        park.saturating_mul(1 + self.delivery.parked.min(9))
+    /// Passes the number of an ordered event whose turn it is; gives whether that was done.
+    pub(super) async fn pass(&self, tx: &mut TxOf<W>) -> Result<bool, StoreError> {
+        match (self.event.sequence, self.place) {
+            (Some(sequence), Some(Place::Next)) => {
+                let scope = self.event.order_scope();
+                let consumer = self.shared.consumer.name();
+                tx.order_pass(consumer, &scope, sequence).await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Records a failed attempt and says what follows from it.
@@ -203,15 +237,14 @@ impl<W: World> Work<'_, W> {
         attempt: u32,
         token: Option<u64>,
         failure: Failure,
-    ) -> Result<Settlement, StoreError> {
+    ) -> Result<Decision, StoreError> {
         let (mut tx, mut row) = self.open(attempt).await?;
         let lost = token.is_some_and(|token| !row.holds(token));
         if lost || !matches!(row.state, InboxState::Open | InboxState::Claimed { .. }) {
             // Somebody else has taken over or ended this work: their word counts.
             tx.rollback().await;
-            return Ok(Settlement::Park {
-                delay: self.shared.policy.consumer.park,
-            });
+            let delay = self.shared.policy.consumer.park;
+            return Ok(Settlement::Park { delay }.into());
         }
         let policy = &self.shared.policy.retry;
         let first = row
@@ -237,11 +270,12 @@ impl<W: World> Work<'_, W> {
                 row.failed(attempt, delay);
                 tx.inbox_save(&row).await?;
                 tx.commit().await?;
-                Ok(Settlement::RetryAfter {
+                let settlement = Settlement::RetryAfter {
                     delay,
                     attempt: attempt + 1,
                     first_failure: first,
-                })
+                };
+                Ok(settlement.into())
             }
             Err(reason) => {
                 let story =
@@ -257,7 +291,7 @@ impl<W: World> Work<'_, W> {
         mut tx: TxOf<W>,
         mut row: InboxRow,
         story: DeadLetter,
-    ) -> Result<Settlement, StoreError> {
+    ) -> Result<Decision, StoreError> {
         let story = Box::new(story);
         row.attempts = row.attempts.max(story.attempts);
         row.state = InboxState::Dead {
@@ -266,55 +300,39 @@ impl<W: World> Work<'_, W> {
         };
         tx.inbox_save(&row).await?;
         // Its followers must not wait for ever behind it.
-        if let Turn::Next { scope, sequence } = self.in_turn(&mut tx).await? {
-            tx.order_save(self.shared.consumer.name(), &scope, sequence + 1)
-                .await?;
-        }
+        let passed = self.pass(&mut tx).await?;
         tx.commit().await?;
-        Ok(Settlement::DeadLetter(story))
+        Ok(Decision {
+            settlement: Settlement::DeadLetter(story),
+            passed,
+        })
     }
 
-    /// Gives work up for a reason that is known before any attempt. An ordered event waits for
-    /// its turn even for this: a hole in the order would hold its followers for ever.
-    async fn give_up_with(&self, story: DeadLetter) -> Result<Settlement, StoreError> {
-        let (mut tx, row) = self.open(self.delivery.attempt).await?;
-        if let Gate::Settle(settlement @ (Settlement::Done | Settlement::DeadLetter(_))) =
-            self.gate(&row)
-        {
-            return self.settle_ended(tx, settlement).await;
-        }
-        match self.in_turn(&mut tx).await? {
-            Turn::Unordered | Turn::Next { .. } => self.bury(tx, row, story).await,
-            Turn::Past | Turn::Early => self.settle_ended(tx, Settlement::Done).await,
+    /// Gives work up for a reason that is known before any attempt.
+    async fn give_up_with(&self, story: DeadLetter) -> Result<Decision, StoreError> {
+        let (tx, row) = self.open(self.delivery.attempt).await?;
+        match self.gate(&row) {
+            Gate::Settle(settlement @ (Settlement::Done | Settlement::DeadLetter(_))) => {
+                self.settle_ended(tx, settlement).await
+            }
+            _ if self.place == Some(Place::Past) => self.settle_ended(tx, Settlement::Done).await,
+            _ => self.bury(tx, row, story).await,
         }
     }
 
     /// Settles a delivery of work that has ended before. If its event holds a place of its own in
-    /// an order (a producer sent the same work twice), that place is passed now; before its turn
-    /// it has to wait like any other.
+    /// an order (a producer sent the same work twice), that place is passed now.
     pub(super) async fn settle_ended(
         &self,
         mut tx: TxOf<W>,
         settlement: Settlement,
-    ) -> Result<Settlement, StoreError> {
-        match self.in_turn(&mut tx).await? {
-            Turn::Unordered | Turn::Past => {
-                tx.rollback().await;
-                Ok(settlement)
-            }
-            Turn::Next { scope, sequence } => {
-                tx.order_save(self.shared.consumer.name(), &scope, sequence + 1)
-                    .await?;
-                tx.commit().await?;
-                Ok(settlement)
-            }
-            Turn::Early => {
-                tx.rollback().await;
-                Ok(Settlement::Park {
-                    delay: self.order_wait(),
-                })
-            }
+    ) -> Result<Decision, StoreError> {
+        let passed = self.pass(&mut tx).await?;
+        match passed {
+            true => tx.commit().await?,
+            false => tx.rollback().await,
         }
+        Ok(Decision { settlement, passed })
     }
 
     pub(super) fn story(
@@ -337,18 +355,6 @@ impl<W: World> Work<'_, W> {
             (first, row.now),
         )
     }
-}
-
-/// Where an ordered event stands.
-pub(super) enum Turn {
-    /// Order does not matter.
-    Unordered,
-    /// It is the next.
-    Next { scope: String, sequence: u64 },
-    /// It was there before: a duplicate of ended work.
-    Past,
-    /// A predecessor is still to come.
-    Early,
 }
 
 fn story<W: World>(
@@ -403,6 +409,7 @@ pub(super) async fn dead_letter_published<W: World>(shared: &Shared<W>, delivery
         shared,
         delivery,
         event,
+        place: None,
     };
     let noted = async {
         let (mut tx, mut row) = work.open(delivery.attempt).await?;

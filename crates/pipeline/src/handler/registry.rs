@@ -109,6 +109,7 @@ impl<W: World, H: OutsideHandler<W>> Erased<W> for Beyond<H> {
 pub struct Consumer<W: World> {
     name: Arc<str>,
     handlers: BTreeMap<&'static str, (Kind, Arc<dyn Erased<W>>)>,
+    has_ordered: bool,
 }
 
 impl<W: World> std::fmt::Debug for Consumer<W> {
@@ -126,30 +127,38 @@ impl<W: World> Consumer<W> {
         Self {
             name: Arc::from(name),
             handlers: BTreeMap::new(),
+            has_ordered: false,
         }
     }
 
     /// Adds a handler that stays in the database.
     #[must_use]
     pub fn on<H: Handler<W>>(mut self, handler: H) -> Self {
-        self.add(H::Event::TYPE, H::Event::KIND, Arc::new(Inside(handler)));
+        self.add::<H::Event>(Arc::new(Inside(handler)));
         self
     }
 
     /// Adds a handler that leaves the database.
     #[must_use]
     pub fn on_outside<H: OutsideHandler<W>>(mut self, handler: H) -> Self {
-        self.add(H::Event::TYPE, H::Event::KIND, Arc::new(Beyond(handler)));
+        self.add::<H::Event>(Arc::new(Beyond(handler)));
         self
     }
 
-    fn add(&mut self, event_type: &'static str, kind: Kind, handler: Arc<dyn Erased<W>>) {
-        let before = self.handlers.insert(event_type, (kind, handler));
+    fn add<M: Message>(&mut self, handler: Arc<dyn Erased<W>>) {
+        let before = self.handlers.insert(M::TYPE, (M::KIND, handler));
         assert!(
             before.is_none(),
-            "{} has two handlers for {event_type}",
-            self.name
+            "{} has two handlers for {}",
+            self.name,
+            M::TYPE
         );
+        self.has_ordered |= M::ORDERED;
+    }
+
+    /// Whether it handles events whose order matters.
+    pub fn has_ordered(&self) -> bool {
+        self.has_ordered
     }
 
     /// Its name.

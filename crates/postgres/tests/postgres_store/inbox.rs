@@ -218,23 +218,6 @@ async fn only_ended_rows_are_purged_in_small_batches() {
 }
 
 #[tokio::test]
-async fn the_number_to_come_is_kept_for_each_consumer_and_scope() {
-    with_store(|store| async move {
-        let mut tx = store.begin(Scope::default()).await.unwrap();
-        assert_eq!(tx.order_open("billing", "a").await, Ok(1));
-        tx.order_save("billing", "a", 2).await.unwrap();
-        assert_eq!(tx.order_open("billing", "a").await, Ok(2));
-        assert_eq!(tx.order_open("billing", "b").await, Ok(1));
-        assert_eq!(tx.order_open("mail", "a").await, Ok(1));
-        tx.commit().await.unwrap();
-        let mut tx = store.begin(Scope::default()).await.unwrap();
-        assert_eq!(tx.order_open("billing", "a").await, Ok(2));
-        tx.rollback().await;
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_workflow_keeps_its_chain() {
     with_store(|store| async move {
         let states = ["placed", "paid", "shipped"];

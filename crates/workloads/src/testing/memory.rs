@@ -111,10 +111,7 @@ impl Tx for Change {
     async fn inbox_save(&mut self, _: &InboxRow) -> Result<(), StoreError> {
         unreachable!("{UNUSED}")
     }
-    async fn order_open(&mut self, _: &str, _: &str) -> Result<u64, StoreError> {
-        unreachable!("{UNUSED}")
-    }
-    async fn order_save(&mut self, _: &str, _: &str, _: u64) -> Result<(), StoreError> {
+    async fn order_pass(&mut self, _: &str, _: &str, _: u64) -> Result<bool, StoreError> {
         unreachable!("{UNUSED}")
     }
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -163,6 +160,26 @@ impl Store for Memory {
         unreachable!("{UNUSED}")
     }
     async fn inbox_purge(&self, _: Duration, _: u32) -> Result<u64, StoreError> {
+        unreachable!("{UNUSED}")
+    }
+    async fn order_keep(&self, _: Scope<'_>, _: &Delivery) -> Result<store::Place, StoreError> {
+        unreachable!("{UNUSED}")
+    }
+    async fn order_next(&self, _: &str, _: &str) -> Result<u64, StoreError> {
+        unreachable!("{UNUSED}")
+    }
+    async fn order_take(&self, _: &str, _: &str, _: u32) -> Result<Vec<Delivery>, StoreError> {
+        unreachable!("{UNUSED}")
+    }
+    async fn order_overdue(
+        &self,
+        _: &str,
+        _: Duration,
+        _: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        unreachable!("{UNUSED}")
+    }
+    async fn order_forget(&self, _: &str, _: &str, _: &[u64]) -> Result<u64, StoreError> {
         unreachable!("{UNUSED}")
     }
     async fn read_all(&self) -> Result<store::Reading, StoreError> {

@@ -50,6 +50,7 @@ fn story() -> Vec<Record> {
         receipt: Receipt { channel: 1, tag: 1 },
         attempt: 1,
         redelivered: false,
+        kept: false,
     };
     let request = What::Request {
         key: Arc::from("order-1"),

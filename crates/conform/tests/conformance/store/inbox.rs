@@ -1,4 +1,4 @@
-//! The inbox: opening, saving, renewing, purging; the numbers that are expected next.
+//! The inbox: opening, saving, renewing, purging.
 
 use std::time::Duration;
 
@@ -23,8 +23,6 @@ crate::cases!(store "Inbox":
     only_ended_rows_are_purged,
     rows_are_purged_by_age_and_in_small_batches,
     what_ended_first_is_purged_first,
-    the_expected_number_starts_at_one_and_is_kept,
-    the_expected_number_is_locked_until_the_end,
 );
 
 /// Opens a row, changes it and commits.
@@ -149,24 +147,17 @@ async fn a_rolled_back_opening_leaves_nothing<S: Database, E: Env>(lab: Lab<S, E
 }
 
 async fn saving_what_was_never_opened_is_refused_for_good<S: Database, E: Env>(lab: Lab<S, E>) {
-    for ordered in [false, true] {
-        let mut tx = lab.begin().await;
-        tx.insert(&account("a", 1)).await.unwrap();
-        let saved = match ordered {
-            false => {
-                let row = InboxRow::fresh("pay".into(), "a".into(), Timestamp(0));
-                tx.inbox_save(&row).await
-            }
-            true => tx.order_save("pay", "order.paid/a", 2).await,
-        };
-        assert!(is_refused(&saved), "{saved:?}");
-        // The transaction is mistaken as a whole.
-        let why = saved.unwrap_err();
-        assert_eq!(tx.get::<Account>("a").await, Err(why.clone()));
-        assert_eq!(tx.commit().await, Err(why));
-        let reading = lab.store.read_all().await.unwrap();
-        assert!(reading.rows.is_empty() && reading.inbox.is_empty());
-    }
+    let mut tx = lab.begin().await;
+    tx.insert(&account("a", 1)).await.unwrap();
+    let row = InboxRow::fresh("pay".into(), "a".into(), Timestamp(0));
+    let saved = tx.inbox_save(&row).await;
+    assert!(is_refused(&saved), "{saved:?}");
+    // The transaction is mistaken as a whole.
+    let why = saved.unwrap_err();
+    assert_eq!(tx.get::<Account>("a").await, Err(why.clone()));
+    assert_eq!(tx.commit().await, Err(why));
+    let reading = lab.store.read_all().await.unwrap();
+    assert!(reading.rows.is_empty() && reading.inbox.is_empty());
 }
 
 async fn consumers_do_not_meet<S: Database, E: Env>(lab: Lab<S, E>) {
@@ -174,11 +165,11 @@ async fn consumers_do_not_meet<S: Database, E: Env>(lab: Lab<S, E>) {
     lab.committed(async |tx| {
         let other = tx.inbox_open("ship", "a").await.unwrap();
         assert_eq!(other.state, InboxState::Open);
-        tx.order_open("pay", "order.paid/a").await.unwrap();
-        tx.order_save("pay", "order.paid/a", 7).await.unwrap();
-        assert_eq!(tx.order_open("ship", "order.paid/a").await, Ok(1));
+        assert_eq!(tx.order_pass("pay", "order.paid/a", 1).await, Ok(true));
     })
     .await;
+    assert_eq!(lab.store.order_next("pay", "order.paid/a").await, Ok(2));
+    assert_eq!(lab.store.order_next("ship", "order.paid/a").await, Ok(1));
 }
 
 async fn a_claim_is_renewed_by_its_token_only<S: Database, E: Env>(lab: Lab<S, E>) {
@@ -271,39 +262,4 @@ async fn what_ended_first_is_purged_first<S: Database, E: Env>(lab: Lab<S, E>) {
         let there: Vec<_> = there.iter().map(|row| &*row.idempotency_key).collect();
         assert_eq!(there, left);
     }
-}
-
-async fn the_expected_number_starts_at_one_and_is_kept<S: Database, E: Env>(lab: Lab<S, E>) {
-    let scope = "order.paid/a";
-    lab.committed(async |tx| {
-        assert_eq!(tx.order_open("pay", scope).await, Ok(1));
-        tx.order_save("pay", scope, 2).await.unwrap();
-    })
-    .await;
-    let mut tx = lab.begin().await;
-    assert_eq!(tx.order_open("pay", scope).await, Ok(2));
-    tx.order_save("pay", scope, 3).await.unwrap();
-    tx.rollback().await;
-    lab.committed(async |tx| {
-        assert_eq!(tx.order_open("pay", scope).await, Ok(2));
-        assert_eq!(tx.order_open("pay", "order.paid/b").await, Ok(1));
-    })
-    .await;
-}
-
-async fn the_expected_number_is_locked_until_the_end<S: Database, E: Env>(lab: Lab<S, E>) {
-    let mut tx = lab.begin().await;
-    assert_eq!(tx.order_open("pay", "scope").await, Ok(1));
-    let store = lab.store.clone();
-    let mut rival = spawn(&lab.env, async move {
-        let mut tx = store.begin(Scope::default()).await.unwrap();
-        let next = tx.order_open("pay", "scope").await.unwrap();
-        tx.rollback().await;
-        next
-    });
-    lab.until_waiting(1).await;
-    assert!(rival.is_running());
-    tx.order_save("pay", "scope", 2).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(rival.end(&lab.env).await, 2);
 }

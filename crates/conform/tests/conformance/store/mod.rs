@@ -2,6 +2,7 @@
 
 mod flow;
 mod inbox;
+mod order;
 mod outbox;
 mod rows;
 mod runs;
@@ -33,6 +34,7 @@ pub(crate) const SUITES: &[&Suite] = &[
     &outbox::CASES,
     &runs::CASES,
     &inbox::CASES,
+    &order::CASES,
     &flow::CASES,
 ];
 

@@ -7,6 +7,7 @@ use crate::checkers::say::At;
 use crate::watch::history::{Seen, Settled, What};
 use crate::watch::reading::Dropped;
 use redeliver_core::inbox::InboxState;
+use redeliver_core::ports::store::KeptMessage;
 
 /// How a work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(in crate::checkers) enum Place<'a> {
     Queue(&'a str, bool),
     /// Claimed in the inbox.
     Claimed(&'a str),
+    /// In the store, until its turn in its ordered key.
+    Kept(&'a KeptMessage),
     /// Delivered to a process that has not settled it.
     InHand(&'a str, u64),
     /// Nowhere any more: the broker threw its last copy away.
@@ -47,6 +50,9 @@ impl fmt::Display for Place<'_> {
             Self::Queue(queue, false) => write!(f, "it waits in queue {queue}"),
             Self::Queue(queue, true) => write!(f, "it is unacked in queue {queue}"),
             Self::Claimed(worker) => write!(f, "it is claimed by {worker}"),
+            Self::Kept(KeptMessage {
+                scope, sequence, ..
+            }) => write!(f, "it waits in the store as number {sequence} of {scope}"),
             Self::InHand(process, at) => {
                 write!(f, "{process} got it at {} and never settled it", At(*at))
             }
@@ -115,6 +121,9 @@ impl<'a> Index<'a> {
         if let Some(InboxState::Claimed { worker, .. }) = work.inbox.map(|row| &row.state) {
             return Place::Claimed(worker);
         }
+        if let Some(kept) = work.kept {
+            return Place::Kept(kept);
+        }
         if let Some((process, at)) = self.in_hand(work) {
             return Place::InHand(process, at);
         }
@@ -152,6 +161,7 @@ impl<'a> Index<'a> {
             let how = match how {
                 Settled::Done => "acked it as done",
                 Settled::Retry { .. } => "put it back for another attempt",
+                Settled::Kept => "kept it in the store until its turn",
                 Settled::Park { .. } => "parked it",
                 Settled::DeadLetter(_) => "sent it to the dead letters",
             };

@@ -54,32 +54,34 @@ impl<'a> Index<'a> {
         }
         // The first of those that are equal: `max_by_key` gives the last.
         let most = published.into_iter().rev().max_by_key(|(_, times)| *times);
-        let flagged = |at: &&usize| {
-            let what = &self.entry(**at).what;
-            matches!(
-                what,
-                What::Delivered {
-                    redelivered: true,
-                    ..
-                }
-            )
+        let most_often = |counts: fn(&What) -> bool| {
+            let again = self.works.iter().rev().map(|work| {
+                let deliveries = work.deliveries.iter().map(|at| &self.entry(*at).what);
+                (work, deliveries.filter(|what| counts(what)).count() as u64)
+            });
+            again.max_by_key(|(_, times)| *times).map(|(work, times)| Repeated {
+                key: Arc::from(self.key_of(work)),
+                consumer: Arc::from(self.consumer_of(work)),
+                times,
+            })
         };
-        let again = self.works.iter().rev().map(|work| {
-            let times = work.deliveries.iter().filter(flagged).count() as u64;
-            (work, times)
-        });
-        let again = again.max_by_key(|(_, times)| *times);
         Repeats {
             published: most.map(|(key, times)| Repeated {
                 key: Arc::from(key),
                 consumer: Arc::from(""),
                 times,
             }),
-            redelivered: again.map(|(work, times)| Repeated {
-                key: Arc::from(self.key_of(work)),
-                consumer: Arc::from(self.consumer_of(work)),
-                times,
+            redelivered: most_often(|what| {
+                matches!(
+                    what,
+                    What::Delivered {
+                        redelivered: true,
+                        kept: false,
+                        ..
+                    }
+                )
             }),
+            delivered: most_often(|what| matches!(what, What::Delivered { kept: false, .. })),
         }
     }
 

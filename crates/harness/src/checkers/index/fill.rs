@@ -332,6 +332,11 @@ impl<'a> Index<'a> {
                 self.works[work].inbox = Some(row);
             }
         }
+        for kept in &view.reading.store.kept {
+            if let Some(work) = self.work_for(&kept.consumer, &kept.idempotency_key) {
+                self.works[work].kept = Some(kept);
+            }
+        }
         for letter in &view.reading.letters {
             let key = letter.event.as_ref().map(|event| &*event.idempotency_key);
             if let Some(work) = key.and_then(|key| self.work_for(&letter.consumer, key)) {

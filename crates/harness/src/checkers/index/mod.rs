@@ -21,6 +21,7 @@ use crate::watch::reading::{Dropped, Letter, Queued};
 use redeliver_core::event::Event;
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::OutboxRow;
+use redeliver_core::ports::store::KeptMessage;
 
 mod end;
 mod ends;
@@ -114,6 +115,8 @@ pub(super) struct Work<'a> {
     /// At least one of them is committed.
     pub(super) expected: bool,
     pub(super) inbox: Option<&'a InboxRow>,
+    /// It waits in the store for its turn.
+    pub(super) kept: Option<&'a KeptMessage>,
     /// A commit that was seen to happen has saved it as done.
     pub(super) saved_done: bool,
     /// A commit that was seen to happen, or perhaps did, has saved it as dead.

@@ -211,6 +211,7 @@ fn unreadable(times: usize) -> Kit {
                 receipt,
                 attempt,
                 redelivered,
+                kept: false,
             },
         );
         kit.add(

@@ -219,6 +219,9 @@ impl First {
                 note(&mut self.elsewhere.tables, table);
                 self.derived(key);
             }
+            Record::Row(Row::Kept(message)) => {
+                self.groups.name(&message.idempotency_key);
+            }
             Record::Row(Row::Inbox(row)) => {
                 note(&mut self.elsewhere.keep_inboxes, &row.consumer);
                 self.groups.name(&row.idempotency_key);
@@ -282,6 +285,7 @@ impl Dealt {
             Record::Row(row) => match row {
                 Row::Outbox(row) => self.of(&row.outgoing.event.idempotency_key),
                 Row::Inbox(row) => self.of(&row.idempotency_key),
+                Row::Kept(message) => self.of(&message.idempotency_key),
                 Row::Audit(entry) => self.of(&entry.workflow),
                 Row::Workflow(head) => self.of(&head.workflow),
                 Row::Document(_, key, ..) => self.of(key),

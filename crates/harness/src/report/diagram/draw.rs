@@ -204,10 +204,12 @@ impl<'a> Builder<'a> {
             What::Delivered {
                 attempt,
                 redelivered,
+                kept,
                 ..
             } => {
                 let again = if *redelivered { ", redelivered" } else { "" };
-                let label = format!("deliver, attempt {attempt}{again}");
+                let what = if *kept { "its turn" } else { "deliver" };
+                let label = format!("{what}, attempt {attempt}{again}");
                 add(at, Kind::Deliver, Tone::Plain, label, source);
             }
             What::Settled { how, seen, .. } => {
@@ -259,7 +261,9 @@ impl<'a> Builder<'a> {
             self.lane(service, Role::Service);
         }
         match &entry.what {
-            What::Commit { .. } => drop(self.lane("database", Role::Database)),
+            What::Commit { .. } | What::Delivered { kept: true, .. } => {
+                self.lane("database", Role::Database);
+            }
             What::Publish { .. } | What::Delivered { .. } => {
                 self.lane("broker", Role::Broker);
             }
@@ -476,6 +480,7 @@ fn settled(how: &Settled, seen: &Seen) -> String {
     let what = match how {
         Settled::Done => "ack".to_owned(),
         Settled::Retry { attempt, delay } => format!("retry {attempt} in {}", seconds(delay)),
+        Settled::Kept => "keep until its turn".to_owned(),
         Settled::Park { delay } => format!("park {}", seconds(delay)),
         Settled::DeadLetter(reason) => format!("dead-letter: {}", reason.as_str()),
     };

@@ -93,14 +93,16 @@ impl Backing {
         }
     }
 
-    /// Whether no committed event is still to be published.
-    pub(crate) fn outbox_is_drained(&self) -> bool {
+    /// Whether no committed event is still to be published, and no message waits for its turn.
+    pub(crate) fn is_drained(&self) -> bool {
         match self {
-            Self::Model(tables) => with(|w| store::outbox_is_drained(&w.sql.db, *tables)),
+            Self::Model(tables) => with(|w| store::is_drained(&w.sql.db, *tables)),
             Self::Server(target) => {
                 let schema = &target.kept.pipeline().schema;
-                let left =
-                    format!("select 1 from {schema}.outbox where published_at is null limit 1");
+                let left = format!(
+                    "(select 1 from {schema}.outbox where published_at is null limit 1) \
+                     union all (select 1 from {schema}.inbox_kept limit 1)"
+                );
                 with(|w| w.ask_database(&left)).is_ok_and(|rows| rows.is_empty())
             }
         }

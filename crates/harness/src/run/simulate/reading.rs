@@ -32,7 +32,7 @@ pub(super) async fn settle(
     let mut quiet = 0;
     loop {
         // The outbox last: to look into a server's costs a round trip.
-        let rests = with(|w| is_at_rest(w, &mut queues, plan)) && database.outbox_is_drained();
+        let rests = with(|w| is_at_rest(w, &mut queues, plan)) && database.is_drained();
         let open = database.open_transactions() > 0;
         let now = with(|w| w.now());
         quiet = if rests { quiet + 1 } else { 0 };

@@ -21,6 +21,8 @@ pub enum Place {
     Worker(Arc<str>),
     /// It waits for its next attempt at this consumer.
     Retry(Arc<str>),
+    /// It waits in the store for its turn at this consumer.
+    Turn(Arc<str>),
 }
 
 impl fmt::Display for Place {
@@ -31,6 +33,7 @@ impl fmt::Display for Place {
             Self::Queue(consumer) => write!(f, "queue of {consumer}"),
             Self::Worker(consumer) => write!(f, "worker of {consumer}"),
             Self::Retry(consumer) => write!(f, "retry of {consumer}"),
+            Self::Turn(consumer) => write!(f, "turn at {consumer}"),
         }
     }
 }
@@ -100,6 +103,7 @@ fn stands(way: &Way, work: &Work) -> (Place, u64) {
     let consumer = || work.consumer.clone();
     match (work.with, way.published) {
         (With::Worker, _) => (Place::Worker(consumer()), work.since),
+        (With::Turn, _) => (Place::Turn(consumer()), work.since),
         (With::Delay, _) => (Place::Retry(consumer()), work.since),
         (With::Nobody, Some(published)) => (Place::Queue(consumer()), published),
         (With::Nobody, None) => (Place::Outbox, way.committed.unwrap_or(work.since)),

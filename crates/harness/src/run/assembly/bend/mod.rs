@@ -62,6 +62,21 @@ pub trait Bend: std::fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// Whether a message that comes before its turn is really kept; the worker hears that it was.
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    /// Whether kept messages are forgotten as soon as a worker takes them on.
+    fn forgets_first(&self) -> bool {
+        false
+    }
+
+    /// Whether kept messages that nobody takes on are looked for.
+    fn looks(&self) -> bool {
+        true
+    }
+
     /// What a client is told of its commit.
     fn commits(&self, result: Result<(), StoreError>) -> Result<(), StoreError> {
         result

@@ -9,8 +9,8 @@ use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::event::Outgoing;
 use redeliver_core::inbox::InboxRow;
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
-use redeliver_core::ports::store::{Native, Reading};
-use redeliver_core::ports::{Row, Scope, Store, StoreError, Tx, Versioned};
+use redeliver_core::ports::store::{Native, Place, Reading};
+use redeliver_core::ports::{Delivery, Row, Scope, Store, StoreError, Tx, Versioned};
 
 /// A store whose calls a planted bug can change.
 #[derive(Clone, Debug)]
@@ -112,17 +112,13 @@ impl<T: Tx> Tx for BentTx<T> {
         self.inner.inbox_save(&kept).await
     }
 
-    async fn order_open(&mut self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
-        self.inner.order_open(consumer, scope).await
-    }
-
-    async fn order_save(
+    async fn order_pass(
         &mut self,
         consumer: &str,
         scope: &str,
-        next: u64,
-    ) -> Result<(), StoreError> {
-        self.inner.order_save(consumer, scope, next).await
+        sequence: u64,
+    ) -> Result<bool, StoreError> {
+        self.inner.order_pass(consumer, scope, sequence).await
     }
 
     async fn workflow_open(&mut self, workflow: &str) -> Result<WorkflowHead, StoreError> {
@@ -202,6 +198,64 @@ impl<S: Store> Store for BentStore<S> {
         self.inner
             .inbox_purge(self.bend.purge_age(age), limit)
             .await
+    }
+
+    async fn order_keep(&self, on: Scope<'_>, delivery: &Delivery) -> Result<Place, StoreError> {
+        if !self.bend.keeps()
+            && let Ok(event) = &delivery.event
+            && let Some(sequence) = event.sequence
+        {
+            let scope = event.order_scope();
+            let next = self.inner.order_next(&delivery.queue, &scope).await?;
+            return Ok(Place::of(sequence, next));
+        }
+        self.inner.order_keep(on, delivery).await
+    }
+
+    async fn order_next(&self, consumer: &str, scope: &str) -> Result<u64, StoreError> {
+        self.inner.order_next(consumer, scope).await
+    }
+
+    async fn order_take(
+        &self,
+        consumer: &str,
+        scope: &str,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let taken = self.inner.order_take(consumer, scope, limit).await?;
+        if self.bend.forgets_first() {
+            let numbers: Vec<_> = taken.iter().map(|one| one.receipt.tag).collect();
+            self.inner.order_forget(consumer, scope, &numbers).await?;
+        }
+        Ok(taken
+            .into_iter()
+            .map(|one| self.bend.received(one))
+            .collect())
+    }
+
+    async fn order_overdue(
+        &self,
+        consumer: &str,
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        if !self.bend.looks() {
+            return Ok(Vec::new());
+        }
+        let taken = self.inner.order_overdue(consumer, idle, limit).await?;
+        Ok(taken
+            .into_iter()
+            .map(|one| self.bend.received(one))
+            .collect())
+    }
+
+    async fn order_forget(
+        &self,
+        consumer: &str,
+        scope: &str,
+        sequences: &[u64],
+    ) -> Result<u64, StoreError> {
+        self.inner.order_forget(consumer, scope, sequences).await
     }
 
     fn pool(&self) -> Option<&Native> {
