@@ -159,7 +159,7 @@ mod tests {
         let shrunk = shrink(&simulate, pinned, run.clone(), target, 500);
         assert_eq!(
             (before, shrunk.faults(), shrunk.messages()),
-            ((9, 20), 1, 1)
+            ((7, 20), 1, 1)
         );
         let text = shrunk.scenario.to_toml();
         let fault = text.split_once("[[fault]]").expect("a fault").1;

@@ -213,6 +213,40 @@ pub async fn begin(subject: &str, attempt: u32, lock_timeout: u64) -> Result<Tra
     opened
 }
 
+/// Runs a statement in autocommit: one round trip, in which it is committed as well if it has
+/// changed something.
+///
+/// # Errors
+/// See [`Error`]. [`Failed::Commit`] says that it may have happened.
+pub async fn alone<R>(
+    (subject, attempt): (&str, u32),
+    lock_timeout: u64,
+    statement: impl FnMut(&mut Db, SessionId) -> Result<Step<R>, SqlError>,
+) -> Result<R, Failed> {
+    let begun = begin(subject, attempt, lock_timeout).await;
+    let mut transaction = begun.map_err(Failed::Statement)?;
+    let (result, slow) = (transaction.carry_out(statement).await).map_err(Failed::Statement)?;
+    let session = transaction.session;
+    if with(|w| w.sql.db.xact_id(session)).is_some() {
+        sleep(slow).await;
+        transaction.commit().await.map_err(Failed::Commit)?;
+    } else {
+        let after = transaction.answer_latency();
+        transaction.end();
+        sleep(after + slow).await;
+    }
+    Ok(result)
+}
+
+/// Where a statement in autocommit has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// Before anything was committed.
+    Statement(Error),
+    /// At its commit.
+    Commit(Error),
+}
+
 impl Transaction {
     /// Runs a statement, waiting for locks.
     ///
@@ -220,8 +254,24 @@ impl Transaction {
     /// See [`Error`].
     pub async fn run<R>(
         &mut self,
-        mut statement: impl FnMut(&mut Db, SessionId) -> Result<Step<R>, SqlError>,
+        statement: impl FnMut(&mut Db, SessionId) -> Result<Step<R>, SqlError>,
     ) -> Result<R, Error> {
+        let (result, slow) = self.carry_out(statement).await?;
+        let after = self.answer_latency();
+        sleep(after + slow).await;
+        Ok(result)
+    }
+
+    fn answer_latency(&self) -> u64 {
+        let (process, subject) = (self.process, self.subject);
+        with(|w| w.latency(STATEMENT, SITE_STATEMENT, process, subject, self.attempt))
+    }
+
+    /// The same without the time until its answer is there; with that for which it is slow.
+    async fn carry_out<R>(
+        &mut self,
+        mut statement: impl FnMut(&mut Db, SessionId) -> Result<Step<R>, SqlError>,
+    ) -> Result<(R, u64), Error> {
         let call = with(|w| w.strike_message(Seam::Statement, self.subject, self.attempt));
         let mut slow = 0;
         match call.act().await {
@@ -246,12 +296,7 @@ impl Transaction {
             match step {
                 Some(Step::Done(result)) => {
                     call.act_after().await;
-                    let after = with(|w| {
-                        let (process, subject) = (self.process, self.subject);
-                        w.latency(STATEMENT, SITE_STATEMENT, process, subject, self.attempt)
-                    });
-                    sleep(after + slow).await;
-                    return Ok(result);
+                    return Ok((result, slow));
                 }
                 Some(Step::Blocked) => self.wait_for_lock().await?,
                 None => {

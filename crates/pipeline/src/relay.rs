@@ -4,21 +4,35 @@
 //! only what was confirmed and not returned. A crash between confirm and mark publishes again:
 //! a legal duplicate, which the inbox makes harmless. A crash anywhere else loses nothing, since
 //! an unmarked row is claimed again when its lease is over.
+//!
+//! A few batches are on their way at the same time: the next one leaves while the confirms of the
+//! last are outstanding. Of an ordered key none does, since the store gives out no row behind one
+//! that is claimed.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use redeliver_core::boxed::{Boxed, boxed};
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
 use redeliver_core::policy::RelayPolicy;
-use redeliver_core::ports::{Env, EnvExt, PublishOutcome, Publisher, Store, Transport, World};
+use redeliver_core::ports::{Env, EnvExt, Store, StoreError, Transport, World};
 
 use crate::status::{Gauge, Life};
+use flight::{Batch, Lane};
+
+mod flight;
 
 type PublisherOf<W> = <<W as World>::Transport as Transport>::Publisher;
+
+/// So many batches are on their way at the same time at most, each on a connection of its own.
+const LANES: usize = 3;
+
+/// A relay that found nothing so often after it was notified stands by: another one is quicker. It
+/// only polls then, until it finds something.
+const STANDS_BY_AFTER: u32 = 3;
 
 /// A relay process: claims, publishes and marks, batch by batch.
 #[derive(Debug)]
@@ -29,15 +43,43 @@ pub struct Relay<W: World> {
     gauge: Gauge,
 }
 
-/// What one round came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Round {
-    /// There was nothing to do.
-    Idle,
-    /// Rows were published; there may be more.
-    Worked,
-    /// The broker or the database failed.
-    Failed,
+/// What the relay has done, or waited for.
+enum Event<W: World> {
+    /// A look into the outbox has ended; it began then.
+    Claimed(Result<Vec<ClaimedRow>, StoreError>, Duration),
+    /// A batch has ended, well or not. Others may have waited for it.
+    Landed {
+        lane: Lane<W>,
+        well: bool,
+        ordered: bool,
+    },
+    /// It is time to look again; perhaps because of a notification.
+    Look { notified: bool },
+}
+
+/// What the relay waits for between two looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// A notification, or the next poll.
+    News,
+    /// The end of a backoff, whatever comes in meanwhile.
+    Backoff(u32),
+}
+
+/// Where a relay stands.
+struct Course<W: World> {
+    /// Those that publish nothing at the moment.
+    free: Vec<Lane<W>>,
+    /// A look is due as soon as a lane is free for what it finds.
+    due: bool,
+    /// A look is on its way.
+    looks: bool,
+    wait: Wait,
+    failures: u32,
+    /// Looks in a row that found nothing after a notification.
+    misses: u32,
+    notified: bool,
+    last_purge: Duration,
 }
 
 impl<W: World> Relay<W> {
@@ -65,234 +107,220 @@ impl<W: World> Relay<W> {
     pub async fn run(self) {
         let _life = Life(self.gauge.clone());
         let mut stopping = pin!(self.world.env().stopping());
-        let mut publisher: Option<PublisherOf<W>> = None;
-        let mut failures = 0u32;
-        let mut last_purge = self.world.env().elapsed();
+        let lane = |_| Lane::new(self.world.clone(), self.policy.clone(), self.id.clone());
+        let mut course = Course {
+            free: (0..LANES).map(lane).collect(),
+            due: true,
+            looks: false,
+            wait: Wait::News,
+            failures: 0,
+            misses: 0,
+            notified: false,
+            last_purge: self.world.env().elapsed(),
+        };
+        let (mut doing, mut waiting) = (Doing::default(), None);
+        let mut stopped = false;
         loop {
-            let work = self.round(&mut publisher, &mut last_purge);
-            let round = work.await;
-            self.gauge.works(round != Round::Failed);
-            let wait = match round {
-                Round::Worked => {
-                    failures = 0;
-                    Duration::ZERO
+            if !stopped && !course.looks && !course.free.is_empty() {
+                if course.due && course.wait == Wait::News {
+                    (course.due, course.looks, waiting) = (false, true, None);
+                    let purges = course.purges(&self.policy, self.world.env().elapsed());
+                    doing.add(boxed(self.look(purges)));
+                } else if waiting.is_none() {
+                    waiting = Some(boxed(self.wait(course.wait, course.stands_by())));
                 }
-                Round::Idle => {
-                    failures = 0;
-                    self.policy.poll
-                }
-                Round::Failed => {
-                    failures += 1;
-                    self.backoff(failures)
-                }
-            };
-            let idle = self.idle(wait, round == Round::Idle);
-            if until(stopping.as_mut(), idle).await.is_none() {
+            }
+            if stopped && doing.is_empty() {
                 return;
+            }
+            let event = next(&mut doing, &mut waiting);
+            let event = match stopped {
+                true => event.await,
+                false => match until(stopping.as_mut(), event).await {
+                    Some(event) => event,
+                    None => {
+                        (stopped, waiting) = (true, None);
+                        continue;
+                    }
+                },
+            };
+            if self.take(&mut course, event, &mut doing) {
+                waiting = None;
             }
         }
     }
 
-    fn backoff(&self, failures: u32) -> Duration {
-        let factor = 1u32 << failures.saturating_sub(1).min(16);
-        self.policy
-            .backoff
-            .saturating_mul(factor)
-            .min(self.policy.backoff_cap)
+    /// Goes on after an event; gives whether there is something else to wait for.
+    fn take<'a>(
+        &'a self,
+        course: &mut Course<W>,
+        event: Event<W>,
+        doing: &mut Doing<'a, Event<W>>,
+    ) -> bool {
+        match event {
+            Event::Look { notified } => {
+                (course.due, course.wait, course.notified) = (true, Wait::News, notified);
+                true
+            }
+            Event::Claimed(Ok(rows), claimed_at) => {
+                course.looks = false;
+                self.gauge.works(true);
+                if rows.is_empty() {
+                    course.failures = 0;
+                    course.misses += u32::from(std::mem::take(&mut course.notified));
+                    return true;
+                }
+                (course.misses, course.notified) = (0, false);
+                course.due |= rows.len() >= self.policy.batch as usize;
+                let mut lane = course.free.pop().expect("a lane was free for this look");
+                let batch = Batch { rows, claimed_at };
+                doing.add(boxed(async move {
+                    let ordered = batch.is_ordered();
+                    let well = lane.fly(batch).await;
+                    Event::Landed {
+                        lane,
+                        well,
+                        ordered,
+                    }
+                }));
+                true
+            }
+            Event::Claimed(Err(error), _) => {
+                tracing::warn!(%error, "the outbox cannot be read");
+                course.looks = false;
+                self.failed(course);
+                true
+            }
+            Event::Landed {
+                lane,
+                well,
+                ordered,
+            } => {
+                course.free.push(lane);
+                if well {
+                    course.failures = 0;
+                    // Behind an ordered row there may be others that waited for it to be marked.
+                    course.due |= ordered;
+                } else {
+                    self.failed(course);
+                }
+                !well
+            }
+        }
     }
 
-    /// Waits for a notification, or for `wait` where that is shorter or notifications do not
-    /// matter.
-    async fn idle(&self, wait: Duration, for_work: bool) {
-        if wait.is_zero() {
-            return;
-        }
-        if for_work {
-            self.world
-                .env()
-                .timeout(wait, self.world.store().outbox_wait())
-                .await;
-        } else {
-            self.world.env().sleep(wait).await;
-        }
+    fn failed(&self, course: &mut Course<W>) {
+        course.failures += 1;
+        (course.due, course.wait) = (true, Wait::Backoff(course.failures));
+        self.gauge.works(false);
     }
 
-    async fn round(
-        &self,
-        publisher: &mut Option<PublisherOf<W>>,
-        last_purge: &mut Duration,
-    ) -> Round {
-        let (env, store) = (self.world.env(), self.world.store());
-        if env.elapsed().saturating_sub(*last_purge) >= self.policy.purge_every {
-            *last_purge = env.elapsed();
-            if let Err(error) = store
-                .outbox_purge(self.policy.retention, self.policy.purge_batch)
-                .await
-            {
+    /// Looks for rows, and removes old ones now and then.
+    async fn look(&self, purges: bool) -> Event<W> {
+        let store = self.world.store();
+        if purges {
+            let (age, limit) = (self.policy.retention, self.policy.purge_batch);
+            if let Err(error) = store.outbox_purge(age, limit).await {
                 tracing::warn!(%error, "old outbox rows stay for now");
             }
         }
-        let claimed_at = env.elapsed();
+        let claimed_at = self.world.env().elapsed();
         let claim = RelayClaim {
             relay: self.id.clone(),
             limit: self.policy.batch,
             lease: self.policy.lease,
         };
-        let rows = match store.outbox_claim(&claim).await {
-            Ok(rows) if rows.is_empty() => return Round::Idle,
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::warn!(%error, "the outbox cannot be read");
-                return Round::Failed;
-            }
-        };
-        self.publish(publisher, rows, claimed_at).await
+        let claimed = store.outbox_claim(&claim).await;
+        Event::Claimed(claimed, claimed_at)
     }
 
-    /// Publishes claimed rows in waves: of each ordered key one row at a time, the next only
-    /// after the one before it is confirmed, so that a failed head never lets its followers pass.
-    async fn publish(
-        &self,
-        publisher: &mut Option<PublisherOf<W>>,
-        mut rows: Vec<ClaimedRow>,
-        claimed_at: Duration,
-    ) -> Round {
-        let env = self.world.env();
-        let mut round = Round::Worked;
-        let mut blocked: BTreeSet<String> = BTreeSet::new();
-        while !rows.is_empty() {
-            let (wave, rest) = next_wave(rows, &blocked);
-            rows = rest;
-            if wave.is_empty() {
-                self.release(&rows, "behind a predecessor that could not be published")
-                    .await;
-                break;
+    async fn wait(&self, wait: Wait, stands_by: bool) -> Event<W> {
+        let (env, store) = (self.world.env(), self.world.store());
+        let notified = match wait {
+            Wait::News if !stands_by => {
+                let notified = env.timeout(self.policy.poll, store.outbox_wait()).await;
+                notified.is_some()
             }
-            // A publish after the lease is over would race with the next holder of these rows.
-            let left = self
-                .policy
-                .lease
-                .saturating_sub(env.elapsed().saturating_sub(claimed_at));
-            let within = self.policy.confirm_timeout.min(left * 9 / 10);
-            let outcomes = if within.is_zero() {
-                vec![PublishOutcome::InDoubt("the claim's lease is over".into()); wave.len()]
-            } else {
-                self.publish_wave(publisher, &wave, within).await
-            };
-            let (done, failed) = split(wave, outcomes);
-            if !self.mark(&done).await {
-                round = Round::Failed;
-            }
-            if !failed.is_empty() {
-                round = Round::Failed;
-                for (row, _) in &failed {
-                    if row.outgoing.event.sequence.is_some() {
-                        blocked.insert(row.outgoing.event.order_scope());
-                    }
-                }
-                self.give_back(&failed).await;
-            }
-        }
-        round
-    }
-
-    async fn publish_wave(
-        &self,
-        publisher: &mut Option<PublisherOf<W>>,
-        wave: &[ClaimedRow],
-        within: Duration,
-    ) -> Vec<PublishOutcome> {
-        let mut open = match publisher.take() {
-            Some(open) => open,
-            None => match self.world.transport().publisher(&self.id).await {
-                Ok(open) => open,
-                Err(error) => {
-                    tracing::warn!(%error, "the broker cannot be reached");
-                    return vec![PublishOutcome::InDoubt(error.to_string()); wave.len()];
-                }
-            },
-        };
-        let batch: Vec<_> = wave.iter().map(|row| row.outgoing.clone()).collect();
-        let outcomes = open.publish(&batch, within).await;
-        debug_assert_eq!(outcomes.len(), batch.len(), "one outcome for each message");
-        if !outcomes
-            .iter()
-            .any(|o| matches!(o, PublishOutcome::InDoubt(_)))
-        {
-            *publisher = Some(open);
-        }
-        outcomes
-    }
-
-    async fn mark(&self, done: &[ClaimedRow]) -> bool {
-        if done.is_empty() {
-            return true;
-        }
-        let ids: Vec<_> = done.iter().map(|row| (row.id, row.token)).collect();
-        match self.world.store().outbox_mark(&ids).await {
-            Ok(marked) if marked == ids.len() as u64 => true,
-            Ok(marked) => {
-                tracing::info!(marked, of = ids.len(), "another relay has taken rows over");
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "published rows are not marked: they are published again");
+            Wait::News => {
+                env.sleep(self.policy.poll).await;
                 false
             }
-        }
-    }
-
-    async fn give_back(&self, failed: &[(ClaimedRow, String)]) {
-        for (row, reason) in failed {
-            let delay = self.backoff(row.failures + 1);
-            self.release_after(&[(row.id, row.token)], delay, reason)
-                .await;
-        }
-    }
-
-    async fn release(&self, rows: &[ClaimedRow], reason: &str) {
-        let ids: Vec<_> = rows.iter().map(|row| (row.id, row.token)).collect();
-        self.release_after(&ids, Duration::ZERO, reason).await;
-    }
-
-    async fn release_after(&self, ids: &[(i64, i64)], delay: Duration, reason: &str) {
-        if let Err(error) = self.world.store().outbox_release(ids, delay, reason).await {
-            tracing::warn!(%error, "rows stay claimed until their lease is over");
-        }
+            Wait::Backoff(failures) => {
+                env.sleep(backoff(&self.policy, failures)).await;
+                false
+            }
+        };
+        Event::Look { notified }
     }
 }
 
-/// Takes the rows that may be published now: all unordered ones, and the first of each ordered
-/// key that is not blocked. The rest keeps its order.
-fn next_wave(
-    rows: Vec<ClaimedRow>,
-    blocked: &BTreeSet<String>,
-) -> (Vec<ClaimedRow>, Vec<ClaimedRow>) {
-    let mut taken = BTreeSet::new();
-    rows.into_iter().partition(|row| {
-        let event = &row.outgoing.event;
-        event.sequence.is_none() || {
-            let scope = event.order_scope();
-            !blocked.contains(&scope) && taken.insert(scope)
+impl<W: World> Course<W> {
+    fn stands_by(&self) -> bool {
+        self.misses >= STANDS_BY_AFTER
+    }
+
+    /// Whether it is time to remove old rows.
+    fn purges(&mut self, policy: &RelayPolicy, now: Duration) -> bool {
+        let due = now.saturating_sub(self.last_purge) >= policy.purge_every;
+        if due {
+            self.last_purge = now;
         }
+        due
+    }
+}
+
+/// How long to wait after so many failures in a row.
+fn backoff(policy: &RelayPolicy, failures: u32) -> Duration {
+    let factor = 1u32 << failures.saturating_sub(1).min(16);
+    let wait = policy.backoff.saturating_mul(factor);
+    wait.min(policy.backoff_cap)
+}
+
+/// What is being done at the same time: few things, looked at in the order in which they began.
+struct Doing<'a, T>(Vec<Boxed<'a, T>>);
+
+impl<T> Default for Doing<'_, T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'a, T> Doing<'a, T> {
+    fn add(&mut self, one: Boxed<'a, T>) {
+        self.0.push(one);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<T> {
+        for at in 0..self.0.len() {
+            if let Poll::Ready(done) = self.0[at].as_mut().poll(cx) {
+                drop(self.0.remove(at));
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The first of all this that ends.
+async fn next<T>(doing: &mut Doing<'_, T>, waiting: &mut Option<Boxed<'_, T>>) -> T {
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(done) = doing.poll(cx) {
+            return Poll::Ready(done);
+        }
+        let Some(wait) = waiting else {
+            return Poll::Pending;
+        };
+        let waited = wait.as_mut().poll(cx);
+        if waited.is_ready() {
+            *waiting = None;
+        }
+        waited
     })
-}
-
-/// Parts what was confirmed from what was not, with the reason.
-fn split(
-    wave: Vec<ClaimedRow>,
-    outcomes: Vec<PublishOutcome>,
-) -> (Vec<ClaimedRow>, Vec<(ClaimedRow, String)>) {
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for (row, outcome) in wave.into_iter().zip(outcomes) {
-        match outcome {
-            PublishOutcome::Confirmed => done.push(row),
-            PublishOutcome::Returned(why) => failed.push((row, format!("returned: {why}"))),
-            PublishOutcome::Rejected => failed.push((row, "rejected by the broker".to_owned())),
-            PublishOutcome::InDoubt(why) => failed.push((row, format!("in doubt: {why}"))),
-        }
-    }
-    (done, failed)
+    .await
 }
 
 /// Runs `work` unless `stop` completes first; `None` then.

@@ -169,7 +169,7 @@ pub(super) async fn overdue(
     limit: u32,
 ) -> Result<Vec<Delivery>, StoreError> {
     let query = sqlx::query(store.shared.sql(OVERDUE))
-        .persistent(store.shared.small)
+        .persistent(store.shared.seeded)
         .bind(consumer)
         .bind(micros(idle))
         .bind(i64::from(limit));

@@ -53,8 +53,9 @@ struct Shared {
     pool: PgPool,
     options: PgOptions,
     wake: wake::Wake,
-    /// Tables are known to stay small: a plan made once fits for good.
-    small: bool,
+    /// In a seeded world: tables are known to stay small, so that a plan made once fits for good;
+    /// and no task of the store's own runs beside those of the pipeline.
+    seeded: bool,
 }
 
 impl Shared {
@@ -65,6 +66,18 @@ impl Shared {
         }
         AssertSqlSafe(text.replace(WRITTEN_SCHEMA, &format!("{}.", self.options.schema)))
             .into_sql_str()
+    }
+
+    /// Whether relays are woken by the transaction that emits, and not after it.
+    fn wakes_within(&self) -> bool {
+        self.options.notify && self.seeded
+    }
+
+    /// Wakes relays, after a commit.
+    fn wake_relays(self: &Arc<Self>) {
+        if self.options.notify && !self.seeded {
+            self.wake.tell(self);
+        }
     }
 
     /// The channel of NOTIFY.
@@ -165,7 +178,7 @@ impl PgStore {
         Self::over(pool, options, false)
     }
 
-    fn over(pool: PgPool, options: PgOptions, small: bool) -> Result<Self, StoreError> {
+    fn over(pool: PgPool, options: PgOptions, seeded: bool) -> Result<Self, StoreError> {
         options.check()?;
         let wake = wake::Wake::new();
         Ok(Self {
@@ -174,7 +187,7 @@ impl PgStore {
                 pool,
                 options,
                 wake,
-                small,
+                seeded,
             }),
         })
     }
@@ -191,6 +204,7 @@ impl PgStore {
 
     /// Ends all connections; waits for transactions that are open.
     pub async fn close(&self) {
+        self.shared.wake.tell_the_rest(&self.shared).await;
         self.shared.wake.stop();
         self.shared.pool.close().await;
     }

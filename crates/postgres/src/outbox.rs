@@ -11,72 +11,18 @@ use redeliver_core::event::Outgoing;
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
 use redeliver_core::ports::store::StoreError;
 
-/// Claims rows, oldest first.
-///
-/// Of an ordered scope a run is taken that starts at its first unpublished row, and never
-/// anything else, whatever other claims do at the same moment:
-///
-/// 1. `candidate` locks rows that are free, in the order of their ids, which within a scope is
-///    the order of their numbers. Rows that another claim has locked are skipped, rows that
-///    another claim has taken since this statement's snapshot fail the conditions on their new
-///    version (READ COMMITTED looks at it again) and are left out.
-/// 2. `gap` finds the first row of each scope that was unpublished in the snapshot and is not
-///    among the locked ones. What lies behind it is not taken. (To look at as many first rows
-///    as may be claimed is enough: if all of them are locked ones, there are no others.)
-///
-/// The snapshot may be stale, and that is harmless: a number becomes visible only after all
-/// smaller ones (they are given out under a row lock held until commit), and a published row
-/// never becomes unpublished again. A stale snapshot can therefore only show too many gaps.
-///
-/// The look at the scope's `head` in `candidate` is not needed for that; it keeps the rows behind
-/// a head that waits or is held from filling the limit. It tests no clock inside, so that the
-/// planner may remember the head of a scope. Such rows are still passed one by one: a scope with
-/// a backlog of 100 000 rows behind a held head costs each claim some 80 ms.
+/// Claims rows, oldest first: a function of the database, see `0004_claim.sql`.
 const CLAIM: &str = concat!(
-    "with candidate as materialized ( \
-        select o.id, o.order_scope, o.order_seq from redeliver.outbox o \
-        left join lateral ( \
-            select true as there, available_at, lease_until from redeliver.outbox \
-            where order_scope = o.order_scope and published_at is null \
-            order by order_seq limit 1) head on true \
-        where o.published_at is null \
-          and o.available_at <= clock_timestamp() \
-          and (o.lease_until is null or o.lease_until <= clock_timestamp()) \
-          and (head.there is null or (head.available_at <= clock_timestamp() \
-            and (head.lease_until is null or head.lease_until <= clock_timestamp()))) \
-        order by o.id limit $1 for update of o skip locked), \
-     bound as ( \
-        select order_scope, max(order_seq) as last from candidate \
-        where order_scope is not null group by order_scope), \
-     first as ( \
-        select b.order_scope, p.id, p.order_seq from bound b cross join lateral ( \
-            select id, order_seq from redeliver.outbox \
-            where order_scope = b.order_scope and published_at is null \
-              and order_seq <= b.last \
-            order by order_seq limit $1) p), \
-     gap as ( \
-        select f.order_scope, min(f.order_seq) as seq \
-        from first f where f.id not in (select id from candidate) \
-        group by f.order_scope), \
-     taken as materialized ( \
-        select c.id from candidate c left join gap g on g.order_scope = c.order_scope \
-        where g.seq is null or c.order_seq < g.seq) \
-     update redeliver.outbox o \
-     set token = o.token + 1, relay = $2, \
-         lease_until = clock_timestamp() + $3 * interval '1 microsecond' \
-     from taken t where o.id = t.id \
-     returning o.id, o.token, o.failures, ",
-    event_columns!("o")
+    "select o.id, o.token, o.failures, ",
+    event_columns!("o"),
+    " from redeliver.claim($1, $2, $3) o"
 );
 
 pub(super) async fn claim(
     store: &PgStore,
     claim: &RelayClaim,
 ) -> Result<Vec<ClaimedRow>, StoreError> {
-    // Planned anew each time: a plan for any limit may read the whole table. Of a small one that
-    // does not matter, and a plan costs three times what carrying it out does.
     let query = sqlx::query(store.shared.sql(CLAIM))
-        .persistent(store.shared.small)
         .bind(i64::from(claim.limit))
         .bind(&*claim.relay)
         .bind(micros(claim.lease));

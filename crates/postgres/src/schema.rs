@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (1, "tables", include_str!("../migrations/0001_tables.sql")),
     (2, "enqueue", include_str!("../migrations/0002_enqueue.sql")),
     (3, "kept", include_str!("../migrations/0003_kept.sql")),
+    (4, "claim", include_str!("../migrations/0004_claim.sql")),
 ];
 
 /// One step of what the pipeline needs in a database.

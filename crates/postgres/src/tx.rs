@@ -28,8 +28,8 @@ pub struct PgTx {
     runtime: Handle,
     /// Why it cannot be committed any more.
     poison: Option<StoreError>,
-    /// A relay will be woken at commit.
-    notified: bool,
+    /// Relays are to be woken once it is committed.
+    emitted: bool,
     /// A handler had the connection: its statements may have failed without our knowledge.
     lent: bool,
 }
@@ -43,7 +43,7 @@ impl PgTx {
             shared,
             runtime: Handle::current(),
             poison: None,
-            notified: false,
+            emitted: false,
             lent: false,
         })
     }
@@ -126,7 +126,11 @@ impl PgTx {
         }
         let tx = self.tx.take().expect("a transaction ends once");
         if commit && poison.is_none() {
-            return answered(limit, tx.commit()).await.map_err(error::alone);
+            answered(limit, tx.commit()).await.map_err(error::alone)?;
+            if self.emitted {
+                self.shared.wake_relays();
+            }
+            return Ok(());
         }
         let rolled_back = answered(limit, tx.rollback()).await;
         match poison {
@@ -232,10 +236,10 @@ impl Tx for PgTx {
         outgoing: Outgoing,
     ) -> impl Future<Output = Result<Outgoing, StoreError>> + Send {
         boxed(async move {
-            let notify = self.shared.options.notify && !self.notified;
             let shared = self.shared.clone();
+            let notify = shared.wakes_within() && !self.emitted;
             let row = self.row(outbox::emit(&shared, &outgoing, notify)).await?;
-            self.notified |= notify;
+            self.emitted = true;
             let Some(number) = column::<Option<i64>>(&row, "order_seq")? else {
                 return Ok(outgoing);
             };

@@ -180,6 +180,8 @@ pub struct SimTx {
     channel: Arc<str>,
     /// Why it cannot be committed any more.
     poison: Option<StoreError>,
+    /// Relays are to be woken once it is committed.
+    emitted: bool,
 }
 
 fn row_key<R: Row>(key: &str) -> Key {
@@ -305,7 +307,8 @@ impl Tx for SimTx {
     }
 
     async fn emit(&mut self, outgoing: Outgoing) -> Result<Outgoing, StoreError> {
-        let (tables, channel) = (self.tables, self.channel.clone());
+        let tables = self.tables;
+        self.emitted = true;
         self.run(|db, s| {
             let outgoing = match outgoing.event.sequence {
                 None => outgoing.clone(),
@@ -327,7 +330,6 @@ impl Tx for SimTx {
             let id = db.nextval(tables.outbox_ids);
             let stored = row(outbox::Stored::new(outgoing.clone()));
             step!(db.insert_strict(s, tables.outbox, Key::Int(id), stored));
-            db.notify(s, &channel)?;
             done(outgoing)
         })
         .await
@@ -417,12 +419,24 @@ impl Tx for SimTx {
             self.transaction.rollback().await;
             return Err(poison);
         }
-        self.transaction.commit().await.map_err(at_commit)
+        self.transaction.commit().await.map_err(at_commit)?;
+        if self.emitted {
+            // A statement of its own: a commit that carries it would hold up all others.
+            with(|w| w.database(|db| notify(db, &self.channel)));
+        }
+        Ok(())
     }
 
     async fn rollback(self) {
         self.transaction.rollback().await;
     }
+}
+
+/// Wakes relays. Nobody waits for it, and nothing depends on it.
+fn notify(db: &mut Db, channel: &Arc<str>) {
+    let session = db.connect();
+    db.notify(session, channel).ok();
+    db.disconnect(session);
 }
 
 impl Store for SimStore {
@@ -436,6 +450,7 @@ impl Store for SimStore {
             tables: self.tables,
             channel: self.channel.clone(),
             poison: None,
+            emitted: false,
         })
     }
 
@@ -584,17 +599,18 @@ impl Store for SimStore {
 }
 
 impl SimStore {
-    /// One statement in a transaction of its own.
+    /// One statement in autocommit.
     async fn alone<T: Send>(
         &self,
         on: Scope<'_>,
         statement: impl FnMut(&mut Db, SessionId) -> Result<Step<T>, SqlError> + Send,
     ) -> Result<T, StoreError> {
-        let begun = sql::begin(on.subject, on.attempt, nanos(LOCK_TIMEOUT)).await;
-        let mut transaction = begun.map_err(outside)?;
-        let result = transaction.run(statement).await.map_err(outside)?;
-        transaction.commit().await.map_err(at_commit)?;
-        Ok(result)
+        let on = (on.subject, on.attempt);
+        let done = sql::alone(on, nanos(LOCK_TIMEOUT), statement).await;
+        done.map_err(|failed| match failed {
+            sql::Failed::Statement(error) => outside(error),
+            sql::Failed::Commit(error) => at_commit(error),
+        })
     }
 }
 

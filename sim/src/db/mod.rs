@@ -75,7 +75,8 @@ pub struct Db {
     listeners: BTreeMap<Arc<str>, Vec<SessionId>>,
     notifications: Vec<(SessionId, Arc<str>)>,
     clock: i64,
-    next_xid: u64,
+    /// Transaction ids given so far.
+    xids: u64,
     undo: fail_over::Undo,
     stats: Stats,
 }
@@ -83,10 +84,7 @@ pub struct Db {
 impl Db {
     /// An empty database.
     pub fn new() -> Self {
-        Self {
-            next_xid: FIRST_XID,
-            ..Self::default()
-        }
+        Self::default()
     }
 
     /// Declares a table.
@@ -145,6 +143,11 @@ impl Db {
             sequences: std::mem::take(&mut self.sequences),
             ..Self::new()
         };
+    }
+
+    /// The id that the next transaction gets.
+    fn next_xid(&self) -> u64 {
+        FIRST_XID + self.xids
     }
 
     fn table(&self, id: TableId) -> &table::Table {

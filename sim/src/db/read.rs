@@ -219,10 +219,11 @@ impl Db {
     /// Notes a lock just taken, for the end of the transaction. The first gives the transaction
     /// its id: a row lock is written into the row (documentation, 13.3.2).
     pub(super) fn hold(&mut self, place: usize, table: TableId, at: SlotNo) {
+        let next = self.next_xid();
         let tx = &mut self.sessions[place].tx;
         if tx.xid == 0 {
-            tx.xid = self.next_xid;
-            self.next_xid += 1;
+            tx.xid = next;
+            self.xids += 1;
         }
         tx.held.push((table, at));
         self.held += 1;

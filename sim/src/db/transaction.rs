@@ -124,7 +124,7 @@ impl Db {
             .iter()
             .map(|session| session.tx.xid)
             .filter(|xid| *xid != 0);
-        open.min().unwrap_or(self.next_xid)
+        open.min().unwrap_or_else(|| self.next_xid())
     }
 
     /// Ends the transaction: versions settle, locks go, waiters wake, notifications leave. One

@@ -20,11 +20,13 @@ pub enum Bend {
     PurgesEarly,
     /// An audit entry that does not follow is taken.
     AuditUnchecked,
+    /// Kept messages are overdue as soon as their turn comes.
+    OverdueAtOnce,
 }
 
 impl Bend {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::LeasesLast,
         Self::TokensIgnored,
         Self::NoBackoff,
@@ -32,6 +34,7 @@ impl Bend {
         Self::RollbacksCommit,
         Self::PurgesEarly,
         Self::AuditUnchecked,
+        Self::OverdueAtOnce,
     ];
 
     /// What is done instead.
@@ -47,6 +50,9 @@ impl Bend {
                 flow,
                 spoilt: false,
             },
+            (Self::OverdueAtOnce, Op::OrderOverdue { limit, .. }) => {
+                Op::OrderOverdue { young: true, limit }
+            }
             (_, op) => op,
         }
     }

@@ -251,8 +251,8 @@ fn delivery(key: usize, sequence: u64, client: usize) -> Delivery {
     } = outgoing(usize::try_from(sequence).unwrap_or_default(), key, true);
     let event = Event {
         sequence: Some(sequence),
-        trace: (client % 2 == 0).then(|| "00-trace".into()),
-        causation: (client % 2 == 1).then(|| id(client)),
+        trace: (client > 1).then(|| "00-trace".into()),
+        causation: (client < 2).then(|| id(client)),
         ..Event::clone(&event)
     };
     Delivery {

@@ -27,7 +27,7 @@ use redeliver_core::ports::env::Timestamp;
 use redeliver_core::ports::store::KeptMessage;
 
 /// Raised with every change to [`Record`] or to what it holds.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// How a file begins.
 fn opening() -> String {

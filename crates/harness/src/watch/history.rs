@@ -174,7 +174,6 @@ pub enum What {
         /// Flagged by the broker.
         redelivered: bool,
         /// It came from the store, where it waited for its turn, and not from the broker.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         kept: bool,
     },
     /// A consumer settled a delivery.

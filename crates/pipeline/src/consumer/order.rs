@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -17,6 +18,9 @@ use crate::relay::until;
 use redeliver_core::event::Event;
 use redeliver_core::ports::store::Place;
 use redeliver_core::ports::{Delivery, Env, Settlement, Store, TransportError, World};
+
+/// Where messages are parked for a shorter time, looks are no closer than this.
+const OFTEN_ENOUGH: Duration = Duration::from_millis(250);
 
 /// Kept messages that nobody takes on, for the workers of a subscription.
 #[derive(Debug, Default)]
@@ -56,7 +60,7 @@ pub(super) async fn look_until_stopped<W: World>(
     overdue: &Overdue,
     stopped: &mut watch::Receiver<bool>,
 ) {
-    let every = shared.policy.consumer.park;
+    let every = shared.policy.consumer.park.max(OFTEN_ENOUGH);
     let most = u32::from(shared.policy.consumer.workers);
     let mut looks = shared.consumer.has_ordered();
     loop {

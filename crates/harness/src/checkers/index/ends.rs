@@ -59,11 +59,13 @@ impl<'a> Index<'a> {
                 let deliveries = work.deliveries.iter().map(|at| &self.entry(*at).what);
                 (work, deliveries.filter(|what| counts(what)).count() as u64)
             });
-            again.max_by_key(|(_, times)| *times).map(|(work, times)| Repeated {
-                key: Arc::from(self.key_of(work)),
-                consumer: Arc::from(self.consumer_of(work)),
-                times,
-            })
+            again
+                .max_by_key(|(_, times)| *times)
+                .map(|(work, times)| Repeated {
+                    key: Arc::from(self.key_of(work)),
+                    consumer: Arc::from(self.consumer_of(work)),
+                    times,
+                })
         };
         Repeats {
             published: most.map(|(key, times)| Repeated {
