@@ -1,0 +1,109 @@
+//! What a message costs, counted in the seeded world: calls to database, broker and services by who makes
+//! them. A pipeline that asks its servers more often changes the snapshot, and is seen in review.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use redeliver::harness::run::{RunResult, simulate};
+use redeliver::harness::scenario::Scenario;
+use redeliver::harness::verdict::Verdict;
+use redeliver::sim::fault::Seam;
+use redeliver::workloads::{Deposits, Onboarding, Orders};
+
+/// Requests of each run.
+const REQUESTS: u32 = 100;
+/// Long enough for all that follows from the last request.
+const AFTERWARDS: Duration = Duration::from_secs(20);
+
+fn calm(workload: &str, over: Duration) -> Scenario {
+    let mut scenario = Scenario::new("calm", workload);
+    (scenario.messages, scenario.over) = (REQUESTS, over);
+    // Calls are noted for as long as faults may strike them.
+    scenario.faults_until = over + AFTERWARDS;
+    scenario
+}
+
+/// Calls for each message, in hundredths: by the part of the pipeline and by what is called.
+fn costs(run: &RunResult) -> BTreeMap<(String, &'static str), u64> {
+    let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    for call in &run.calls {
+        let part = call.process.rsplit_once('-');
+        let part = part.map_or(&*call.process, |(part, _)| part).to_owned();
+        *counts.entry((part, call.seam.as_str())).or_default() += 1;
+    }
+    for count in counts.values_mut() {
+        *count = *count * 100 / run.messages;
+    }
+    counts
+}
+
+fn table(name: &str, run: &RunResult) -> String {
+    assert_eq!(run.verdict, Verdict::Valid, "{name}: {:#?}", run.anomalies);
+    let (messages, deliveries) = (run.messages, run.deliveries);
+    let acked = run.calls.iter().filter(|call| call.seam == Seam::Ack);
+    assert_eq!(
+        acked.count() as u64,
+        deliveries,
+        "{name}: calls are missing"
+    );
+    let mut text = format!("{name}: {messages} messages, {deliveries} deliveries\n");
+    let mut all = 0;
+    for ((part, seam), count) in costs(run) {
+        all += count;
+        let _ = writeln!(
+            text,
+            "  {part:<18} {seam:<12} {:>3}.{:02}",
+            count / 100,
+            count % 100
+        );
+    }
+    let _ = writeln!(text, "  {:<31} {:>3}.{:02}", "in all", all / 100, all % 100);
+    text
+}
+
+#[test]
+fn a_message_costs_so_many_calls() {
+    // A card is charged for seconds, and each process has four workers.
+    let long = Duration::from_secs(60);
+    let orders = simulate(&Orders, &calm("orders", long), 1, true);
+    let spread = Duration::from_secs(10);
+    let onboarding = simulate(&Onboarding, &calm("onboarding", spread), 1, true);
+    let deposits = simulate(&Deposits, &calm("deposits", spread), 1, true);
+    let burst = calm("deposits", Duration::from_millis(50));
+    let burst = simulate(&Deposits, &burst, 1, true);
+    let tables = [
+        table("orders within 60 s", &orders),
+        table("onboarding within 10 s", &onboarding),
+        table("deposits within 10 s", &deposits),
+        table("deposits within 50 ms", &burst),
+    ];
+    insta::assert_snapshot!(tables.join("\n"));
+}
+
+/// However long the row behind a head is, a message costs the same.
+#[test]
+fn a_burst_of_ordered_messages_costs_as_much_for_each_as_a_small_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/ordered-burst.toml");
+    let scenario = Scenario::load(&path, &["deposits"]).expect("a scenario");
+    let cost = |messages: u32| {
+        let mut scenario = scenario.clone();
+        (scenario.messages, scenario.over) = (messages, Duration::from_millis(10));
+        let run = simulate(&Deposits, &scenario, 1, false);
+        assert_eq!(
+            run.verdict,
+            Verdict::Valid,
+            "{messages}: {:#?}",
+            run.anomalies
+        );
+        (run.events / run.messages, run.deliveries, run.messages)
+    };
+    let (few, ..) = cost(100);
+    let (many, deliveries, messages) = cost(1_600);
+    assert_eq!(deliveries, messages, "each is delivered once");
+    assert!(
+        many <= few,
+        "{many} events for each of many, {few} for each of few"
+    );
+}
