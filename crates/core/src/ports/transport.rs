@@ -115,7 +115,7 @@ pub trait Publisher: Send + Sync + 'static {
 /// A subscription to one queue.
 pub trait Receiver: Clone + Send + Sync + 'static {
     /// Waits for the next delivery. At most the prefetch of the subscription is unsettled at
-    /// any time.
+    /// any time. A future that is dropped takes no delivery along: the next call gets it.
     ///
     /// # Errors
     /// [`TransportError::Lost`] when the channel is gone; every receipt of it is void then.

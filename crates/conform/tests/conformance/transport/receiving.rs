@@ -1,7 +1,9 @@
 //! Receiving, settling as done, cancelling, closing.
 
+use std::time::Duration;
+
 use redeliver_core::event::Outgoing;
-use redeliver_core::ports::{Delivery, Env, Receiver, Settlement, TransportError};
+use redeliver_core::ports::{Delivery, Env, EnvExt, Receiver, Settlement, TransportError};
 use redeliver_rabbitmq::amqp::{Amqp, AmqpChannel};
 
 use super::{KINDS, Lab, outgoing};
@@ -11,6 +13,7 @@ crate::cases!(transport "Receiving":
     at_most_the_prefetch_is_unsettled,
     a_cancelled_receiver_gets_nothing_more_and_settles_what_it_has,
     a_closed_receiver_gives_back_what_is_unsettled,
+    a_receive_that_is_dropped_takes_nothing_along,
     a_lost_queue_ends_the_subscription,
     settling_twice_ends_the_subscription,
 );
@@ -73,6 +76,26 @@ async fn a_cancelled_receiver_gets_nothing_more_and_settles_what_it_has<A: Amqp,
         receiver.settle(&held, Settlement::Done).await.unwrap();
         receiver.close().await;
         lab.until_ready(&queue, 1).await;
+    }
+}
+
+async fn a_receive_that_is_dropped_takes_nothing_along<A: Amqp, E: Env>(lab: Lab<A, E>) {
+    for kind in KINDS {
+        let lab = lab.with(kind).await;
+        let receiver = lab.receiver("pay", 9).await;
+        lab.publish(&orders(20)).await;
+        // Each is given up after a moment, whether its delivery is on its way or not.
+        let mut got = Vec::new();
+        while got.len() < 20 {
+            let moment = Duration::from_micros(200);
+            if let Some(received) = lab.env.timeout(moment, receiver.receive()).await {
+                let delivery = received.expect("a delivery");
+                got.push(key(&delivery).to_owned());
+                receiver.settle(&delivery, Settlement::Done).await.unwrap();
+            }
+        }
+        let all: Vec<_> = (0..20).map(|n: usize| n.to_string()).collect();
+        assert_eq!(got, all);
     }
 }
 

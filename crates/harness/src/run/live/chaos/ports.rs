@@ -1,5 +1,7 @@
 //! The ports with faults in front of them.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redeliver_sim::fault::{Kind, Seam};
@@ -33,9 +35,37 @@ impl<P> Chaotic<P> {
     }
 }
 
+/// A subscription whose deliveries are struck.
+#[derive(Clone, Debug)]
+pub(crate) struct ChaoticReceiver<R> {
+    port: Chaotic<R>,
+    /// Deliveries whose receiver was dropped while they were late.
+    left: Arc<Mutex<VecDeque<Delivery>>>,
+}
+
+impl<R> ChaoticReceiver<R> {
+    fn left(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A delivery that is late: it is left for the next receiver if this one is dropped.
+struct Late<'a, R> {
+    receiver: &'a ChaoticReceiver<R>,
+    delivery: Option<Delivery>,
+}
+
+impl<R> Drop for Late<'_, R> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            self.receiver.left().push_back(delivery);
+        }
+    }
+}
+
 impl<T: Transport> Transport for Chaotic<T> {
     type Publisher = Chaotic<T::Publisher>;
-    type Receiver = Chaotic<T::Receiver>;
+    type Receiver = ChaoticReceiver<T::Receiver>;
 
     async fn declare(&self, topology: &Topology) -> Result<(), TransportError> {
         self.inner.declare(topology).await
@@ -55,7 +85,10 @@ impl<T: Transport> Transport for Chaotic<T> {
         queue: &str,
         prefetch: u16,
     ) -> Result<Self::Receiver, TransportError> {
-        Ok(self.around(self.inner.receiver(name, queue, prefetch).await?))
+        Ok(ChaoticReceiver {
+            port: self.around(self.inner.receiver(name, queue, prefetch).await?),
+            left: Arc::default(),
+        })
     }
 }
 
@@ -107,45 +140,51 @@ impl<P: Publisher> Publisher for Chaotic<P> {
     }
 }
 
-impl<R: Receiver> Receiver for Chaotic<R> {
+impl<R: Receiver> Receiver for ChaoticReceiver<R> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
-        let delivery = self.inner.receive().await?;
-        let key = delivery
-            .event
-            .as_ref()
-            .map_or("", |event| &event.idempotency_key);
-        if let Some(hit) = self
-            .striker
-            .strike(Seam::Deliver, key, delivery.attempt)
-            .await
-        {
+        if let Some(delivery) = self.left().pop_front() {
+            return Ok(delivery);
+        }
+        let mut late = Late {
+            receiver: self,
+            delivery: Some(self.port.inner.receive().await?),
+        };
+        let striker = &self.port.striker;
+        let (key, attempt) = match &late.delivery {
+            Some(delivery) => (key(delivery), delivery.attempt),
+            None => ("", 0),
+        };
+        if let Some(hit) = striker.strike(Seam::Deliver, key, attempt).await {
             match hit.kind {
-                Kind::LateDelivery => self.striker.env.sleep(hit.lasts).await,
-                _ => self.striker.halt(Some(hit)).await,
+                Kind::LateDelivery => striker.env.sleep(hit.lasts).await,
+                _ => striker.halt(Some(hit)).await,
             }
         }
-        Ok(delivery)
+        Ok(late.delivery.take().expect("it is handed over once"))
     }
 
     async fn settle(&self, delivery: &Delivery, how: Settlement) -> Result<(), TransportError> {
-        let key = delivery
-            .event
-            .as_ref()
-            .map_or("", |event| &event.idempotency_key);
-        let hit = self.striker.strike(Seam::Ack, key, delivery.attempt).await;
-        self.striker.before(hit).await;
-        let settled = self.inner.settle(delivery, how).await;
-        self.striker.after(hit).await;
+        let Chaotic { inner, striker } = &self.port;
+        let hit = striker.strike(Seam::Ack, key(delivery), delivery.attempt);
+        let hit = hit.await;
+        striker.before(hit).await;
+        let settled = inner.settle(delivery, how).await;
+        striker.after(hit).await;
         settled
     }
 
     async fn cancel(&self) -> Result<(), TransportError> {
-        self.inner.cancel().await
+        self.port.inner.cancel().await
     }
 
     async fn close(&self) {
-        self.inner.close().await;
+        self.port.inner.close().await;
     }
+}
+
+fn key(delivery: &Delivery) -> &str {
+    let event = delivery.event.as_ref();
+    event.map_or("", |event| &event.idempotency_key)
 }
 
 impl<V: Service> Service for Chaotic<V> {
