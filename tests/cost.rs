@@ -9,7 +9,7 @@ use std::time::Duration;
 use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
-use redeliver::sim::fault::Seam;
+use redeliver::sim::fault::{Kind, Rule, Seam};
 use redeliver::workloads::{Deposits, Onboarding, Orders};
 
 /// Requests of each run.
@@ -106,4 +106,16 @@ fn a_burst_of_ordered_messages_costs_as_much_for_each_as_a_small_one() {
         many <= few,
         "{many} events for each of many, {few} for each of few"
     );
+}
+
+/// The bound of `ordered-burst` on deliveries is one that can be broken.
+#[test]
+fn a_message_that_is_delivered_twice_breaks_the_bound() {
+    let mut scenario = calm("deposits", Duration::from_secs(5));
+    scenario.expect.max_deliveries = Some(1);
+    scenario.rules = vec![Rule::new(Kind::DuplicatePublish, 100_000)];
+    let run = simulate(&Deposits, &scenario, 1, false);
+    assert_eq!(run.verdict, Verdict::Violated);
+    let seen = &run.anomalies[0].seen;
+    assert!(seen.contains("was delivered to ledger"), "{seen}");
 }

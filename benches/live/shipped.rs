@@ -1,7 +1,5 @@
 //! The pipeline.
 
-use std::time::Duration;
-
 use redeliver::env::live::LiveEnv;
 use redeliver::pipeline::event::{Kind, Message};
 use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
@@ -49,29 +47,26 @@ impl Message for InOrder {
     }
 }
 
-struct Effect {
-    insert: &'static str,
-}
-
 async fn insert<W: World>(text: &'static str, n: i64, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
     sqlx::query(text).bind(n).execute(cx.sql()?).await?;
     Ok(())
 }
 
-struct OfMade(Effect);
-struct OfInOrder(Effect);
+/// With the statement of the effect.
+struct OfMade(&'static str);
+struct OfInOrder(&'static str);
 
 impl<W: World> Handler<W> for OfMade {
     type Event = Made;
     async fn handle(&self, made: &Made, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
-        insert(self.0.insert, made.n, cx).await
+        insert(self.0, made.n, cx).await
     }
 }
 
 impl<W: World> Handler<W> for OfInOrder {
     type Event = InOrder;
     async fn handle(&self, made: &InOrder, cx: &mut Cx<'_, W>) -> Result<(), Failure> {
-        insert(self.0.insert, made.n, cx).await
+        insert(self.0, made.n, cx).await
     }
 }
 
@@ -81,7 +76,6 @@ pub(crate) struct Shipped {
     pipeline: Option<Pipeline<Live>>,
     running: Option<Running>,
     client: redeliver::pipeline::client::Client<Live>,
-    transport: RabbitMq<LapinAmqp, LiveEnv>,
     schema: String,
     ordered: bool,
 }
@@ -110,14 +104,14 @@ impl Shipped {
         let amqp = LapinAmqp::new(broker).expect("a URL");
         let transport = RabbitMq::new(amqp, env.clone(), Options::of(schema, &policy));
         let world = Ports {
-            transport: transport.clone(),
+            transport,
             store: store.clone(),
             service: LiveServices::new(),
             env: env.clone(),
         };
         let consumer = Consumer::new("effect")
-            .on(OfMade(Effect { insert }))
-            .on(OfInOrder(Effect { insert }));
+            .on(OfMade(insert))
+            .on(OfInOrder(insert));
         let pipeline = Pipeline::new(world, vec![consumer], policy, QueueType::Quorum, &[]);
         let pipeline = pipeline.expect("a policy that agrees with itself");
         pipeline.declare().await.expect("queues");
@@ -127,7 +121,6 @@ impl Shipped {
             client: pipeline.client(),
             pipeline: Some(pipeline),
             running: None,
-            transport,
             schema: schema.to_owned(),
             ordered,
         }
@@ -189,9 +182,7 @@ impl Measured for Shipped {
         if let Some(running) = self.running {
             running.ended().await;
         }
-        let _ = self.transport;
         self.store.drop_schema().await.expect("tables can go");
         self.store.close().await;
-        tokio::time::sleep(Duration::ZERO).await;
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::handler::Consumer;
 use crate::relay::until;
 use crate::status::{Gauge, Life};
-use order::{Decided, Overdue};
+use order::Overdue;
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::{
     Delivery, Env, EnvExt, Receiver, Settlement, Store, Transport, TransportError, World,
@@ -219,12 +219,15 @@ async fn handle<W: World>(
     stopped: &watch::Receiver<bool>,
 ) -> Result<(), TransportError> {
     let decision = work::decide(shared, delivery, None).await;
-    let decided = Decided::by(&decision);
+    let kept = matches!(decision.settlement, Settlement::Kept);
     settle(shared, receiver, delivery, decision.settlement).await?;
-    match &delivery.event {
-        Ok(event) => order::go_on(shared, receiver, event, decided, stopped).await,
-        Err(_) => Ok(()),
+    let Ok(event) = &delivery.event else {
+        return Ok(());
+    };
+    if decision.passed || (kept && order::is_next(shared, event).await) {
+        order::follow(shared, receiver, &event.order_scope(), stopped).await?;
     }
+    Ok(())
 }
 
 async fn settle<W: World>(

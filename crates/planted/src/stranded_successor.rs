@@ -1,4 +1,4 @@
-//! Whoever ends a message takes its successor on, and nobody else ever looks for it.
+//! The worker that ends a message takes its successor on, and no other worker ever looks for it.
 
 use redeliver_sim::fault::{Kind, Seam};
 

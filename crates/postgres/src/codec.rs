@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::Query;
 use super::error::corrupt;
 use redeliver_core::audit::{AuditEntry, Hash, WorkflowHead};
 use redeliver_core::event::{Event, Kind, Outgoing};
@@ -118,6 +119,32 @@ pub(super) fn small<T: TryFrom<i32>>(row: &PgRow, name: &str) -> Result<T, Store
 pub(super) fn hash(row: &PgRow, name: &str) -> Result<Hash, StoreError> {
     let bytes: &[u8] = column(row, name)?;
     Hash::try_from(bytes).map_err(|_| corrupt(format_args!("{name} of {} bytes", bytes.len())))
+}
+
+/// Binds an event and its address, as exchange and routing key: what [`outgoing`] reads, but for its
+/// number, in the order of the tables' columns.
+pub(super) fn bind_event<'q>(
+    query: Query<'q>,
+    event: &'q Event,
+    (exchange, routing_key): (&'q str, &'q str),
+) -> Query<'q> {
+    let nanos = i16::try_from(event.time.0 % 1_000).unwrap_or_default();
+    query
+        .bind(event.id)
+        .bind(&*event.idempotency_key)
+        .bind(event.kind.as_str())
+        .bind(&*event.event_type)
+        .bind(i32::from(event.version))
+        .bind(&*event.key)
+        .bind(&*event.workflow)
+        .bind(event.correlation)
+        .bind(event.causation)
+        .bind(event.time.micros())
+        .bind(nanos)
+        .bind(event.trace.as_deref())
+        .bind(&event.payload[..])
+        .bind(exchange)
+        .bind(routing_key)
 }
 
 /// An event with its address.

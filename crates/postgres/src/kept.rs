@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 
-use super::codec::{column, event_columns, maybe_time, micros, micros_of, outgoing, signed};
+use super::codec::{
+    bind_event, column, event_columns, maybe_time, micros, micros_of, outgoing, signed,
+};
 use super::codec::{small, text, unsigned};
 use super::{PgStore, error};
 use redeliver_core::ports::store::{Place, StoreError};
@@ -101,26 +103,12 @@ pub(super) async fn keep(store: &PgStore, delivery: &Delivery) -> Result<Place, 
             "only ordered events have a place".to_owned(),
         ));
     };
-    let nanos = i16::try_from(event.time.0 % 1_000).unwrap_or_default();
     let query = sqlx::query(store.shared.sql(KEEP))
         .bind(&*delivery.queue)
         .bind(event.order_scope())
-        .bind(signed(sequence)?)
-        .bind(event.id)
-        .bind(&*event.idempotency_key)
-        .bind(event.kind.as_str())
-        .bind(&*event.event_type)
-        .bind(i32::from(event.version))
-        .bind(&*event.key)
-        .bind(&*event.workflow)
-        .bind(event.correlation)
-        .bind(event.causation)
-        .bind(event.time.micros())
-        .bind(nanos)
-        .bind(event.trace.as_deref())
-        .bind(&event.payload[..])
-        .bind(&*delivery.exchange)
-        .bind(&*delivery.routing_key)
+        .bind(signed(sequence)?);
+    let address = (&*delivery.exchange, &*delivery.routing_key);
+    let query = bind_event(query, event, address)
         .bind(i32::try_from(delivery.attempt).unwrap_or(i32::MAX))
         .bind(delivery.redelivered)
         .bind(delivery.first_failure.map(micros_of))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 
-use super::codec::{column, event_columns, micros, outgoing, small};
+use super::codec::{self, column, event_columns, micros, outgoing, small};
 use super::{PgStore, Shared};
 use redeliver_core::dead_letter::{MAX_ERROR_BYTES, bounded};
 use redeliver_core::event::Outgoing;
@@ -140,23 +140,8 @@ pub(super) fn emit<'q>(shared: &Shared, outgoing: &'q Outgoing, notify: bool) ->
     let event = &outgoing.event;
     let ordered = event.sequence.is_some();
     let text = if ordered { EMIT_ORDERED } else { EMIT };
-    let nanos = i16::try_from(event.time.0 % 1_000).unwrap_or_default();
-    let query = sqlx::query(shared.sql(text))
-        .bind(event.id)
-        .bind(&*event.idempotency_key)
-        .bind(event.kind.as_str())
-        .bind(&*event.event_type)
-        .bind(i32::from(event.version))
-        .bind(&*event.key)
-        .bind(&*event.workflow)
-        .bind(event.correlation)
-        .bind(event.causation)
-        .bind(event.time.micros())
-        .bind(nanos)
-        .bind(event.trace.as_deref())
-        .bind(&event.payload[..])
-        .bind(&*outgoing.exchange)
-        .bind(&*outgoing.routing_key)
+    let address = (&*outgoing.exchange, &*outgoing.routing_key);
+    let query = codec::bind_event(sqlx::query(shared.sql(text)), event, address)
         .bind(notify)
         .bind(shared.channel());
     if ordered {

@@ -120,7 +120,7 @@ async fn apply<W: World>(
     row.attempts = row.attempts.max(attempt);
     tx.inbox_save(&row).await?;
     if work.place.is_some() && !work.pass(tx).await? {
-        // Whoever passes a number holds the row of its work, which is open here.
+        // A number is passed only by a transaction that holds its inbox row, and this one holds it.
         let what = "its number was passed while it was worked on".to_owned();
         return Err(StoreError::Transient(what).into());
     }

@@ -1,8 +1,8 @@
 //! Messages of an ordered key that came before their turn.
 //!
-//! They wait in the store, acked. Whoever passes a number takes its successor on in the same breath,
-//! and so on until none is there: a message is handed over once by the broker and once by the
-//! store, however long the row is. What a worker left behind that died or was asked to stop is found
+//! They wait in the store, acked. The worker that passes a number handles its successor next, and goes
+//! on until none is there: a message is handed over once by the broker and once by the store,
+//! however many wait. What a worker left behind that died or was asked to stop is found
 //! by a look from time to time.
 
 use std::collections::VecDeque;
@@ -93,54 +93,15 @@ pub(super) async fn look_until_stopped<W: World>(
     }
 }
 
-/// After a delivery of the broker: takes on what waits behind it.
-pub(super) async fn go_on<W: World>(
-    shared: &Shared<W>,
-    receiver: &ReceiverOf<W>,
-    event: &Event,
-    decided: Decided,
-    stopped: &watch::Receiver<bool>,
-) -> Result<(), TransportError> {
-    let scope = event.order_scope();
-    match decided {
-        Decided::Passed => follow(shared, receiver, &scope, stopped).await,
-        // Its predecessor may have ended while it was put down, and found nobody.
-        Decided::Kept => match shared
-            .world
-            .store()
-            .order_next(shared.consumer.name(), &scope)
-            .await
-        {
-            Ok(next) if event.sequence == Some(next) => {
-                follow(shared, receiver, &scope, stopped).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                tracing::info!(%error, "a kept message waits for the next look");
-                Ok(())
-            }
-        },
-        Decided::Other => Ok(()),
-    }
-}
-
-/// What a decision means for those that wait behind a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decided {
-    /// Its number is passed: the next may begin.
-    Passed,
-    /// It waits itself.
-    Kept,
-    /// Nothing.
-    Other,
-}
-
-impl Decided {
-    pub(super) fn by(decision: &Decision) -> Self {
-        match &decision.settlement {
-            Settlement::Kept => Self::Kept,
-            _ if decision.passed => Self::Passed,
-            _ => Self::Other,
+/// Whether the turn of a message has come while it was put down: its predecessor may have ended in
+/// between and found nobody.
+pub(super) async fn is_next<W: World>(shared: &Shared<W>, event: &Event) -> bool {
+    let (store, consumer) = (shared.world.store(), shared.consumer.name());
+    match store.order_next(consumer, &event.order_scope()).await {
+        Ok(next) => event.sequence == Some(next),
+        Err(error) => {
+            tracing::info!(%error, "a kept message waits for the next look");
+            false
         }
     }
 }
@@ -166,7 +127,7 @@ pub(super) async fn take_on<W: World>(
 }
 
 /// Takes on the kept messages of a scope for as long as their turn comes.
-async fn follow<W: World>(
+pub(super) async fn follow<W: World>(
     shared: &Shared<W>,
     receiver: &ReceiverOf<W>,
     scope: &str,

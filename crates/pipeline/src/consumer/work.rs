@@ -53,8 +53,8 @@ impl From<Settlement> for Decision {
     }
 }
 
-/// Decides what shall become of a delivery; never fails, since every failure has a settlement. Of a
-/// kept message of an ordered key the place may be known.
+/// Decides what becomes of a delivery. It never fails: every failure has a settlement. `place` is that
+/// of a kept message, where the caller knows it.
 pub(super) async fn decide<W: World>(
     shared: &Shared<W>,
     delivery: &Delivery,

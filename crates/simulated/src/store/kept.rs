@@ -149,9 +149,9 @@ pub(super) fn overdue(
         });
         if idles {
             let range = key(consumer, &scope, 0)..key(consumer, &scope, next + 1);
-            let left = limit as usize - found.len();
-            for (key, kept) in db.scan(session, tables.kept, range, &|_, _| true, left)? {
-                if is_free(db, session, tables, get(&kept), now)?
+            for (key, kept) in db.scan(session, tables.kept, range, &|_, _| true, usize::MAX)? {
+                if found.len() < limit as usize
+                    && is_free(db, session, tables, get(&kept), now)?
                     && db.lock_if_free(session, tables.kept, &key)?
                 {
                     found.push(look(db, session, tables, (&key, &kept), now.after(idle))?);
