@@ -32,6 +32,7 @@ use crate::watch::record::{Log, Watched};
 use crate::watch::trace;
 use redeliver_core::env::live::LiveEnv;
 use redeliver_core::policy::Contradiction;
+use redeliver_core::ports::env::nanos;
 use redeliver_core::ports::{StoreError, Transport, TransportError};
 use redeliver_core::topology::Topology;
 use redeliver_postgres::PgStore;
@@ -42,7 +43,7 @@ use redeliver_rabbitmq::{Options, RabbitMq};
 use chaos::{Chaos, Chaotic};
 use crew::Crew;
 use database::Database;
-use lookout::{Lookout, within};
+use lookout::{Lookout, SlowAnswer, within};
 use services::{FakeServices, Services};
 
 pub use options::{CONNECTIONS, LiveError, LiveOptions, LiveReport, PATIENCE, Tell, live_name};
@@ -328,6 +329,8 @@ struct Played {
     /// Ended from outside before it could settle.
     stopped: bool,
     wall: Duration,
+    /// Answers of the servers that took long.
+    slow: Vec<SlowAnswer>,
 }
 
 /// Lets all of it run, unless a server goes away, or whoever stopped it would have to wait.
@@ -353,6 +356,10 @@ async fn play(
             away("it was stopped, and a server did not answer any more".to_owned())
         }
     };
+    let played = played.map(|played| Played {
+        slow: lookout.slow(),
+        ..played
+    });
     if played.is_err() {
         // They would go on trying while the run is cleared away.
         let _ = tokio::time::timeout(Duration::from_secs(5), crew.abandon()).await;
@@ -391,6 +398,7 @@ async fn acts(
         settled,
         stopped: !settled && stopped(),
         wall: kit.started.elapsed(),
+        slow: Vec::new(),
     })
 }
 
@@ -426,11 +434,13 @@ fn report(
     played: &Played,
 ) -> LiveReport {
     let history = kit.recorder.take();
-    let told = kit.chaos.told();
+    let mut told = kit.chaos.told();
+    told.extend(played.slow.iter().map(SlowAnswer::told));
     let disturbing = told.iter().filter(|line| line.what != "heal");
-    let disturbed: Vec<_> = disturbing
+    let mut disturbed: Vec<_> = disturbing
         .map(|line| (line.at, line.at + line.lasts))
         .collect();
+    disturbed.extend(lookout::slow_calls(&history));
     let view = View {
         history: &history,
         reading: &played.reading,
@@ -450,7 +460,7 @@ fn report(
     };
     let measured = Measured {
         seed: options.seed,
-        virtual_ns: redeliver_core::ports::env::nanos(played.wall),
+        virtual_ns: nanos(played.wall),
         faults: kit.chaos.struck(),
         ..Measured::default()
     };
