@@ -1,8 +1,9 @@
 //! The pipeline on real servers beside one that was written by hand, with equal promises: an outbox, confirms,
 //! a quorum queue, an inbox, the effect in the inbox's transaction, the ack after the commit.
 //!
-//! `scripts/services run -- cargo bench --bench live --all-features -- [messages] [rounds]`. The two take turns in
-//! one run, so that what else the machine does strikes both; a ratio is of the medians of their rounds.
+//! `scripts/services run -- cargo bench --bench live --all-features -- [messages] [rounds] [part …]`. The two take
+//! turns in one run, so that what else the machine does strikes both; a ratio is of the medians of their rounds.
+//! Parts are `batches`, `alone`, `ordered` and `timed`; all of them where none is named.
 
 mod reference;
 mod shipped;
@@ -13,6 +14,17 @@ use redeliver_testing::unique;
 
 /// Handlers at the same time.
 const WORKERS: u16 = 8;
+/// Handlers at the same time, of batches of so many messages at most.
+const BATCH_WORKERS: u16 = 2;
+const BATCH: u16 = 100;
+
+/// How many messages share a transaction of a consumer.
+#[derive(Clone, Copy)]
+enum Handling {
+    EachAlone,
+    InBatches(u16),
+}
+
 /// Requests a second whose way is timed, and for how long.
 const RATE: u64 = 1_000;
 const TIMED: Duration = Duration::from_secs(10);
@@ -33,11 +45,15 @@ trait Measured {
     async fn end(self);
 }
 
+const PARTS: [&str; 4] = ["batches", "alone", "ordered", "timed"];
+
 fn main() {
-    let words: Vec<u64> = std::env::args()
-        .skip(1)
-        .filter_map(|word| word.parse().ok())
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let named: Vec<&str> = (PARTS.iter().copied())
+        .filter(|part| words.iter().any(|word| word == part))
         .collect();
+    let runs = |part: &str| named.is_empty() || named.contains(&part);
+    let words: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
     let number = |at: usize, default| words.get(at).copied().unwrap_or(default);
     let (messages, rounds) = (number(0, 4_000), number(1, 3));
     let (Some(database), Some(broker)) = (
@@ -51,29 +67,60 @@ fn main() {
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
-        let (mut by_hand, mut ours) = (Vec::new(), Vec::new());
-        for round in 1..=rounds {
-            let reference = reference::Reference::new(&database, &broker, &unique("hand")).await;
-            let hand = drained(reference, messages).await;
-            let shipped = shipped::Shipped::new(&database, &broker, &unique("ours"), false).await;
-            let own = drained(shipped, messages).await;
-            println!("round {round}: by hand {hand:.0}/s, pipeline {own:.0}/s");
-            by_hand.push(hand);
-            ours.push(own);
+        let servers = (&*database, &*broker);
+        let (many, alone) = (Handling::InBatches(BATCH), Handling::EachAlone);
+        if runs("batches") {
+            let name = format!("in batches of {BATCH}, {BATCH_WORKERS} workers");
+            beside(&name, servers, many, (messages * 10, rounds)).await;
         }
-        let ratio = 100.0 * median(&mut ours) / median(&mut by_hand);
-        println!(
-            "message by message, {WORKERS} workers: pipeline at {ratio:.0} % of the one by hand"
-        );
-        let ordered = shipped::Shipped::new(&database, &broker, &unique("ordered"), true).await;
-        let ordered = drained(ordered, messages).await;
-        let ratio = 100.0 * ordered / median(&mut ours);
-        println!("ordered events of 4 keys: {ordered:.0}/s, {ratio:.0} % of the unordered ones");
-        let reference = reference::Reference::new(&database, &broker, &unique("hand")).await;
-        timed("by hand", reference).await;
-        let shipped = shipped::Shipped::new(&database, &broker, &unique("ours"), false).await;
-        timed("pipeline", shipped).await;
+        let mut ours = Vec::new();
+        if runs("alone") {
+            let name = format!("message by message, {WORKERS} workers");
+            ours = beside(&name, servers, alone, (messages, rounds)).await;
+        }
+        if runs("ordered") {
+            let ordered = unique("ordered");
+            let ordered = shipped::Shipped::new(&database, &broker, &ordered, (alone, true)).await;
+            let ordered = drained(ordered, messages).await;
+            println!("ordered events of 4 keys: {ordered:.0}/s");
+            if !ours.is_empty() {
+                let ratio = 100.0 * ordered / median(&mut ours);
+                println!("ordered events: {ratio:.0} % of the unordered ones");
+            }
+        }
+        if runs("timed") {
+            let hand = unique("hand");
+            let reference = reference::Reference::new(&database, &broker, &hand, alone).await;
+            timed("by hand", reference).await;
+            let ours = unique("ours");
+            let shipped = shipped::Shipped::new(&database, &broker, &ours, (alone, false)).await;
+            timed("pipeline", shipped).await;
+        }
     });
+}
+
+/// Both by turns; gives the rates of the pipeline.
+async fn beside(
+    name: &str,
+    (database, broker): (&str, &str),
+    handling: Handling,
+    (messages, rounds): (u64, u64),
+) -> Vec<f64> {
+    let (mut by_hand, mut ours) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        let hand = unique("hand");
+        let reference = reference::Reference::new(database, broker, &hand, handling).await;
+        let hand = drained(reference, messages).await;
+        let own = unique("ours");
+        let shipped = shipped::Shipped::new(database, broker, &own, (handling, false)).await;
+        let own = drained(shipped, messages).await;
+        println!("round {round}, {name}: by hand {hand:.0}/s, pipeline {own:.0}/s");
+        by_hand.push(hand);
+        ours.push(own);
+    }
+    let ratio = 100.0 * median(&mut ours) / median(&mut by_hand);
+    println!("{name}: pipeline at {ratio:.0} % of the one by hand");
+    ours
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, Row};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{Measured, WORKERS};
+use super::{BATCH_WORKERS, Handling, Measured, WORKERS};
 
 const BATCH: i64 = 100;
 
@@ -28,6 +28,7 @@ pub(crate) struct Reference {
     schema: String,
     stop: Arc<AtomicBool>,
     tasks: JoinSet<()>,
+    handling: Handling,
 }
 
 /// When each effect came to be.
@@ -48,7 +49,12 @@ async fn channel(broker: &str) -> (Connection, Channel) {
 }
 
 impl Reference {
-    pub(crate) async fn new(database: &str, broker: &str, schema: &str) -> Self {
+    pub(crate) async fn new(
+        database: &str,
+        broker: &str,
+        schema: &str,
+        handling: Handling,
+    ) -> Self {
         let pool = PgPoolOptions::new().max_connections(u32::from(WORKERS) * 3);
         let pool = pool.connect(database).await.expect("a database");
         let tables = format!(
@@ -83,6 +89,7 @@ impl Reference {
             schema: schema.to_owned(),
             stop: Arc::default(),
             tasks: JoinSet::new(),
+            handling,
         }
     }
 }
@@ -149,6 +156,66 @@ async fn relay(pool: PgPool, broker: String, schema: String, stop: Arc<AtomicBoo
     }
 }
 
+/// Takes what is there, up to so many, and does it in one transaction.
+async fn worker_of_batches(
+    pool: PgPool,
+    broker: String,
+    schema: String,
+    stop: Arc<AtomicBool>,
+    most: u16,
+) {
+    let (_connection, channel) = channel(&broker).await;
+    channel
+        .basic_qos(most * 2, BasicQosOptions::default())
+        .await
+        .expect("a prefetch");
+    let consumer = channel
+        .basic_consume(
+            schema.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await;
+    let mut consumer = consumer.expect("a consumer");
+    let inbox = format!(
+        "insert into {schema}.inbox (event_id) select unnest($1::uuid[]) \
+         on conflict do nothing returning event_id"
+    );
+    let effect = format!("insert into {schema}.effect (n) select unnest($1::bigint[])");
+    while !stop.load(Ordering::Relaxed) {
+        let next = tokio::time::timeout(Duration::from_millis(100), consumer.next()).await;
+        let Ok(Some(delivery)) = next else { continue };
+        let mut batch = vec![delivery.expect("a delivery")];
+        while batch.len() < usize::from(most)
+            && let Some(Some(delivery)) = futures_util::FutureExt::now_or_never(consumer.next())
+        {
+            batch.push(delivery.expect("a delivery"));
+        }
+        let decoded = batch.iter().map(|delivery| {
+            let id = delivery.properties.message_id().as_ref().expect("an id");
+            let id: Uuid = id.as_str().parse().expect("a UUID");
+            let n: i64 = serde_json::from_slice(&delivery.data).expect("a number");
+            (id, n)
+        });
+        let decoded: std::collections::BTreeMap<Uuid, i64> = decoded.collect();
+        let ids: Vec<Uuid> = decoded.keys().copied().collect();
+        let mut tx = pool.begin().await.expect("a transaction");
+        let new = sqlx::query(AssertSqlSafe(inbox.clone())).bind(ids);
+        let new = new.fetch_all(&mut *tx).await.expect("inbox rows");
+        let new: Vec<i64> = new
+            .iter()
+            .map(|row| decoded[&row.get::<Uuid, _>("event_id")])
+            .collect();
+        let done = sqlx::query(AssertSqlSafe(effect.clone())).bind(new);
+        done.execute(&mut *tx).await.expect("effects");
+        tx.commit().await.expect("a commit");
+        let last = batch.last().expect("at least one");
+        let acked = last.ack(BasicAckOptions { multiple: true }).await;
+        acked.expect("an ack");
+    }
+}
+
 async fn worker(pool: PgPool, broker: String, schema: String, stop: Arc<AtomicBool>) {
     let (_connection, channel) = channel(&broker).await;
     channel
@@ -204,9 +271,20 @@ impl Measured for Reference {
         };
         let (pool, broker, schema, stop) = parts();
         self.tasks.spawn(relay(pool, broker, schema, stop));
-        for _ in 0..WORKERS {
-            let (pool, broker, schema, stop) = parts();
-            self.tasks.spawn(worker(pool, broker, schema, stop));
+        match self.handling {
+            Handling::EachAlone => {
+                for _ in 0..WORKERS {
+                    let (pool, broker, schema, stop) = parts();
+                    self.tasks.spawn(worker(pool, broker, schema, stop));
+                }
+            }
+            Handling::InBatches(most) => {
+                for _ in 0..BATCH_WORKERS {
+                    let (pool, broker, schema, stop) = parts();
+                    let work = worker_of_batches(pool, broker, schema, stop, most);
+                    self.tasks.spawn(work);
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use redeliver::env::live::LiveEnv;
 use redeliver::pipeline::event::{Kind, Message};
-use redeliver::pipeline::handler::{Consumer, Cx, Failure, Handler};
+use redeliver::pipeline::handler::{Batch, BatchHandler, Consumer, Cx, Failure, Handler};
 use redeliver::pipeline::policy::Policy;
 use redeliver::pipeline::topology::QueueType;
 use redeliver::pipeline::{Pipeline, Running};
@@ -14,7 +14,7 @@ use redeliver::service::live::LiveServices;
 use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
-use super::{Measured, WORKERS};
+use super::{BATCH_WORKERS, Handling, Measured, WORKERS};
 
 type Live = Ports<RabbitMq<LapinAmqp, LiveEnv>, PgStore, LiveServices, LiveEnv>;
 
@@ -70,6 +70,21 @@ impl<W: World> Handler<W> for OfInOrder {
     }
 }
 
+/// With the statement of the effects.
+struct OfMany(&'static str);
+
+impl<W: World> BatchHandler<W> for OfMany {
+    type Event = Made;
+    async fn handle_all(&self, made: &[&Made], cx: &mut Batch<'_, W>) -> Result<(), Failure> {
+        let numbers: Vec<i64> = made.iter().map(|made| made.n).collect();
+        sqlx::query(self.0)
+            .bind(numbers)
+            .execute(cx.sql()?)
+            .await?;
+        Ok(())
+    }
+}
+
 pub(crate) struct Shipped {
     store: PgStore,
     env: LiveEnv,
@@ -81,10 +96,22 @@ pub(crate) struct Shipped {
 }
 
 impl Shipped {
-    pub(crate) async fn new(database: &str, broker: &str, schema: &str, ordered: bool) -> Self {
+    pub(crate) async fn new(
+        database: &str,
+        broker: &str,
+        schema: &str,
+        (handling, ordered): (Handling, bool),
+    ) -> Self {
         let mut policy = Policy::default();
         policy.consumer.workers = WORKERS;
         policy.consumer.prefetch = WORKERS * 4;
+        if let Handling::InBatches(most) = handling {
+            policy.consumer.workers = BATCH_WORKERS;
+            policy.consumer.prefetch = BATCH_WORKERS * most * 2;
+            policy.consumer.batch = most;
+            // All that is prefetched ends within the broker's consumer_timeout, whatever hangs.
+            policy.consumer.handler_limit = std::time::Duration::from_secs(5);
+        }
         let env = LiveEnv::process("bench", 0);
         let options = PgOptions {
             connections: u32::from(WORKERS) * 3,
@@ -109,9 +136,12 @@ impl Shipped {
             service: LiveServices::new(),
             env: env.clone(),
         };
-        let consumer = Consumer::new("effect")
-            .on(OfMade(insert))
-            .on(OfInOrder(insert));
+        let many = format!("insert into {schema}.effect (n) select unnest($1::bigint[])").leak();
+        let consumer = Consumer::new("effect").on(OfInOrder(insert));
+        let consumer = match handling {
+            Handling::EachAlone => consumer.on(OfMade(insert)),
+            Handling::InBatches(_) => consumer.on_batch(OfMany(many)),
+        };
         let pipeline = Pipeline::new(world, vec![consumer], policy, QueueType::Quorum, &[]);
         let pipeline = pipeline.expect("a policy that agrees with itself");
         pipeline.declare().await.expect("queues");

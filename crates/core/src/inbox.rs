@@ -139,6 +139,83 @@ impl InboxRow {
     }
 }
 
+/// The inbox rows that one transaction has created, for the adapters of databases.
+///
+/// Most rows are created by the transaction that ends their work. An adapter inserts them as done,
+/// without an answer, and need not save them again then. Of those that end otherwise it stores what
+/// they are, at the latest before it commits: nobody else has seen them until then.
+#[derive(Debug, Default)]
+pub struct Created(Vec<CreatedRow>);
+
+#[derive(Debug)]
+struct CreatedRow {
+    consumer: Arc<str>,
+    idempotency_key: Arc<str>,
+    attempts: u32,
+    saved: bool,
+}
+
+impl Created {
+    /// The state that a row is created in, with `attempts` that its transaction would record.
+    pub fn as_done(row: InboxRow, attempts: u32) -> InboxRow {
+        InboxRow {
+            state: InboxState::Done {
+                result: Bytes::new(),
+            },
+            attempts,
+            ..row
+        }
+    }
+
+    /// A row as it is to be given to who opens it. `created` says that the transaction has inserted it
+    /// with `attempts`, now or before.
+    pub fn opened(&mut self, row: InboxRow, created: bool, attempts: u32) -> InboxRow {
+        let fresh = |row: InboxRow| InboxRow {
+            updated_at: row.updated_at,
+            ..InboxRow::fresh(row.consumer, row.idempotency_key, row.now)
+        };
+        match self.find(&row) {
+            Some(known) if known.saved => row,
+            Some(_) => fresh(row),
+            None if created => {
+                self.0.push(CreatedRow {
+                    consumer: row.consumer.clone(),
+                    idempotency_key: row.idempotency_key.clone(),
+                    attempts,
+                    saved: false,
+                });
+                fresh(row)
+            }
+            None => row,
+        }
+    }
+
+    /// Takes note that a row is to be saved; gives whether the database has it so already.
+    pub fn saves(&mut self, row: &InboxRow) -> bool {
+        let Some(known) = self.find(row) else {
+            return false;
+        };
+        let as_created = matches!(&row.state, InboxState::Done { result } if result.is_empty())
+            && (row.attempts, row.token) == (known.attempts, 0)
+            && row.first_failure.is_none()
+            && row.not_before.is_none();
+        !std::mem::replace(&mut known.saved, true) && as_created
+    }
+
+    /// Rows that were opened and never saved, as they have to be stored: consumer and idempotency key.
+    pub fn unsaved(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        let unsaved = self.0.iter().filter(|known| !known.saved);
+        unsaved.map(|known| (&known.consumer, &known.idempotency_key))
+    }
+
+    fn find(&mut self, row: &InboxRow) -> Option<&mut CreatedRow> {
+        // The last one first: most transactions open one row.
+        self.0.iter_mut().rev().find(|known| {
+            known.idempotency_key == row.idempotency_key && known.consumer == row.consumer
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

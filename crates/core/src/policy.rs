@@ -52,6 +52,10 @@ pub struct ConsumerPolicy {
     pub workers: u16,
     /// Unacked deliveries at most; at least one for each worker.
     pub prefetch: u16,
+    /// Messages in one transaction at most, of handlers that take several at once: as many as are
+    /// there when a worker is free. One means each by itself. A batch has the handler limit of one
+    /// message; when it fails its messages are tried again in smaller ones, down to each alone.
+    pub batch: u16,
     /// A handler that runs longer is stopped, and its attempt has failed.
     pub handler_limit: Duration,
     /// How long the claim of an outside call holds: the visibility timeout of the work.
@@ -74,6 +78,7 @@ impl Default for ConsumerPolicy {
         Self {
             workers: 4,
             prefetch: 8,
+            batch: 1,
             handler_limit: Duration::from_secs(20),
             lease: Duration::from_secs(60),
             renew_every: None,
@@ -143,6 +148,8 @@ pub enum Check {
     PrefetchTooDeep,
     /// There is a delivery for each worker.
     PrefetchBelowWorkers,
+    /// A batch can be full.
+    BatchBeyondPrefetch,
     /// The relay's lease outlasts waiting for confirms.
     RelayLeaseTooShort,
     /// No retry delay is longer than the longest rung of the delay ladder.
@@ -163,6 +170,7 @@ impl Check {
             Self::ConsumerTimeoutTooShort => "consumer-timeout-too-short",
             Self::PrefetchTooDeep => "prefetch-too-deep",
             Self::PrefetchBelowWorkers => "prefetch-below-workers",
+            Self::BatchBeyondPrefetch => "batch-beyond-prefetch",
             Self::RelayLeaseTooShort => "relay-lease-too-short",
             Self::DelayBeyondLadder => "delay-beyond-ladder",
             Self::RetryUnbounded => "retry-unbounded",
@@ -235,17 +243,25 @@ impl Policy {
             );
         }
         let turns = u32::from(c.prefetch).div_ceil(u32::from(c.workers.max(1)));
-        let in_hand = c.handler_limit.saturating_mul(turns.max(1));
+        // A batch that is stopped at the limit costs it once more, before each of its messages may.
+        let batches = match c.batch {
+            0 | 1 => 0,
+            batch => turns.div_ceil(u32::from(batch)),
+        };
+        let in_hand = c.handler_limit.saturating_mul(turns.max(1) + batches);
         // One handler alone is the check above.
         let waits = |timeout: &Duration| *timeout >= margin && *timeout < in_hand;
         if let Some(timeout) = self.consumer_timeout.filter(waits) {
             refuse(
                 Check::PrefetchTooDeep,
                 format!(
-                    "the last of {} prefetched messages waits for {turns} handlers of up to {:?} \
+                    "the last of {} prefetched messages waits for {} handlers of up to {:?} \
                      with {} workers, longer than the broker's consumer_timeout ({timeout:?}): it \
                      would take them all away",
-                    c.prefetch, c.handler_limit, c.workers
+                    c.prefetch,
+                    turns + batches,
+                    c.handler_limit,
+                    c.workers
                 ),
             );
         }
@@ -253,6 +269,15 @@ impl Policy {
             refuse(
                 Check::PrefetchBelowWorkers,
                 format!("prefetch {} is below the {} workers", c.prefetch, c.workers),
+            );
+        }
+        if c.batch > c.prefetch {
+            refuse(
+                Check::BatchBeyondPrefetch,
+                format!(
+                    "a batch of {} messages is never full with a prefetch of {}",
+                    c.batch, c.prefetch
+                ),
             );
         }
         if self.relay.lease < self.relay.confirm_timeout * 2 {
@@ -265,7 +290,10 @@ impl Policy {
             );
         }
         self.retry.contradictions(&mut refuse);
-        if c.workers == 0 || c.prefetch == 0 || self.relay.batch == 0 || self.relay.purge_batch == 0
+        let relay = &self.relay;
+        if [c.workers, c.prefetch, c.batch].contains(&0)
+            || relay.batch == 0
+            || relay.purge_batch == 0
         {
             refuse(
                 Check::Zero,

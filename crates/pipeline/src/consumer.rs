@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::handler::Consumer;
 use crate::relay::until;
 use crate::status::{Gauge, Life};
+use batch::InHand;
 use order::Overdue;
 use redeliver_core::policy::Policy;
 use redeliver_core::ports::{
@@ -19,6 +20,7 @@ use redeliver_core::ports::{
 };
 
 mod attempt;
+mod batch;
 mod order;
 mod work;
 
@@ -200,7 +202,7 @@ async fn work_until_stopped<W: World>(
         };
         let handled = match delivery.kept {
             true => order::take_on(shared, receiver, &delivery, &stop).await,
-            false => handle(shared, receiver, &delivery, &stop).await,
+            false => handle_ready(shared, receiver, delivery, &stop).await,
         };
         if let Err(error) = handled {
             // What is unsettled comes back only when the channel closes.
@@ -209,6 +211,27 @@ async fn work_until_stopped<W: World>(
             return;
         }
     }
+}
+
+/// Handles a delivery, and with it what else is there where its handler takes several at once.
+async fn handle_ready<W: World>(
+    shared: &Shared<W>,
+    receiver: &ReceiverOf<W>,
+    first: Delivery,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(), TransportError> {
+    let InHand { batches, mut alone } = batch::take_ready(shared, receiver, first).await;
+    for batch in batches {
+        alone.append(&mut batch::handle(shared, receiver, batch).await?);
+    }
+    for (at, delivery) in alone.iter().enumerate() {
+        // What is not begun goes back to the queue.
+        if at > 0 && *stopped.borrow() {
+            break;
+        }
+        handle(shared, receiver, delivery, stopped).await?;
+    }
+    Ok(())
 }
 
 /// Handles one delivery, settles it, and takes on what waits behind it.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use redeliver_core::event::{Kind, Message};
 use redeliver_core::ports::{ServiceError, Store, StoreError, World};
 
-pub use context::{Cx, Outside};
+pub use context::{Batch, Cx, Outside};
 pub use registry::{Boxed, Consumer, Erased, Opaque};
 
 /// The transaction type of a world.
@@ -146,6 +146,48 @@ pub trait Handler<W: World>: Send + Sync + 'static {
         event: &Self::Event,
         cx: &mut Cx<'_, W>,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Work on several messages in one transaction.
+///
+/// It gets as many messages of its type as are there when a worker is free, up to
+/// [`ConsumerPolicy::batch`](redeliver_core::policy::ConsumerPolicy::batch). All of them are done
+/// together, or none is: where it fails for several, they are tried again in smaller batches, at the
+/// end each alone, so that only those fail that cannot be done. A message that was tried before comes
+/// alone.
+pub trait BatchHandler<W: World>: Send + Sync + 'static {
+    /// What it handles. Its order must not matter.
+    type Event: Message;
+
+    /// Does the work for all `events`; `cx` knows them by their place in that slice. Everything done
+    /// through it is committed together with the inbox rows of all, or not at all.
+    ///
+    /// # Errors
+    /// As [`Handler::handle`]. For a batch of several messages the kind does not matter.
+    fn handle_all(
+        &self,
+        events: &[&Self::Event],
+        cx: &mut Batch<'_, W>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// A [`Handler`] that is called for each message of a batch, in one transaction for all.
+#[derive(Clone, Copy, Debug)]
+pub struct Each<H>(pub H);
+
+impl<W: World, H: Handler<W>> BatchHandler<W> for Each<H> {
+    type Event = H::Event;
+
+    async fn handle_all(
+        &self,
+        events: &[&Self::Event],
+        cx: &mut Batch<'_, W>,
+    ) -> Result<(), Failure> {
+        for (at, event) in events.iter().enumerate() {
+            self.0.handle(event, &mut cx.message(at)).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Work that leaves the database.

@@ -278,8 +278,9 @@ async fn answered<T>(
 impl Store for PgStore {
     type Tx = PgTx;
 
-    fn begin(&self, _: Scope<'_>) -> impl Future<Output = Result<PgTx, StoreError>> + Send {
-        boxed(async move { PgTx::begin(self.shared.clone()).await })
+    fn begin(&self, scope: Scope<'_>) -> impl Future<Output = Result<PgTx, StoreError>> + Send {
+        let attempt = scope.attempt;
+        boxed(async move { PgTx::begin(self.shared.clone(), attempt).await })
     }
 
     fn outbox_claim(

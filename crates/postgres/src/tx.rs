@@ -1,6 +1,7 @@
 //! One transaction.
 
 use redeliver_core::boxed::{Boxed, boxed};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::codec::{self, column, inbox_columns, inbox_row, micros_of, signed};
 use super::{Query, Shared, answered, error, outbox};
 use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::event::{Event, Outgoing};
-use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::inbox::{Created, InboxRow, InboxState};
 use redeliver_core::ports::store::{Native, Row, StoreError, Tx, Versioned};
 
 /// A transaction on PostgreSQL, READ COMMITTED.
@@ -30,12 +31,16 @@ pub struct PgTx {
     poison: Option<StoreError>,
     /// Relays are to be woken once it is committed.
     emitted: bool,
+    /// The attempt that it was opened for.
+    attempt: u32,
+    /// Inbox rows that it has inserted.
+    created: Created,
     /// A handler had the connection: its statements may have failed without our knowledge.
     lent: bool,
 }
 
 impl PgTx {
-    pub(super) async fn begin(shared: Arc<Shared>) -> Result<Self, StoreError> {
+    pub(super) async fn begin(shared: Arc<Shared>, attempt: u32) -> Result<Self, StoreError> {
         let limit = shared.options.connect_within + shared.options.answer_within;
         let begun = answered(limit, shared.pool.begin()).await;
         Ok(Self {
@@ -44,6 +49,8 @@ impl PgTx {
             runtime: Handle::current(),
             poison: None,
             emitted: false,
+            attempt,
+            created: Created::default(),
             lent: false,
         })
     }
@@ -114,7 +121,40 @@ impl PgTx {
             .transpose()
     }
 
+    /// The rows of an insert into the inbox that gives what is there where it is there already.
+    fn opened(&mut self, rows: &[PgRow]) -> Result<Vec<InboxRow>, StoreError> {
+        let rows = rows.iter().map(|row| {
+            let created = column(row, "created")?;
+            Ok(self
+                .created
+                .opened(inbox_row(row)?, created, self.attempt))
+        });
+        rows.collect()
+    }
+
+    /// Makes new again what was inserted as done and not saved since.
+    async fn open_unsaved(&mut self) -> Result<(), StoreError> {
+        let (consumers, keys): (Vec<_>, Vec<_>) = (self.created.unsaved())
+            .map(|(consumer, key)| (consumer.to_string(), key.to_string()))
+            .unzip();
+        if consumers.is_empty() || self.poison.is_some() {
+            return Ok(());
+        }
+        let query = sqlx::query(self.shared.sql(
+            "update redeliver.inbox as i set state = 'open', result = null, attempts = 0 \
+             from unnest($1::text[], $2::text[]) as unsaved (consumer, key) \
+             where i.consumer = unsaved.consumer and i.idempotency_key = unsaved.key",
+        ))
+        .bind(consumers)
+        .bind(keys);
+        self.rows(query).await.map(drop)
+    }
+
     async fn end(mut self, commit: bool) -> Result<(), StoreError> {
+        if commit {
+            // Where it fails the transaction is poisoned.
+            let _ = self.open_unsaved().await;
+        }
         let limit = self.shared.options.answer_within;
         let poison = self.poison.take();
         if commit && poison.is_none() && self.lent {
@@ -264,15 +304,54 @@ impl Tx for PgTx {
         let idempotency_key = idempotency_key.to_owned();
         boxed(async move {
             // Insert or lock in one statement: the update changes nothing, but it waits for the
-            // row, locks it and returns its newest version, which a SELECT could not see.
+            // row, locks it and returns its newest version, which a SELECT could not see. A row that
+            // was inserted has no xmax.
             let query = sqlx::query(self.shared.sql(concat!(
-                "insert into redeliver.inbox as i (consumer, idempotency_key) values ($1, $2) \
-             on conflict (consumer, idempotency_key) do update set token = i.token returning ",
+                "insert into redeliver.inbox as i \
+                (consumer, idempotency_key, state, result, attempts) \
+             values ($1, $2, 'done', '', $3) \
+             on conflict (consumer, idempotency_key) do update set token = i.token \
+             returning (xmax = 0) as created, ",
                 inbox_columns!()
             )))
             .bind(&consumer)
-            .bind(&idempotency_key);
-            inbox_row(&self.row(query).await?)
+            .bind(&idempotency_key)
+            .bind(i32::try_from(self.attempt).unwrap_or(i32::MAX));
+            let row = self.row(query).await?;
+            let row = self.opened(std::slice::from_ref(&row))?.pop();
+            row.ok_or_else(|| error::corrupt("one row for one row"))
+        })
+    }
+
+    fn inbox_open_all(
+        &mut self,
+        consumer: &str,
+        idempotency_keys: &[Arc<str>],
+    ) -> impl Future<Output = Result<Vec<InboxRow>, StoreError>> + Send {
+        let consumer = consumer.to_owned();
+        let keys: Vec<String> = idempotency_keys.iter().map(ToString::to_string).collect();
+        boxed(async move {
+            let query = sqlx::query(self.shared.sql(concat!(
+                "insert into redeliver.inbox as i \
+                (consumer, idempotency_key, state, result, attempts) \
+             select $1, key, 'done', '', $3 from unnest($2::text[]) as key order by key collate \"C\" \
+             on conflict (consumer, idempotency_key) do update set token = i.token \
+             returning (xmax = 0) as created, ",
+                inbox_columns!()
+            )))
+            .bind(&consumer)
+            .bind(&keys)
+            .bind(i32::try_from(self.attempt).unwrap_or(i32::MAX));
+            let rows = self.rows(query).await?;
+            let rows = self.opened(&rows)?.into_iter();
+            let mut rows: BTreeMap<Arc<str>, InboxRow> = rows
+                .map(|row| (row.idempotency_key.clone(), row))
+                .collect();
+            let rows = keys.iter().map(|key| {
+                let row = rows.remove(&**key);
+                row.ok_or_else(|| error::corrupt("a row for each key, each given once"))
+            });
+            rows.collect()
         })
     }
 
@@ -283,6 +362,9 @@ impl Tx for PgTx {
         let row = row.to_owned();
         boxed(async move {
             let row = &row;
+            if self.poison.is_none() && self.created.saves(row) {
+                return Ok(());
+            }
             let (mut lease, mut by, mut result, mut story, mut published) = Default::default();
             let state = match &row.state {
                 InboxState::Open => "open",

@@ -1,7 +1,7 @@
 //! Consuming, and settling by copies.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ struct Shared<A: Amqp, E> {
     copies: Mutex<Option<AmqpPublisher<A, E>>>,
     /// Messages that are no events, as they came: their dead letters must not lose anything.
     raw: SyncMutex<BTreeMap<u64, AmqpDelivery>>,
+    /// Delivery tags that are not settled yet.
+    unsettled: SyncMutex<BTreeSet<u64>>,
     connection: A::Connection,
 }
 
@@ -85,6 +87,7 @@ impl<A: Amqp, E: Env> AmqpReceiver<A, E> {
             deliveries: Mutex::new(deliveries),
             copies: Mutex::new(None),
             raw: SyncMutex::default(),
+            unsettled: SyncMutex::default(),
             connection,
         };
         Ok(Self {
@@ -117,6 +120,12 @@ impl<A: Amqp, E: Env> Shared<A, E> {
         delivery
     }
 
+    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether what was handed on may stand for what decoding would give: not if it is too large.
     fn may_stand(&self, known: &Envelope, written: impl Fn() -> AmqpDelivery) -> bool {
         let max_payload = self.options().max_payload;
@@ -139,6 +148,7 @@ impl<A: Amqp, E: Env> Shared<A, E> {
         event: Result<Arc<Event>, Arc<Malformed>>,
         travel: Travel,
     ) -> Delivery {
+        self.unsettled().insert(tag);
         let (exchange, routing_key) = match travel.origin {
             Some(origin) => origin,
             None => (self.names().domain(exchange), routing_key.clone()),
@@ -164,6 +174,11 @@ impl<A: Amqp, E: Env> Shared<A, E> {
         let (mut properties, body) = raw.map(|d| (d.properties, d.body)).unwrap_or_default();
         properties.delivery_mode = Some(2);
         (properties, body)
+    }
+
+    fn settled_raw(&self, tag: u64) {
+        let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        raw.remove(&tag);
     }
 
     async fn copy(
@@ -229,6 +244,22 @@ fn travel(delivery: &Delivery) -> Travel {
         parked: delivery.parked,
         origin: Some((delivery.exchange.clone(), delivery.routing_key.clone())),
     }
+}
+
+/// Settles these tags, in their order; gives the ack that covers the first of them, with its flag
+/// `multiple`, and the tags that need one each. An ack for several reaches back over everything that
+/// is not settled, so it ends before the first tag that is somebody else's.
+fn ack_plan<'a>(
+    unsettled: &mut BTreeSet<u64>,
+    tags: &'a [u64],
+) -> (Option<(u64, bool)>, &'a [u64]) {
+    let together = tags.iter().zip(&*unsettled);
+    let together = together.take_while(|(ours, all)| ours == all).count();
+    for tag in tags {
+        unsettled.remove(tag);
+    }
+    let (first, others) = tags.split_at(together);
+    (first.last().map(|tag| (*tag, together > 1)), others)
 }
 
 impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
@@ -307,10 +338,27 @@ impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
         if delivery.kept {
             return Ok(());
         }
+        shared.unsettled().remove(&delivery.receipt.tag);
         shared.channel.ack(delivery.receipt.tag, false).await?;
         if delivery.event.is_err() {
-            let mut raw = shared.raw.lock().unwrap_or_else(PoisonError::into_inner);
-            raw.remove(&delivery.receipt.tag);
+            shared.settled_raw(delivery.receipt.tag);
+        }
+        Ok(())
+    }
+
+    async fn settle_done(&self, deliveries: &[Delivery]) -> Result<(), TransportError> {
+        let from_broker = deliveries.iter().filter(|delivery| !delivery.kept);
+        let mut tags: Vec<u64> = from_broker.map(|delivery| delivery.receipt.tag).collect();
+        tags.sort_unstable();
+        let (first, others) = ack_plan(&mut self.shared.unsettled(), &tags);
+        let channel = &self.shared.channel;
+        if let Some((tag, multiple)) = first {
+            channel.ack(tag, multiple).await?;
+        }
+        let others = others.iter().map(|tag| channel.ack(*tag, false));
+        futures_util::future::try_join_all(others).await?;
+        for delivery in deliveries.iter().filter(|delivery| delivery.event.is_err()) {
+            self.shared.settled_raw(delivery.receipt.tag);
         }
         Ok(())
     }
@@ -323,5 +371,20 @@ impl<A: Amqp, E: Env> Receiver for AmqpReceiver<A, E> {
         // A channel that is closed already is what was asked for.
         let _ = self.shared.channel.close().await;
         let _ = self.shared.connection.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ack_covers_what_is_settled_together_and_nothing_else() {
+        let mut unsettled: BTreeSet<u64> = [3, 4, 7, 8, 9].into();
+        assert_eq!(ack_plan(&mut unsettled, &[3, 4, 8]), (Some((4, true)), &[8][..]));
+        assert_eq!(unsettled, [7, 9].into());
+        assert_eq!(ack_plan(&mut unsettled, &[9]), (None, &[9][..]));
+        assert_eq!(ack_plan(&mut unsettled, &[7]), (Some((7, false)), &[][..]));
+        assert_eq!(ack_plan(&mut unsettled, &[]), (None, &[][..]));
     }
 }

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redeliver_sim::with;
@@ -95,6 +96,14 @@ impl Tx for SeededTx {
 
     async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
         either!(Self, self, tx => tx.inbox_open(consumer, key))
+    }
+
+    async fn inbox_open_all(
+        &mut self,
+        consumer: &str,
+        keys: &[Arc<str>],
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        either!(Self, self, tx => tx.inbox_open_all(consumer, keys))
     }
 
     async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::env::at;
 use redeliver_core::audit::{AuditEntry, WorkflowHead};
 use redeliver_core::event::{Event, Outgoing};
-use redeliver_core::inbox::{InboxRow, InboxState};
+use redeliver_core::inbox::{Created, InboxRow, InboxState};
 use redeliver_core::outbox::{ClaimedRow, OutboxRow, RelayClaim};
 use redeliver_core::ports::env::nanos;
 use redeliver_core::ports::store::{LOCK_TIMEOUT, Place, Reading};
@@ -182,6 +182,10 @@ pub struct SimTx {
     poison: Option<StoreError>,
     /// Relays are to be woken once it is committed.
     emitted: bool,
+    /// The attempt that it was opened for.
+    attempt: u32,
+    /// Inbox rows that it has inserted.
+    created: Created,
 }
 
 fn row_key<R: Row>(key: &str) -> Key {
@@ -198,6 +202,33 @@ impl SimTx {
         }
         let result = self.transaction.run(statement).await;
         result.map_err(|error| self.poisoned(within(error)))
+    }
+
+    /// Makes new again what was inserted as done and not saved since.
+    async fn open_unsaved(&mut self) -> Result<(), StoreError> {
+        let unsaved: Vec<_> = (self.created.unsaved())
+            .map(|(consumer, key)| (consumer.clone(), key.clone()))
+            .collect();
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let table = self.tables.inbox;
+        self.run(|db, s| {
+            for (consumer, key) in &unsaved {
+                let index = Key::pair(consumer.clone(), key.clone());
+                let fresh = |there: &Stored| {
+                    let there: &InboxRow = get(there);
+                    let fresh = InboxRow::fresh(consumer.clone(), key.clone(), there.now);
+                    Some(row(InboxRow {
+                        updated_at: there.updated_at,
+                        ..fresh
+                    }))
+                };
+                step!(db.update(s, table, &index, fresh));
+            }
+            done(())
+        })
+        .await
     }
 
     /// What is to be saved must be there.
@@ -336,25 +367,52 @@ impl Tx for SimTx {
     }
 
     async fn inbox_open(&mut self, consumer: &str, key: &str) -> Result<InboxRow, StoreError> {
-        let table = self.tables.inbox;
-        let (consumer, key): (Arc<str>, Arc<str>) = (Arc::from(consumer), Arc::from(key));
-        let index = Key::pair(consumer.clone(), key.clone());
-        let opened = self.run(|db, s| {
+        let opened = self.inbox_open_all(consumer, &[Arc::from(key)]).await?;
+        Ok(opened.into_iter().next().expect("a row for the key"))
+    }
+
+    async fn inbox_open_all(
+        &mut self,
+        consumer: &str,
+        keys: &[Arc<str>],
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        let (table, attempt) = (self.tables.inbox, self.attempt);
+        let consumer: Arc<str> = Arc::from(consumer);
+        let mut places: Vec<usize> = (0..keys.len()).collect();
+        places.sort_by_key(|at| &keys[*at]);
+        let mut opened: Vec<(usize, InboxRow, bool)> = Vec::with_capacity(keys.len());
+        // Those that it has before it waits for one stay locked meanwhile.
+        self.run(|db, s| {
             let now = at(db.clock_timestamp());
-            let stored = step!(db.upsert(s, table, index.clone(), |there| {
-                there
-                    .cloned()
-                    .unwrap_or_else(|| row(InboxRow::fresh(consumer.clone(), key.clone(), now)))
-            }));
-            done(InboxRow {
-                now,
-                ..get::<InboxRow>(&stored).clone()
-            })
-        });
-        opened.await
+            while let Some(place) = places.get(opened.len()) {
+                let key = &keys[*place];
+                let mut created = false;
+                let index = Key::pair(consumer.clone(), key.clone());
+                let stored = step!(db.upsert(s, table, index, |there| {
+                    there.cloned().unwrap_or_else(|| {
+                        created = true;
+                        let fresh = InboxRow::fresh(consumer.clone(), key.clone(), now);
+                        row(Created::as_done(fresh, attempt))
+                    })
+                }));
+                let opening = InboxRow {
+                    now,
+                    ..get::<InboxRow>(&stored).clone()
+                };
+                opened.push((*place, opening, created));
+            }
+            done(())
+        })
+        .await?;
+        opened.sort_unstable_by_key(|(place, ..)| *place);
+        let rows = opened.into_iter().map(|(_, row, created)| self.created.opened(row, created, attempt));
+        Ok(rows.collect())
     }
 
     async fn inbox_save(&mut self, saved: &InboxRow) -> Result<(), StoreError> {
+        if self.poison.is_none() && self.created.saves(saved) {
+            return Ok(());
+        }
         let table = self.tables.inbox;
         let index = Key::pair(saved.consumer.clone(), saved.idempotency_key.clone());
         let updated = self.run(|db, s| {
@@ -414,7 +472,11 @@ impl Tx for SimTx {
         Err(self.poisoned(error))
     }
 
-    async fn commit(self) -> Result<(), StoreError> {
+    async fn commit(mut self) -> Result<(), StoreError> {
+        if self.poison.is_none() {
+            // Where it fails the transaction is poisoned.
+            let _ = self.open_unsaved().await;
+        }
         if let Some(poison) = self.poison {
             self.transaction.rollback().await;
             return Err(poison);
@@ -451,6 +513,8 @@ impl Store for SimStore {
             channel: self.channel.clone(),
             poison: None,
             emitted: false,
+            attempt: scope.attempt,
+            created: Created::default(),
         })
     }
 

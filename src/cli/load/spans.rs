@@ -444,6 +444,7 @@ impl Ways {
                 Ended::Transient(_) => Status::error("failed, and may be tried again"),
                 Ended::Poison(_) => Status::error("failed for good"),
                 Ended::Dropped => Status::error("dropped"),
+                Ended::BatchFailed(_) => Status::error("its batch failed"),
             },
             ..span
         });

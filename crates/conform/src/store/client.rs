@@ -193,6 +193,13 @@ impl<S: Store> Client<S> {
                 self.inbox.insert(key, row);
                 words
             }
+            Op::InboxOpenAll => {
+                let keys: [Arc<str>; 2] = [name(1).into(), name(0).into()];
+                let rows = tx.inbox_open_all(CONSUMER, &keys).await?;
+                let words: Vec<_> = rows.iter().map(|row| say::inbox(row, row.now)).collect();
+                self.inbox.extend([1, 0].into_iter().zip(rows));
+                words.join("; ")
+            }
             Op::InboxSave { key, save } => {
                 let known = self.inbox.get(&key).cloned();
                 let row = known

@@ -38,6 +38,7 @@ pub enum Op {
     Update { id: usize, version: i64 },
     Scan { prefix: usize, limit: u32 },
     InboxOpen { key: usize },
+    InboxOpenAll,
     InboxSave { key: usize, save: Save },
     OrderPass { key: usize, ahead: u64 },
     WorkflowOpen { flow: usize },
@@ -71,6 +72,7 @@ impl Op {
             Self::Update { .. } => "update",
             Self::Scan { .. } => "scan",
             Self::InboxOpen { .. } => "inbox open",
+            Self::InboxOpenAll => "inbox open all",
             Self::InboxSave { .. } => "inbox save",
             Self::OrderPass { .. } => "order pass",
             Self::WorkflowOpen { .. } => "workflow open",
@@ -163,6 +165,7 @@ fn within() -> impl Strategy<Value = Op> {
         3 => (few(), 1..4_i64).prop_map(|(id, version)| Op::Update { id, version }),
         1 => (few(), 1..3_u32).prop_map(|(prefix, limit)| Op::Scan { prefix, limit }),
         3 => few().prop_map(|key| Op::InboxOpen { key }),
+        1 => Just(Op::InboxOpenAll),
         4 => (few(), save).prop_map(|(key, save)| Op::InboxSave { key, save }),
         4 => (few(), prop_oneof![5 => Just(0), 1 => Just(1)])
             .prop_map(|(key, ahead)| Op::OrderPass { key, ahead }),

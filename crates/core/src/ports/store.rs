@@ -102,6 +102,11 @@ pub trait Behind {
 
 /// One transaction. Dropping it rolls it back; a failed statement poisons it.
 pub trait Tx: Send {
+    /// Says on whose behalf it is used from now on, where it does the work of several messages.
+    fn on_behalf(&mut self, scope: Scope<'_>) {
+        let _ = scope;
+    }
+
     /// The database client's own connection behind it, for statements of a handler's own; its type
     /// is the backend's to say. `None` where there is none, as in a model of a database. Nobody
     /// ends the transaction through it.
@@ -164,6 +169,15 @@ pub trait Tx: Send {
         consumer: &str,
         idempotency_key: &str,
     ) -> impl Future<Output = Result<InboxRow, StoreError>> + Send;
+
+    /// As [`Tx::inbox_open`], for many keys, each given once; the rows come in the order of the keys. It
+    /// locks them in an order of its own, the same for all transactions, so that two that open the
+    /// same rows do not wait for each other.
+    fn inbox_open_all(
+        &mut self,
+        consumer: &str,
+        idempotency_keys: &[Arc<str>],
+    ) -> impl Future<Output = Result<Vec<InboxRow>, StoreError>> + Send;
 
     /// Stores an inbox row that this transaction has opened.
     fn inbox_save(&mut self, row: &InboxRow)

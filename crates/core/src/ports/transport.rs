@@ -134,6 +134,22 @@ pub trait Receiver: Clone + Send + Sync + 'static {
         settlement: Settlement,
     ) -> impl Future<Output = Result<(), TransportError>> + Send;
 
+    /// Settles many deliveries as done. Their acks leave together.
+    ///
+    /// # Errors
+    /// [`TransportError`] when it is not known that all of them are settled.
+    fn settle_done(
+        &self,
+        deliveries: &[Delivery],
+    ) -> impl Future<Output = Result<(), TransportError>> + Send {
+        async move {
+            for delivery in deliveries {
+                self.settle(delivery, Settlement::Done).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// Stops new deliveries; those in hand can still be settled.
     fn cancel(&self) -> impl Future<Output = Result<(), TransportError>> + Send;
 

@@ -1,7 +1,7 @@
 //! Work in hand is bounded.
 //!
 //! A subscription holds at most the prefetch of unsettled deliveries, and a process runs at most
-//! as many handlers of a consumer at the same time as it has workers.
+//! as many handlers of a consumer at the same time as it has workers; a batch counts as one.
 //!
 //! **When it may be judged.** At any time.
 //!
@@ -67,8 +67,8 @@ enum Change<N> {
     Took(N, Receipt, N),
     /// A settlement at this consumer.
     Gave(N, Receipt),
-    /// A handler of this consumer begins for this message.
-    Begins(N, u64, N),
+    /// A handler of this consumer begins, with its run and that of its batch, for this message.
+    Begins(N, (u64, u64), N),
     /// A handler ends.
     Ends(u64),
     /// The process crashed, stopped or began anew: no run of it goes on beyond.
@@ -87,7 +87,9 @@ fn step(entry: &Entry) -> Option<Step<&str>> {
         What::Settled {
             consumer, receipt, ..
         } => Change::Gave(&**consumer, *receipt),
-        What::HandlerStart { on, run, .. } => Change::Begins(&*on.consumer, *run, &*on.subject),
+        What::HandlerStart { on, run, batch, .. } => {
+            Change::Begins(&*on.consumer, (*run, *batch), &*on.subject)
+        }
         What::HandlerEnd { run, .. } => Change::Ends(*run),
         What::Process {
             what: "crashed" | "stopped" | "started",
@@ -133,8 +135,8 @@ pub(crate) struct Hands<N> {
     workers: usize,
     /// By channel, consumer and process.
     held: BTreeMap<(u64, N, N), Held>,
-    /// By process: the runs that go on, each with its consumer.
-    running: BTreeMap<N, Vec<(N, u64)>>,
+    /// By process: the runs that go on, each with its consumer and the run that its batch began with.
+    running: BTreeMap<N, Vec<(N, (u64, u64))>>,
     accused: BTreeSet<(N, N)>,
     /// Accusations: those of deliveries come first in reports.
     deliveries: Vec<Anomaly>,
@@ -176,7 +178,7 @@ impl<N: Clone + Ord + Deref<Target = str>> Hands<N> {
             }
             Change::Ends(run) => {
                 if let Some(runs) = self.running.get_mut(&process) {
-                    runs.retain(|(_, known)| *known != run);
+                    runs.retain(|(_, (known, _))| *known != run);
                 }
             }
             Change::Gone => {
@@ -211,11 +213,17 @@ impl<N: Clone + Ord + Deref<Target = str>> Hands<N> {
         }
     }
 
-    fn begins(&mut self, (process, consumer): (N, N), run: u64, (key, at): (&N, u64)) {
+    fn begins(&mut self, (process, consumer): (N, N), run: (u64, u64), (key, at): (&N, u64)) {
         let runs = self.running.entry(process.clone()).or_default();
         runs.push((consumer.clone(), run));
-        let beside = runs.iter().filter(|(of, _)| *of == consumer).count();
-        if beside > self.workers && self.accused.insert((process.clone(), consumer.clone())) {
+        let beside = || runs.iter().filter(|(of, _)| *of == consumer);
+        let mut count = beside().count();
+        if count > self.workers {
+            // Those of a batch are one piece of work.
+            let batches: BTreeSet<u64> = beside().map(|(_, (_, batch))| *batch).collect();
+            count = batches.len();
+        }
+        if count > self.workers && self.accused.insert((process.clone(), consumer.clone())) {
             let (process, consumer, at) = (&*process, &*consumer, At(at));
             let about = About {
                 message: key,
@@ -223,7 +231,7 @@ impl<N: Clone + Ord + Deref<Target = str>> Hands<N> {
                 consumer,
             };
             let seen = format!(
-                "{process} ran {beside} handlers of {consumer} at {at}; it has {} workers",
+                "{process} ran {count} handlers of {consumer} at {at}; it has {} workers",
                 self.workers
             );
             self.handlers.push(PROMISE.broken(about, seen));

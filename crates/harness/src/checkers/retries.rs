@@ -26,7 +26,7 @@
 
 use std::time::Duration;
 
-use super::index::{Index, Run, Work};
+use super::index::{Index, Run, RunEnd, Work};
 use super::say::{At, Promise};
 use super::{Checker, View, rules};
 use crate::verdict::{Anomaly, AnomalyKind};
@@ -142,8 +142,8 @@ fn settlement(
         let (process, at) = (&entry.process, At(entry.at));
         format!("at {at} {process} put it back for attempt {attempt}")
     };
-    let ended =
-        |run: &&Run<'_>| run.on.attempt == failed && run.end.is_some_and(|end| end.place < place);
+    let attempted = |end: RunEnd<'_>| end.place < place && !end.is_of_batch();
+    let ended = |run: &&Run<'_>| run.on.attempt == failed && run.end.is_some_and(attempted);
     let runs = || work.runs.iter().map(|run| &index.runs[*run]).filter(ended);
     let own = || runs().filter(|run| run.process == &entry.process);
     let ends = |run: &Run<'_>| run.end.map(|end| end.at);
@@ -204,7 +204,7 @@ fn fate(policy: &Policy, index: &Index<'_>, work: &Work<'_>, run: &Run<'_>) -> F
     let Some(end) = run.end else {
         return if run.died { Fate::Died } else { Fate::Nothing };
     };
-    if *end.how == Ended::Ok {
+    if *end.how == Ended::Ok || end.is_of_batch() {
         return Fate::Nothing;
     }
     // Of the deliveries that its process held, nobody knows which one it worked on: the most

@@ -320,7 +320,12 @@ impl Kit {
     pub(crate) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
         self.history.runs += 1;
         let (on, run) = (hand.on(), self.history.runs);
-        self.add(&hand.process, What::HandlerStart { on, run, read });
+        self.add(&hand.process, What::HandlerStart {
+                on,
+                run,
+                batch: run,
+                read,
+            });
         run
     }
 

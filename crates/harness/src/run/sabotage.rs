@@ -8,7 +8,7 @@ use crate::watch::history::{Ended, OnBehalf, What};
 use crate::watch::record::Log;
 use redeliver_core::event::{Event, Malformed};
 use redeliver_core::ports::{Env, World};
-use redeliver_pipeline::handler::{Boxed, Cx, Erased, Failure, Opaque, Outside};
+use redeliver_pipeline::handler::{Batch, Boxed, Cx, Erased, Failure, Opaque, Outside};
 
 /// Which messages are poisonous, by idempotency key.
 #[derive(Clone, Debug, Default)]
@@ -45,16 +45,34 @@ struct Run<E: Env> {
     number: u64,
     ended: Option<Ended>,
     alive: Alive,
+    /// It is one of several in a batch.
+    in_batch: bool,
 }
 
 impl<E: Env> Run<E> {
     fn start(log: &Log<E>, on: OnBehalf, alive: &Alive) -> Self {
-        let number = log.start(on);
+        Self::numbered(log, log.start(on, None), alive)
+    }
+
+    /// The runs of a batch.
+    fn start_all(log: &Log<E>, ons: Vec<OnBehalf>, alive: &Alive) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::with_capacity(ons.len());
+        for on in ons {
+            let first = runs.first().map(|run| run.number);
+            let mut run = Self::numbered(log, log.start(on, first), alive);
+            run.in_batch = true;
+            runs.push(run);
+        }
+        runs
+    }
+
+    fn numbered(log: &Log<E>, number: u64, alive: &Alive) -> Self {
         Self {
             log: log.clone(),
             number,
             ended: None,
             alive: alive.clone(),
+            in_batch: false,
         }
     }
 
@@ -75,6 +93,7 @@ impl<E: Env> Run<E> {
     fn end<T>(mut self, result: &Result<T, Failure>) {
         self.ended = Some(match result {
             Ok(_) => Ended::Ok,
+            Err(failure) if self.in_batch => Ended::BatchFailed(failure.to_string()),
             Err(failure @ Failure::Poison { .. }) => Ended::Poison(failure.to_string()),
             Err(failure) => Ended::Transient(failure.to_string()),
         });
@@ -85,6 +104,7 @@ impl<E: Env> Drop for Run<E> {
     fn drop(&mut self) {
         // Dropped in a living process: stopped at its limit, or because its claim was lost.
         let dropped = || match (self.alive)() {
+            true if self.in_batch => Ended::BatchFailed("stopped before its end".to_owned()),
             true => Ended::Transient("stopped before its end".to_owned()),
             false => Ended::Dropped,
         };
@@ -173,6 +193,34 @@ impl<W: World> Erased<W> for Observed<W> {
                 Err(failure) => Err(failure),
             };
             run.end(&result);
+            result
+        })
+    }
+
+    fn takes_batches(&self) -> bool {
+        self.inner.takes_batches()
+    }
+
+    fn apply_all<'a>(
+        &'a self,
+        decoded: &'a [Opaque],
+        cx: &'a mut Batch<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let ons = (0..cx.len()).map(|at| self.on(cx.idempotency_key(at), cx.attempt(at)));
+            let runs = Run::start_all(&self.log, ons.collect(), &self.alive);
+            let mut sabotaged = Ok(());
+            for at in 0..cx.len() {
+                sabotaged = self.sabotage(cx.idempotency_key(at)).await;
+                if sabotaged.is_err() {
+                    break;
+                }
+            }
+            let result = match (sabotaged, runs.first()) {
+                (Ok(()), Some(first)) => first.handler(self.inner.apply_all(decoded, cx)).await,
+                (sabotaged, _) => sabotaged,
+            };
+            runs.into_iter().for_each(|run| run.end(&result));
             result
         })
     }

@@ -62,6 +62,7 @@ const CHECKS: &[Check] = &[
     Check::ConsumerTimeoutTooShort,
     Check::PrefetchTooDeep,
     Check::PrefetchBelowWorkers,
+    Check::BatchBeyondPrefetch,
     Check::RelayLeaseTooShort,
     Check::DelayBeyondLadder,
     Check::RetryUnbounded,

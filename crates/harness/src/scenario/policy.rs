@@ -125,6 +125,8 @@ table! {
         workers: u16 = "Option<u16>",
         /// Unacked deliveries at most.
         prefetch: u16 = "Option<u16>",
+        /// Messages in one transaction at most, of handlers that take several at once.
+        batch: u16 = "Option<u16>",
         /// A handler that runs longer is stopped.
         handler_limit: Time = "Option<Time>",
         /// How long the claim of an outside call holds.
@@ -240,6 +242,12 @@ impl PolicyTable {
                 consumer.place("handler_limit"),
                 consumer.place("workers"),
             ]),
+            Check::BatchBeyondPrefetch => first([
+                consumer.place("batch"),
+                consumer.place("prefetch"),
+                None,
+                None,
+            ]),
             Check::PrefetchBelowWorkers => first([
                 consumer.place("prefetch"),
                 consumer.place("workers"),
@@ -272,6 +280,7 @@ impl PolicyTable {
             |v: &Option<Spanned<u32>>| v.as_ref().filter(|v| *v.get_ref() == 0).map(Spanned::span);
         small(&self.consumer.workers)
             .or_else(|| small(&self.consumer.prefetch))
+            .or_else(|| small(&self.consumer.batch))
             .or_else(|| wide(&self.relay.batch))
             .or_else(|| wide(&self.relay.purge_batch))
     }

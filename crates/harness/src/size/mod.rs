@@ -562,6 +562,7 @@ mod tests {
                     What::HandlerStart {
                         on,
                         run: 1,
+                        batch: 1,
                         read: 0,
                     },
                 ),

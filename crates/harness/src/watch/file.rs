@@ -27,7 +27,7 @@ use redeliver_core::ports::env::Timestamp;
 use redeliver_core::ports::store::KeptMessage;
 
 /// Raised with every change to [`Record`] or to what it holds.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// How a file begins.
 fn opening() -> String {

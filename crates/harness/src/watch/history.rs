@@ -125,6 +125,9 @@ pub enum Ended {
     Poison(String),
     /// It was dropped: stopped at its limit, or its process died.
     Dropped,
+    /// The batch that it was part of failed and was rolled back. That is no attempt at its message,
+    /// which is tried again in a smaller batch.
+    BatchFailed(String),
 }
 
 /// One thing that a client did or saw.
@@ -197,6 +200,9 @@ pub enum What {
         on: OnBehalf,
         /// Numbers the runs, from 1.
         run: u64,
+        /// Runs of one batch are begun together, in one transaction: the number of the first of them;
+        /// of a message that is alone its own.
+        batch: u64,
         /// How many entries the history had when the inbox row was asked for that the run goes by;
         /// of a consumer without an inbox when the run began.
         read: usize,

@@ -57,12 +57,19 @@ impl<E: Env> Log<E> {
         redeliver_core::ports::env::nanos(self.env.elapsed())
     }
 
-    /// Notes the start of a handler; gives the number of the run.
-    pub fn start(&self, on: OnBehalf) -> u64 {
+    /// Notes the start of a handler, in the batch that a run of this number has begun, if in any; gives
+    /// the number of the run.
+    pub fn start(&self, on: OnBehalf, batch: Option<u64>) -> u64 {
         let run = self.recorder.next_run();
+        let batch = batch.unwrap_or(run);
         let read = self.reads().remove(&on.subject);
         let read = read.unwrap_or_else(|| self.recorder.place(|| self.now()));
-        self.add(What::HandlerStart { on, run, read });
+        self.add(What::HandlerStart {
+            on,
+            run,
+            batch,
+            read,
+        });
         run
     }
 
@@ -149,6 +156,8 @@ pub struct RecordedTx<T, E> {
     log: Log<E>,
     on: OnBehalf,
     effects: Effects,
+    /// What it did on behalf of others before; each is an entry of its own.
+    before: Vec<(OnBehalf, Effects)>,
 }
 
 fn seen(error: &StoreError) -> Seen {
@@ -165,6 +174,25 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
 
     fn pool(&self) -> Option<&Native> {
         self.inner.pool()
+    }
+
+    fn on_behalf(&mut self, scope: Scope<'_>) {
+        self.inner.on_behalf(scope);
+        if (&*self.on.consumer, &*self.on.subject) == (scope.consumer, scope.subject) {
+            self.on.attempt = scope.attempt;
+            return;
+        }
+        let next = OnBehalf::of(scope);
+        let known = (self.before.iter()).position(|(on, _)| *on == next);
+        let (next, effects) = match known {
+            Some(known) => self.before.swap_remove(known),
+            None => (next, Effects::default()),
+        };
+        let last = std::mem::replace(&mut self.on, next);
+        let done = std::mem::replace(&mut self.effects, effects);
+        if !done.is_empty() || !done.inbox.is_empty() {
+            self.before.push((last, done));
+        }
     }
 
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
@@ -214,6 +242,15 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
         self.inner.inbox_open(consumer, key).await
     }
 
+    async fn inbox_open_all(
+        &mut self,
+        consumer: &str,
+        keys: &[Arc<str>],
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        keys.iter().for_each(|key| self.log.read(key));
+        self.inner.inbox_open_all(consumer, keys).await
+    }
+
     async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {
         self.inner.inbox_save(row).await?;
         self.effects.inbox.push(InboxSaved {
@@ -259,17 +296,21 @@ impl<T: Tx, E: Env> Tx for RecordedTx<T, E> {
             log,
             on,
             effects,
+            mut before,
         } = self;
         let since = log.now();
         let result = inner.commit().await;
         let seen = result.as_ref().map_or_else(seen, |()| Seen::Ok);
-        if !effects.is_empty() || !effects.inbox.is_empty() {
-            log.add(What::Commit {
-                on,
-                effects,
-                seen,
-                since,
-            });
+        before.push((on, effects));
+        for (on, effects) in before {
+            if !effects.is_empty() || !effects.inbox.is_empty() {
+                log.add(What::Commit {
+                    on,
+                    effects,
+                    seen: seen.clone(),
+                    since,
+                });
+            }
         }
         result
     }
@@ -290,6 +331,7 @@ impl<S: Store, E: Env> Store for Recorded<S, E> {
             log,
             on,
             effects: Effects::default(),
+            before: Vec::new(),
         })
     }
 
@@ -445,6 +487,30 @@ pub struct RecordedReceiver<R, E> {
     channel: u64,
 }
 
+impl<R, E: Env> RecordedReceiver<R, E> {
+    /// Notes a delivery that was settled, with what its dead letter tells where it became one.
+    fn settled(
+        &self,
+        delivery: &Delivery,
+        (how, letter): (Settled, Option<Arc<str>>),
+        result: &Result<(), TransportError>,
+    ) {
+        let seen = match result {
+            Ok(()) => Seen::Ok,
+            Err(error) => Seen::InDoubt(error.to_string()),
+        };
+        let event = delivery.event.as_ref().ok();
+        self.log.add(What::Settled {
+            consumer: self.consumer.clone(),
+            key: event.map(|event| event.idempotency_key.clone()),
+            receipt: delivery.receipt,
+            how,
+            letter,
+            seen,
+        });
+    }
+}
+
 impl<R: Receiver, E: Env> Receiver for RecordedReceiver<R, E> {
     async fn receive(&self) -> Result<Delivery, TransportError> {
         let mut delivery = self.inner.receive().await?;
@@ -484,22 +550,15 @@ impl<R: Receiver, E: Env> Receiver for RecordedReceiver<R, E> {
             Settlement::DeadLetter(story) => Settled::DeadLetter(story.reason),
         };
         let result = self.inner.settle(delivery, settlement).await;
-        let seen = match &result {
-            Ok(()) => Seen::Ok,
-            Err(error) => Seen::InDoubt(error.to_string()),
-        };
-        self.log.add(What::Settled {
-            consumer: self.consumer.clone(),
-            key: delivery
-                .event
-                .as_ref()
-                .ok()
-                .map(|event| event.idempotency_key.clone()),
-            receipt: delivery.receipt,
-            how,
-            letter,
-            seen,
-        });
+        self.settled(delivery, (how, letter), &result);
+        result
+    }
+
+    async fn settle_done(&self, deliveries: &[Delivery]) -> Result<(), TransportError> {
+        let result = self.inner.settle_done(deliveries).await;
+        for delivery in deliveries {
+            self.settled(delivery, (Settled::Done, None), &result);
+        }
         result
     }
 

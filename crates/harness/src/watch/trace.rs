@@ -118,6 +118,7 @@ fn summary(what: &What) -> (&'static str, &str, [u64; 2]) {
                 Ended::Transient(_) => 1,
                 Ended::Poison(_) => 2,
                 Ended::Dropped => 3,
+                Ended::BatchFailed(_) => 4,
             };
             ("handled", "", [*run, code])
         }
@@ -218,6 +219,7 @@ fn detail(what: &What) -> String {
                 Ended::Transient(why) => format!("failed: {why}"),
                 Ended::Poison(why) => format!("poison: {why}"),
                 Ended::Dropped => "dropped".to_owned(),
+                Ended::BatchFailed(why) => format!("its batch failed: {why}"),
             };
             format!("run {run} {ended}")
         }

@@ -19,9 +19,16 @@ pub struct Cx<'a, W: World> {
     env: &'a W::Env,
     cause: Option<&'a Event>,
     scope: Scope<'a>,
-    answer: Bytes,
+    answer: Answer<'a>,
     trace: Option<Arc<str>>,
     max_payload: usize,
+}
+
+/// Where the answer of the work in hand is kept until its transaction ends.
+enum Answer<'a> {
+    Own(Bytes),
+    /// With those of the other messages of its batch.
+    InBatch(&'a mut Bytes),
 }
 
 impl<W: World> std::fmt::Debug for Cx<'_, W> {
@@ -46,7 +53,7 @@ impl<'a, W: World> Cx<'a, W> {
             env,
             cause,
             scope,
-            answer: Bytes::new(),
+            answer: Answer::Own(Bytes::new()),
             trace: cause.and_then(|cause| cause.trace.clone()),
             max_payload: MAX_PAYLOAD,
         }
@@ -215,12 +222,36 @@ impl<'a, W: World> Cx<'a, W> {
 
     /// Keeps an answer in the inbox row: a duplicate of this work gets the same.
     pub fn answer(&mut self, answer: impl Into<Bytes>) {
-        self.answer = answer.into();
+        *self.kept_answer() = answer.into();
     }
 
     /// Takes the answer kept by [`Cx::answer`].
     pub(crate) fn take_answer(&mut self) -> Bytes {
-        std::mem::take(&mut self.answer)
+        std::mem::take(self.kept_answer())
+    }
+
+    fn kept_answer(&mut self) -> &mut Bytes {
+        match &mut self.answer {
+            Answer::Own(answer) => answer,
+            Answer::InBatch(answer) => answer,
+        }
+    }
+
+    /// A batch of the one message in hand; `None` where there is none.
+    pub(crate) fn batch_of_one(&mut self) -> Option<Batch<'_, W>> {
+        let cause = self.cause?;
+        let (scope, max_payload) = (self.scope, self.max_payload);
+        let answer = match &mut self.answer {
+            Answer::Own(answer) => answer,
+            Answer::InBatch(answer) => &mut **answer,
+        };
+        Some(Batch {
+            tx: &mut *self.tx,
+            env: self.env,
+            messages: [(cause, scope)].into(),
+            answers: std::slice::from_mut(answer),
+            max_payload,
+        })
     }
 }
 
@@ -241,6 +272,103 @@ impl<W: World> Behind for Outside<'_, W> {
 
     fn pool(&self) -> Option<&Native> {
         redeliver_core::ports::Store::pool(self.world.store())
+    }
+}
+
+/// What a handler of several messages works with: one transaction for all of them.
+pub struct Batch<'a, W: World> {
+    tx: &'a mut TxOf<W>,
+    env: &'a W::Env,
+    messages: Arc<[(&'a Event, Scope<'a>)]>,
+    /// One for each message.
+    answers: &'a mut [Bytes],
+    max_payload: usize,
+}
+
+impl<W: World> std::fmt::Debug for Batch<'_, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("messages", &self.messages.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, W: World> Batch<'a, W> {
+    /// Over an open transaction, for these messages; their answers go to `answers`, one each.
+    pub(crate) fn new(
+        tx: &'a mut TxOf<W>,
+        env: &'a W::Env,
+        messages: Arc<[(&'a Event, Scope<'a>)]>,
+        answers: &'a mut [Bytes],
+        max_payload: usize,
+    ) -> Self {
+        assert_eq!(messages.len(), answers.len(), "an answer for each message");
+        Self {
+            tx,
+            env,
+            messages,
+            answers,
+            max_payload,
+        }
+    }
+
+    /// How many messages it has; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The envelope of the message at this place of the batch.
+    ///
+    /// # Panics
+    /// Where the batch has fewer messages.
+    pub fn event(&self, at: usize) -> &'a Event {
+        self.messages[at].0
+    }
+
+    /// The idempotency key of the message at this place of the batch.
+    ///
+    /// # Panics
+    /// Where the batch has fewer messages.
+    pub fn idempotency_key(&self, at: usize) -> &'a str {
+        self.messages[at].1.subject
+    }
+
+    /// Which attempt this is at the message at this place of the batch, from 1.
+    ///
+    /// # Panics
+    /// Where the batch has fewer messages.
+    pub fn attempt(&self, at: usize) -> u32 {
+        self.messages[at].1.attempt
+    }
+
+    /// The context of the message at this place of the batch, in the transaction of all: what is done
+    /// through it is done on behalf of that message.
+    ///
+    /// # Panics
+    /// Where the batch has fewer messages.
+    pub fn message(&mut self, at: usize) -> Cx<'_, W> {
+        let (event, scope) = self.messages[at];
+        self.tx.on_behalf(scope);
+        let mut cx = Cx::new(&mut *self.tx, self.env, Some(event), scope)
+            .with_max_payload(self.max_payload);
+        cx.answer = Answer::InBatch(&mut self.answers[at]);
+        cx
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &W::Env {
+        self.env
+    }
+}
+
+impl<W: World> Behind for Batch<'_, W> {
+    fn connection(&mut self) -> Option<&mut Native> {
+        self.tx.connection()
+    }
+
+    fn pool(&self) -> Option<&Native> {
+        self.tx.pool()
     }
 }
 

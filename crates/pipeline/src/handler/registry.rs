@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Cx, Failure, Handler, Outside, OutsideHandler};
+use super::{Batch, BatchHandler, Cx, Failure, Handler, Outside, OutsideHandler};
 use redeliver_core::event::{Event, Kind, Malformed, Message};
 use redeliver_core::ports::World;
 use redeliver_core::topology::Subscription;
@@ -33,9 +33,24 @@ pub trait Erased<W: World>: Send + Sync + 'static {
         answer: Opaque,
         cx: &'a mut Cx<'_, W>,
     ) -> Boxed<'a, Result<(), Failure>>;
+    /// Whether it takes several messages at once.
+    fn takes_batches(&self) -> bool {
+        false
+    }
+    /// The transaction of several messages. Of a handler that takes one at a time it is never asked.
+    fn apply_all<'a>(
+        &'a self,
+        decoded: &'a [Opaque],
+        cx: &'a mut Batch<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>> {
+        let _ = (decoded, cx);
+        let what = "this handler takes one message at a time";
+        Box::pin(std::future::ready(Err(Failure::transient("batch", what))))
+    }
 }
 
 struct Inside<H>(H);
+struct Together<H>(H);
 struct Beyond<H>(H);
 
 fn typed<T: 'static>(opaque: &Opaque) -> &T {
@@ -66,6 +81,51 @@ impl<W: World, H: Handler<W>> Erased<W> for Inside<H> {
     ) -> Boxed<'a, Result<(), Failure>> {
         Box::pin(async move {
             let done = self.0.handle(typed(decoded), cx).await;
+            done.map_err(Failure::judged::<W::Store>)
+        })
+    }
+}
+
+impl<W: World, H: BatchHandler<W>> Erased<W> for Together<H> {
+    fn is_outside(&self) -> bool {
+        false
+    }
+    fn decode(&self, event: &Event) -> Result<Opaque, Malformed> {
+        Ok(Box::new(event.decode::<H::Event>()?))
+    }
+    fn call<'a>(
+        &'a self,
+        _: &'a Opaque,
+        _: &'a Outside<'a, W>,
+    ) -> Boxed<'a, Result<Opaque, Failure>> {
+        Box::pin(std::future::ready(Ok(Box::new(()) as Opaque)))
+    }
+    fn apply<'a>(
+        &'a self,
+        decoded: &'a Opaque,
+        _: Opaque,
+        cx: &'a mut Cx<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let Some(mut batch) = cx.batch_of_one() else {
+                let what = "a message is handled, and this is none";
+                return Err(Failure::poison("batch", what));
+            };
+            let done = self.0.handle_all(&[typed(decoded)], &mut batch).await;
+            done.map_err(Failure::judged::<W::Store>)
+        })
+    }
+    fn takes_batches(&self) -> bool {
+        true
+    }
+    fn apply_all<'a>(
+        &'a self,
+        decoded: &'a [Opaque],
+        cx: &'a mut Batch<'_, W>,
+    ) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let events: Vec<&H::Event> = decoded.iter().map(typed).collect();
+            let done = self.0.handle_all(&events, cx).await;
             done.map_err(Failure::judged::<W::Store>)
         })
     }
@@ -135,6 +195,21 @@ impl<W: World> Consumer<W> {
     #[must_use]
     pub fn on<H: Handler<W>>(mut self, handler: H) -> Self {
         self.add::<H::Event>(Arc::new(Inside(handler)));
+        self
+    }
+
+    /// Adds a handler that takes several messages in one transaction.
+    ///
+    /// # Panics
+    /// Where the order of its events matters: they are handled one after the other.
+    #[must_use]
+    pub fn on_batch<H: BatchHandler<W>>(mut self, handler: H) -> Self {
+        assert!(
+            !<H::Event as Message>::ORDERED,
+            "{} is ordered: its events are handled one by one, not in batches",
+            <H::Event as Message>::TYPE
+        );
+        self.add::<H::Event>(Arc::new(Together(handler)));
         self
     }
 

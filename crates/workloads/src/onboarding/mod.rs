@@ -19,7 +19,7 @@ use redeliver_core::ports::World;
 use redeliver_harness::team::workload::{Generator, Request, Workload};
 use redeliver_harness::verdict::Anomaly;
 use redeliver_harness::watch::reading::FinalReading;
-use redeliver_pipeline::handler::{Consumer, Cx, Failure};
+use redeliver_pipeline::handler::{Consumer, Cx, Each, Failure};
 
 mod check;
 pub mod handlers;
@@ -46,16 +46,16 @@ impl Workload for Onboarding {
 
     fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
         vec![
-            Consumer::new("screening").on(Screen),
+            Consumer::new("screening").on_batch(Each(Screen)),
             Consumer::new("verifier").on(Verify),
-            Consumer::new("archive").on(CollectDocuments),
+            Consumer::new("archive").on_batch(Each(CollectDocuments)),
             Consumer::new("onboarding")
                 .on(Listen::<SignedUp>::default())
                 .on(Listen::<DocumentsReceived>::default())
                 .on(Listen::<VerificationPassed>::default())
                 .on(Listen::<VerificationFailed>::default())
                 .on(Listen::<FulfilmentShipped>::default()),
-            Consumer::new("warehouse").on(Ship),
+            Consumer::new("warehouse").on_batch(Each(Ship)),
         ]
     }
 

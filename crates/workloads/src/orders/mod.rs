@@ -19,7 +19,7 @@ use redeliver_core::ports::World;
 use redeliver_harness::team::workload::{Generator, Request, ServiceModel, Totals, Workload};
 use redeliver_harness::verdict::Anomaly;
 use redeliver_harness::watch::reading::FinalReading;
-use redeliver_pipeline::handler::{Consumer, Cx, Failure};
+use redeliver_pipeline::handler::{Consumer, Cx, Each, Failure};
 
 mod check;
 pub mod handlers;
@@ -47,7 +47,7 @@ impl Workload for Orders {
     fn consumers<W: World>(&self) -> Vec<Consumer<W>> {
         vec![
             Consumer::new("charge-card").on_outside(ChargeCard),
-            Consumer::new("reserve-inventory").on(ReserveInventory),
+            Consumer::new("reserve-inventory").on_batch(Each(ReserveInventory)),
             Consumer::new("send-receipt").on_outside(SendReceipt),
         ]
     }

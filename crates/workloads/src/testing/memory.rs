@@ -108,6 +108,13 @@ impl Tx for Change {
     async fn inbox_open(&mut self, _: &str, _: &str) -> Result<InboxRow, StoreError> {
         unreachable!("{UNUSED}")
     }
+    async fn inbox_open_all(
+        &mut self,
+        _: &str,
+        _: &[Arc<str>],
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        unreachable!("{UNUSED}")
+    }
     async fn inbox_save(&mut self, _: &InboxRow) -> Result<(), StoreError> {
         unreachable!("{UNUSED}")
     }

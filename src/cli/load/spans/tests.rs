@@ -73,6 +73,7 @@ fn story() -> Vec<Record> {
     let start = What::HandlerStart {
         on: on("charge"),
         run: 1,
+        batch: 1,
         read: 0,
     };
     let end = What::HandlerEnd {

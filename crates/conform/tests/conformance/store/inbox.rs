@@ -1,11 +1,12 @@
 //! The inbox: opening, saving, renewing, purging.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redeliver_core::dead_letter::{DeadLetter, Reason};
 use redeliver_core::inbox::{InboxRow, InboxState};
-use redeliver_core::ports::store::Tx;
+use redeliver_core::ports::store::{StoreError, Tx};
 use redeliver_core::ports::{Env, Scope, Timestamp};
 
 use super::{Account, Database, LONG, Lab, SHORT, account, is_refused};
@@ -14,6 +15,11 @@ use crate::lab::{eventually, spawn};
 crate::cases!(store "Inbox":
     opening_gives_a_fresh_row_once,
     every_state_comes_back_as_it_was_saved,
+    what_is_opened_and_not_saved_is_new,
+    work_that_ends_without_an_answer_is_done,
+    a_new_row_may_be_opened_and_saved_again,
+    many_rows_come_in_the_order_of_their_keys,
+    two_that_open_the_same_rows_do_not_hold_each_other,
     opening_waits_for_who_holds_the_row,
     a_rolled_back_opening_leaves_nothing,
     saving_what_was_never_opened_is_refused_for_good,
@@ -114,6 +120,103 @@ async fn every_state_comes_back_as_it_was_saved<S: Database, E: Env>(lab: Lab<S,
     let keys = lab.store.read_all().await.unwrap().inbox;
     let keys: Vec<_> = keys.iter().map(|row| &*row.idempotency_key).collect();
     assert_eq!(keys, ["claimed", "dead", "done", "failed"]);
+}
+
+/// It may be stored as anything until the commit.
+async fn what_is_opened_and_not_saved_is_new<S: Database, E: Env>(lab: Lab<S, E>) {
+    let of = |attempt| Scope {
+        consumer: "pay",
+        subject: "a",
+        attempt,
+    };
+    let mut tx = lab.store.begin(of(3)).await.unwrap();
+    tx.inbox_open("pay", "a").await.unwrap();
+    let keys = ["c".into(), "b".into()];
+    tx.inbox_open_all("pay", &keys).await.unwrap();
+    tx.commit().await.unwrap();
+    for key in ["a", "b", "c"] {
+        let row = look(&lab, key).await;
+        let fresh = InboxRow::fresh("pay".into(), key.into(), row.now);
+        assert_eq!(stored(row), stored(fresh));
+    }
+    assert_eq!(lab.store.inbox_purge(Duration::ZERO, 9).await.unwrap(), 0);
+}
+
+async fn work_that_ends_without_an_answer_is_done<S: Database, E: Env>(lab: Lab<S, E>) {
+    let ended = InboxState::Done {
+        result: Bytes::new(),
+    };
+    for (key, attempt, attempts) in [("a", 1, 1), ("b", 1, 2), ("c", 4, 4)] {
+        let scope = Scope {
+            consumer: "pay",
+            subject: key,
+            attempt,
+        };
+        let mut tx = lab.store.begin(scope).await.unwrap();
+        let mut row = tx.inbox_open("pay", key).await.unwrap();
+        assert_eq!((&row.state, row.attempts), (&InboxState::Open, 0));
+        (row.state, row.attempts) = (ended.clone(), attempts);
+        tx.inbox_save(&row).await.unwrap();
+        tx.commit().await.unwrap();
+        let back = look(&lab, key).await;
+        assert_eq!(stored(back), stored(row), "{key}");
+    }
+    assert_eq!(lab.store.inbox_purge(Duration::ZERO, 9).await.unwrap(), 3);
+}
+
+async fn a_new_row_may_be_opened_and_saved_again<S: Database, E: Env>(lab: Lab<S, E>) {
+    let ended = InboxState::Done {
+        result: Bytes::new(),
+    };
+    let mut tx = lab.begin().await;
+    tx.inbox_open("pay", "a").await.unwrap();
+    let mut row = tx.inbox_open("pay", "a").await.unwrap();
+    assert_eq!(row.state, InboxState::Open, "nothing has ended it");
+    row.state = ended.clone();
+    tx.inbox_save(&row).await.unwrap();
+    let mut row = tx.inbox_open("pay", "a").await.unwrap();
+    assert_eq!(row.state, ended);
+    row.failed(2, LONG);
+    tx.inbox_save(&row).await.unwrap();
+    let seen = tx.inbox_open("pay", "a").await.unwrap();
+    assert_eq!(stored(seen), stored(row.clone()));
+    tx.commit().await.unwrap();
+    assert_eq!(stored(look(&lab, "a").await), stored(row));
+}
+
+async fn many_rows_come_in_the_order_of_their_keys<S: Database, E: Env>(lab: Lab<S, E>) {
+    save(&lab, "b", |row| row.state = done()).await;
+    let mut tx = lab.begin().await;
+    let keys = ["c".into(), "ä".into(), "b".into(), "a".into()];
+    let rows = tx.inbox_open_all("pay", &keys).await.unwrap();
+    let found: Vec<_> = (rows.iter())
+        .map(|row| (&*row.idempotency_key, row.state == InboxState::Open))
+        .collect();
+    let expected = [("c", true), ("ä", true), ("b", false), ("a", true)];
+    assert_eq!(found, expected);
+    assert!(tx.inbox_open_all("pay", &[]).await.unwrap().is_empty());
+    tx.rollback().await;
+    assert_eq!(lab.store.read_all().await.unwrap().inbox.len(), 1);
+}
+
+async fn two_that_open_the_same_rows_do_not_hold_each_other<S: Database, E: Env>(lab: Lab<S, E>) {
+    let keys: Vec<Arc<str>> = (0..40).map(|n| format!("{n}").into()).collect();
+    let backwards: Vec<_> = keys.iter().rev().cloned().collect();
+    let open = |keys: Vec<Arc<str>>| {
+        let store = lab.store.clone();
+        spawn(&lab.env, async move {
+            for _ in 0..20 {
+                let mut tx = store.begin(Scope::default()).await?;
+                tx.inbox_open_all("pay", &keys).await?;
+                tx.rollback().await;
+            }
+            Ok::<_, StoreError>(())
+        })
+    };
+    let both = [open(keys), open(backwards)];
+    for one in both {
+        one.end(&lab.env).await.expect("no deadlock");
+    }
 }
 
 async fn opening_waits_for_who_holds_the_row<S: Database, E: Env>(lab: Lab<S, E>) {

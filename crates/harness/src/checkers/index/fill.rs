@@ -137,7 +137,7 @@ impl<'a> Index<'a> {
                     self.works[work].settled.push(place);
                 }
             }
-            What::HandlerStart { on, run, read } => {
+            What::HandlerStart { on, run, read, .. } => {
                 self.add_run((place, *read), entry, (on, *run), open);
             }
             What::HandlerEnd { run, ended } => self.end_run(place, entry, (*run, ended), open),

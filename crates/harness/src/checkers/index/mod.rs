@@ -87,6 +87,13 @@ pub(super) struct RunEnd<'a> {
     pub(super) how: &'a Ended,
 }
 
+impl RunEnd<'_> {
+    /// Its batch was rolled back: that was no attempt at its message.
+    pub(super) fn is_of_batch(&self) -> bool {
+        matches!(self.how, Ended::BatchFailed(_))
+    }
+}
+
 impl Run<'_> {
     pub(super) fn ended_ok(&self) -> bool {
         matches!(self.end, Some(end) if *end.how == Ended::Ok)

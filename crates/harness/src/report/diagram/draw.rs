@@ -225,6 +225,7 @@ impl<'a> Builder<'a> {
                     Ended::Transient(_) => (Tone::Failed, "handler fails"),
                     Ended::Poison(_) => (Tone::Failed, "handler: poison"),
                     Ended::Dropped => (Tone::Doubt, "handler dropped"),
+                    Ended::BatchFailed(_) => (Tone::Doubt, "its batch fails"),
                 };
                 add(at, Kind::End, tone, label.to_owned(), source);
             }

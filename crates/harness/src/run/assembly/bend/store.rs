@@ -42,6 +42,10 @@ impl<T: Tx> Tx for BentTx<T> {
         self.inner.pool()
     }
 
+    fn on_behalf(&mut self, scope: Scope<'_>) {
+        self.inner.on_behalf(scope);
+    }
+
     async fn insert<R: Row>(&mut self, row: &R) -> Result<Option<Versioned<R>>, StoreError> {
         self.inner.insert(row).await
     }
@@ -96,6 +100,19 @@ impl<T: Tx> Tx for BentTx<T> {
             idempotency_key: key.into(),
             ..row
         }))
+    }
+
+    /// One by one: bent keys of two may be the same.
+    async fn inbox_open_all(
+        &mut self,
+        consumer: &str,
+        keys: &[Arc<str>],
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            rows.push(self.inbox_open(consumer, key).await?);
+        }
+        Ok(rows)
     }
 
     async fn inbox_save(&mut self, row: &InboxRow) -> Result<(), StoreError> {

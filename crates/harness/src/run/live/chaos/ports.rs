@@ -173,6 +173,19 @@ impl<R: Receiver> Receiver for ChaoticReceiver<R> {
         settled
     }
 
+    async fn settle_done(&self, deliveries: &[Delivery]) -> Result<(), TransportError> {
+        let Chaotic { inner, striker } = &self.port;
+        let mut struck = None;
+        for delivery in deliveries {
+            let hit = striker.strike(Seam::Ack, key(delivery), delivery.attempt);
+            struck = struck.or(hit.await);
+        }
+        striker.before(struck).await;
+        let settled = inner.settle_done(deliveries).await;
+        striker.after(struck).await;
+        settled
+    }
+
     async fn cancel(&self) -> Result<(), TransportError> {
         self.port.inner.cancel().await
     }
