@@ -25,8 +25,9 @@
 //!
 //! An event is a [`Message`](pipeline::event::Message), a handler is a
 //! [`Handler`](pipeline::handler::Handler) or, where it leaves the database, an
-//! [`OutsideHandler`](pipeline::handler::OutsideHandler). Both are generic over the
-//! [`World`](ports::World) that they run in.
+//! [`OutsideHandler`](pipeline::handler::OutsideHandler). A
+//! [`BatchHandler`](pipeline::handler::BatchHandler) takes several messages in one transaction. All are
+//! generic over the [`World`](ports::World) that they run in.
 //!
 //! ```
 //! use redeliver::pipeline::event::{Kind, Message};

@@ -165,6 +165,8 @@ plants! {
     a_nack_taken_for_a_confirm = "nack-taken-for-confirm",
     a_letter_without_the_bytes_of_its_message = "letter-without-bytes",
     a_letter_that_nobody_noted = "letter-never-noted",
+    a_failure_given_to_a_whole_batch = "batch-buried",
+    a_batch_acked_but_for_its_last_message = "batch-half-lost",
 }
 
 /// What is left of a planted bug once everything is gone that it does not need.

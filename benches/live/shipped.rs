@@ -77,10 +77,7 @@ impl<W: World> BatchHandler<W> for OfMany {
     type Event = Made;
     async fn handle_all(&self, made: &[&Made], cx: &mut Batch<'_, W>) -> Result<(), Failure> {
         let numbers: Vec<i64> = made.iter().map(|made| made.n).collect();
-        sqlx::query(self.0)
-            .bind(numbers)
-            .execute(cx.sql()?)
-            .await?;
+        sqlx::query(self.0).bind(numbers).execute(cx.sql()?).await?;
         Ok(())
     }
 }

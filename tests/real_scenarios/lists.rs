@@ -34,6 +34,7 @@ pub(crate) const RUN: &[(&str, &[&str], Outcome)] = &[
     ("everything", QUORUM, NotGiven(EVERYTHING)),
     ("everything-deposits", CLASSIC, NotGiven(EVERYTHING)),
     ("everything-onboarding", QUORUM, NotGiven(EVERYTHING)),
+    ("batches", QUORUM, NotGiven(EVERYTHING)),
     ("calm-day", BOTH, Valid),
     ("ordered-burst", BOTH, Valid),
     (

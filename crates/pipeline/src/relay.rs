@@ -52,6 +52,8 @@ enum Event<W: World> {
         lane: Lane<W>,
         well: bool,
         ordered: bool,
+        /// How many looks had begun when it left.
+        left_at: u64,
     },
     /// It is time to look again; perhaps because of a notification.
     Look { notified: bool },
@@ -74,6 +76,8 @@ struct Course<W: World> {
     due: bool,
     /// A look is on its way.
     looks: bool,
+    /// Looks that have begun.
+    begun: u64,
     wait: Wait,
     failures: u32,
     /// Looks in a row that found nothing after a notification.
@@ -112,6 +116,7 @@ impl<W: World> Relay<W> {
             free: (0..LANES).map(lane).collect(),
             due: true,
             looks: false,
+            begun: 0,
             wait: Wait::News,
             failures: 0,
             misses: 0,
@@ -124,6 +129,7 @@ impl<W: World> Relay<W> {
             if !stopped && !course.looks && !course.free.is_empty() {
                 if course.due && course.wait == Wait::News {
                     (course.due, course.looks, waiting) = (false, true, None);
+                    course.begun += 1;
                     let purges = course.purges(&self.policy, self.world.env().elapsed());
                     doing.add(boxed(self.look(purges)));
                 } else if waiting.is_none() {
@@ -174,6 +180,7 @@ impl<W: World> Relay<W> {
                 course.due |= rows.len() >= self.policy.batch as usize;
                 let mut lane = course.free.pop().expect("a lane was free for this look");
                 let batch = Batch { rows, claimed_at };
+                let left_at = course.begun;
                 doing.add(boxed(async move {
                     let ordered = batch.is_ordered();
                     let well = lane.fly(batch).await;
@@ -181,6 +188,7 @@ impl<W: World> Relay<W> {
                         lane,
                         well,
                         ordered,
+                        left_at,
                     }
                 }));
                 true
@@ -195,12 +203,13 @@ impl<W: World> Relay<W> {
                 lane,
                 well,
                 ordered,
+                left_at,
             } => {
                 course.free.push(lane);
                 if well {
                     course.failures = 0;
-                    // Behind an ordered row there may be others that waited for it to be marked.
-                    course.due |= ordered;
+                    // Behind an ordered row a look that came meanwhile left others where they were.
+                    course.due |= ordered && course.begun > left_at;
                 } else {
                     self.failed(course);
                 }

@@ -62,6 +62,8 @@ pub mod attempt_not_carried;
 pub mod attempts_in_memory;
 pub mod attempts_skipped;
 pub mod backoff_without_ceiling;
+pub mod batch_buried;
+pub mod batch_half_lost;
 pub mod check_then_set;
 pub mod claim_taken_for_done;
 pub mod concurrent_publish;
@@ -209,6 +211,8 @@ pub static ALL: &[Plant] = &[
     attempts_in_memory::PLANT,
     attempts_skipped::PLANT,
     backoff_without_ceiling::PLANT,
+    batch_buried::PLANT,
+    batch_half_lost::PLANT,
     check_then_set::PLANT,
     claim_taken_for_done::PLANT,
     concurrent_publish::PLANT,

@@ -4,11 +4,14 @@
 //! It takes one delivery after the other, runs the handler, commits, and acks. It has no inbox, no
 //! claims and no order; what fails it sends round again, or into the dead letters, by the policy.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use redeliver_core::dead_letter::{DeadLetter, Reason};
 use redeliver_core::event::Event;
+use redeliver_core::inbox::InboxState;
 use redeliver_core::outbox::{ClaimedRow, RelayClaim};
 use redeliver_core::policy::{Policy, RelayPolicy};
 use redeliver_core::ports::{
@@ -113,6 +116,16 @@ impl Row for Processed {
 /// The subscription type of a world.
 pub(super) type ReceiverOf<W> = <<W as World>::Transport as Transport>::Receiver;
 
+/// What a future gives when it is asked once.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(out) => Poll::Ready(Some(out)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// A consumer whose parts can each be replaced by a wrong one.
 #[derive(Debug)]
 pub(super) struct Naive<W: World> {
@@ -157,6 +170,89 @@ impl<W: World> Naive<W> {
             mail.settle(delivery, settlement).await
         })
         .await;
+    }
+
+    /// Takes what is there, up to a batch of the policy, does it in one transaction, and settles each
+    /// event as `decide` says, which gets how it ended. A batch is acked at its end, and its rows in the
+    /// inbox are done.
+    pub(super) async fn batches(
+        &self,
+        decide: impl AsyncFn(&[(&Delivery, &Event)], Result<(), Failure>) -> Vec<Settlement>,
+    ) {
+        loop {
+            let receiver = self.subscribe(self.policy.consumer.prefetch).await;
+            while let Ok(first) = receiver.receive().await {
+                let mut taken = vec![first];
+                while taken.len() < usize::from(self.policy.consumer.batch)
+                    && let Some(Ok(next)) = at_once(receiver.receive()).await
+                {
+                    taken.push(next);
+                }
+                let batch = taken.iter().filter_map(|delivery| {
+                    let event = delivery.event.as_ref().ok()?;
+                    Some((delivery, &**event))
+                });
+                let batch: Vec<(&Delivery, &Event)> = batch.collect();
+                let done = self.all_done(&batch).await;
+                let decided = decide(&batch, done).await;
+                for ((delivery, event), settlement) in batch.iter().zip(decided) {
+                    if let Settlement::DeadLetter(story) = &settlement
+                        && self.note_dead(delivery, event, story).await.is_err()
+                    {
+                        break;
+                    }
+                    if receiver.settle(delivery, settlement).await.is_err() {
+                        break;
+                    }
+                }
+            }
+            receiver.close().await;
+        }
+    }
+
+    /// Notes in the inbox that a message was given up.
+    async fn note_dead(
+        &self,
+        delivery: &Delivery,
+        event: &Event,
+        story: &DeadLetter,
+    ) -> Result<(), Failure> {
+        let scope = self.scope(event, delivery.attempt);
+        let mut tx = self.world.store().begin(scope).await?;
+        let key = &event.idempotency_key;
+        let mut row = tx.inbox_open(self.consumer.name(), key).await?;
+        row.attempts = story.attempts;
+        row.state = InboxState::Dead {
+            story: Box::new(story.clone()),
+            published: true,
+        };
+        tx.inbox_save(&row).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Everything in one transaction, with the inbox rows of all.
+    async fn all_done(&self, batch: &[(&Delivery, &Event)]) -> Result<(), Failure> {
+        let Some((first, event)) = batch.first() else {
+            return Ok(());
+        };
+        let scope = self.scope(event, first.attempt);
+        let mut tx = self.world.store().begin(scope).await?;
+        for (delivery, event) in batch {
+            tx.on_behalf(self.scope(event, delivery.attempt));
+            let key = &event.idempotency_key;
+            let mut row = tx.inbox_open(self.consumer.name(), key).await?;
+            if !matches!(row.state, InboxState::Open) {
+                continue;
+            }
+            let answer = self.call(event, delivery.attempt).await?;
+            self.apply(event, delivery.attempt, answer, &mut tx).await?;
+            row.state = InboxState::Done {
+                result: bytes::Bytes::new(),
+            };
+            row.attempts = delivery.attempt;
+            tx.inbox_save(&row).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Subscribes, and insists.

@@ -125,9 +125,7 @@ impl PgTx {
     fn opened(&mut self, rows: &[PgRow]) -> Result<Vec<InboxRow>, StoreError> {
         let rows = rows.iter().map(|row| {
             let created = column(row, "created")?;
-            Ok(self
-                .created
-                .opened(inbox_row(row)?, created, self.attempt))
+            Ok(self.created.opened(inbox_row(row)?, created, self.attempt))
         });
         rows.collect()
     }
@@ -344,9 +342,8 @@ impl Tx for PgTx {
             .bind(i32::try_from(self.attempt).unwrap_or(i32::MAX));
             let rows = self.rows(query).await?;
             let rows = self.opened(&rows)?.into_iter();
-            let mut rows: BTreeMap<Arc<str>, InboxRow> = rows
-                .map(|row| (row.idempotency_key.clone(), row))
-                .collect();
+            let mut rows: BTreeMap<Arc<str>, InboxRow> =
+                rows.map(|row| (row.idempotency_key.clone(), row)).collect();
             let rows = keys.iter().map(|key| {
                 let row = rows.remove(&**key);
                 row.ok_or_else(|| error::corrupt("a row for each key, each given once"))

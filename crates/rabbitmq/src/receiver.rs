@@ -381,7 +381,10 @@ mod tests {
     #[test]
     fn one_ack_covers_what_is_settled_together_and_nothing_else() {
         let mut unsettled: BTreeSet<u64> = [3, 4, 7, 8, 9].into();
-        assert_eq!(ack_plan(&mut unsettled, &[3, 4, 8]), (Some((4, true)), &[8][..]));
+        assert_eq!(
+            ack_plan(&mut unsettled, &[3, 4, 8]),
+            (Some((4, true)), &[8][..])
+        );
         assert_eq!(unsettled, [7, 9].into());
         assert_eq!(ack_plan(&mut unsettled, &[9]), (None, &[9][..]));
         assert_eq!(ack_plan(&mut unsettled, &[7]), (Some((7, false)), &[][..]));

@@ -405,7 +405,9 @@ impl Tx for SimTx {
         })
         .await?;
         opened.sort_unstable_by_key(|(place, ..)| *place);
-        let rows = opened.into_iter().map(|(_, row, created)| self.created.opened(row, created, attempt));
+        let rows = opened
+            .into_iter()
+            .map(|(_, row, created)| self.created.opened(row, created, attempt));
         Ok(rows.collect())
     }
 

@@ -318,14 +318,27 @@ impl Kit {
 
     /// A run that read its inbox row when the history had so many entries.
     pub(crate) fn start_after(&mut self, hand: &Hand, read: usize) -> u64 {
+        self.start_with(hand, read, None)
+    }
+
+    /// A run in the batch that a run of this number has begun.
+    pub(crate) fn start_in(&mut self, hand: &Hand, batch: u64) -> u64 {
+        let read = self.history.entries.len();
+        self.start_with(hand, read, Some(batch))
+    }
+
+    fn start_with(&mut self, hand: &Hand, read: usize, batch: Option<u64>) -> u64 {
         self.history.runs += 1;
         let (on, run) = (hand.on(), self.history.runs);
-        self.add(&hand.process, What::HandlerStart {
+        self.add(
+            &hand.process,
+            What::HandlerStart {
                 on,
                 run,
-                batch: run,
+                batch: batch.unwrap_or(run),
                 read,
-            });
+            },
+        );
         run
     }
 

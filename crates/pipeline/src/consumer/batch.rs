@@ -58,7 +58,10 @@ pub(super) async fn take_ready<W: World>(
             break;
         }
     }
-    let (mut batches, mut alone) = (BTreeMap::<Arc<str>, BTreeMap<Arc<str>, Delivery>>::new(), Vec::new());
+    let (mut batches, mut alone) = (
+        BTreeMap::<Arc<str>, BTreeMap<Arc<str>, Delivery>>::new(),
+        Vec::new(),
+    );
     for delivery in taken {
         let batch = batches_by(shared, &delivery).map(|event| {
             let batch = batches.entry(event.event_type.clone()).or_default();
@@ -72,7 +75,9 @@ pub(super) async fn take_ready<W: World>(
             _ => alone.push(delivery),
         }
     }
-    let batches = batches.into_values().map(|batch| batch.into_values().collect());
+    let batches = batches
+        .into_values()
+        .map(|batch| batch.into_values().collect());
     InHand {
         batches: batches.collect(),
         alone,
@@ -122,14 +127,19 @@ pub(super) async fn handle<W: World>(
             }
             Ended::StoppedAtLimit => {
                 let count = batch.len();
-                tracing::info!(count, "a batch was stopped at its limit: each is tried alone");
+                tracing::info!(
+                    count,
+                    "a batch was stopped at its limit: each is tried alone"
+                );
                 alone.append(&mut batch);
             }
             Ended::NoDatabase(error) => {
                 tracing::warn!(%error, count = batch.len(), "messages wait for the database");
                 let delay = shared.policy.consumer.park;
                 for delivery in &batch {
-                    receiver.settle(delivery, Settlement::Park { delay }).await?;
+                    receiver
+                        .settle(delivery, Settlement::Park { delay })
+                        .await?;
                 }
             }
         }
@@ -175,16 +185,23 @@ async fn try_attempt<W: World>(
     batch: &mut Vec<Delivery>,
     alone: &mut Vec<Delivery>,
 ) -> Result<Ended, StoreError> {
-    let keys: Vec<Arc<str>> = events(batch).map(|event| event.idempotency_key.clone()).collect();
+    let keys: Vec<Arc<str>> = events(batch)
+        .map(|event| event.idempotency_key.clone())
+        .collect();
     let Some(first) = batch.first() else {
         return Ok(Ended::Done);
     };
-    let mut tx = shared.world.store().begin(scope(shared, event(first))).await?;
+    let mut tx = shared
+        .world
+        .store()
+        .begin(scope(shared, event(first)))
+        .await?;
     let rows = tx.inbox_open_all(shared.consumer.name(), &keys).await?;
     let mut rows = sort_out(shared, batch, rows, alone);
-    let Some(handler) = batch.first().and_then(|first| {
-        shared.consumer.handler(&event(first).event_type)
-    }) else {
+    let Some(handler) = batch
+        .first()
+        .and_then(|first| shared.consumer.handler(&event(first).event_type))
+    else {
         tx.rollback().await;
         return Ok(Ended::Done);
     };
@@ -203,7 +220,10 @@ async fn try_attempt<W: World>(
             Ok(one) => decoded.push(one),
             Err(malformed) => {
                 tx.rollback().await;
-                return Ok(Ended::Failed(Failure::poison("malformed", malformed.detail)));
+                return Ok(Ended::Failed(Failure::poison(
+                    "malformed",
+                    malformed.detail,
+                )));
             }
         }
     }
@@ -251,7 +271,10 @@ fn sort_out<W: World>(
     rows: Vec<InboxRow>,
     alone: &mut Vec<Delivery>,
 ) -> Vec<InboxRow> {
-    let (mut stay, mut kept) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    let (mut stay, mut kept) = (
+        Vec::with_capacity(rows.len()),
+        Vec::with_capacity(rows.len()),
+    );
     for (delivery, row) in std::mem::take(batch).into_iter().zip(rows) {
         let work = Work {
             shared,

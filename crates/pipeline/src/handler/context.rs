@@ -350,8 +350,8 @@ impl<'a, W: World> Batch<'a, W> {
     pub fn message(&mut self, at: usize) -> Cx<'_, W> {
         let (event, scope) = self.messages[at];
         self.tx.on_behalf(scope);
-        let mut cx = Cx::new(&mut *self.tx, self.env, Some(event), scope)
-            .with_max_payload(self.max_payload);
+        let mut cx =
+            Cx::new(&mut *self.tx, self.env, Some(event), scope).with_max_payload(self.max_payload);
         cx.answer = Answer::InBatch(&mut self.answers[at]);
         cx
     }

@@ -198,7 +198,8 @@ impl<W: World> Consumer<W> {
         self
     }
 
-    /// Adds a handler that takes several messages in one transaction.
+    /// Adds a handler that takes several messages in one transaction. How many at most says
+    /// [`ConsumerPolicy::batch`](redeliver_core::policy::ConsumerPolicy::batch), which is 1 unless said.
     ///
     /// # Panics
     /// Where the order of its events matters: they are handled one after the other.

@@ -280,9 +280,9 @@ impl<'a> Search<'a> {
             Check::PrefetchBelowWorkers | Check::RetryUnbounded | Check::Zero => true,
             // The window follows from the others, and the relay has numbers of its own. The messages
             // of a batch are not chosen here.
-            Check::DedupWindowTooShort
-            | Check::RelayLeaseTooShort
-            | Check::BatchBeyondPrefetch => false,
+            Check::DedupWindowTooShort | Check::RelayLeaseTooShort | Check::BatchBeyondPrefetch => {
+                false
+            }
         });
         found.next().map(Bound::Check)
     }

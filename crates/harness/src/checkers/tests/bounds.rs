@@ -371,6 +371,38 @@ fn more_handlers_than_workers_are_too_many() {
 }
 
 #[test]
+fn a_batch_is_one_piece_of_work() {
+    let crowd = |together: bool| {
+        let mut kit = Kit::new();
+        kit.policy.consumer.workers = 1;
+        let events: Vec<_> = (0..3)
+            .map(|i| kit.accepted(&format!("order-{i}")))
+            .collect();
+        let hands: Vec<_> = events
+            .iter()
+            .map(|event| kit.deliver(event, "worker-1"))
+            .collect();
+        let first = kit.start(&hands[0]);
+        let mut runs = vec![first];
+        for hand in &hands[1..] {
+            runs.push(match together {
+                true => kit.start_in(hand, first),
+                false => kit.start(hand),
+            });
+        }
+        for (run, hand) in runs.into_iter().zip(&hands) {
+            kit.end(hand, run, Ended::Ok);
+            kit.handled(hand, Kit::effects(hand), Seen::Ok);
+            kit.settle(hand, Settled::Done);
+            kit.inbox(hand, Kit::done());
+        }
+        kit
+    };
+    crowd(true).silent();
+    crowd(false).only("in_flight", Invariant, "ran 2 handlers of charge");
+}
+
+#[test]
 fn what_is_left_behind_is_named() {
     let mut kit = Kit::new();
     let hand = kit.flow("order-1", "worker-1");
