@@ -190,6 +190,12 @@ impl Created {
         }
     }
 
+    /// Whether the transaction has inserted this row.
+    pub fn has(&self, consumer: &str, idempotency_key: &str) -> bool {
+        let mut all = self.0.iter();
+        all.any(|it| *it.idempotency_key == *idempotency_key && *it.consumer == *consumer)
+    }
+
     /// Takes note that a row is to be saved; gives whether the database has it so already.
     pub fn saves(&mut self, row: &InboxRow) -> bool {
         let Some(known) = self.find(row) else {

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (2, "enqueue", include_str!("../migrations/0002_enqueue.sql")),
     (3, "kept", include_str!("../migrations/0003_kept.sql")),
     (4, "claim", include_str!("../migrations/0004_claim.sql")),
+    (5, "lean", include_str!("../migrations/0005_lean.sql")),
 ];
 
 /// One step of what the pipeline needs in a database.

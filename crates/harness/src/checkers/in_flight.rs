@@ -128,6 +128,9 @@ struct Held {
     accused: bool,
 }
 
+/// A run that goes on: its consumer, its number and the run that its batch began with.
+type Running<N> = (N, (u64, u64));
+
 /// What all processes have in hand as time goes on.
 #[derive(Debug)]
 pub(crate) struct Hands<N> {
@@ -136,7 +139,7 @@ pub(crate) struct Hands<N> {
     /// By channel, consumer and process.
     held: BTreeMap<(u64, N, N), Held>,
     /// By process: the runs that go on, each with its consumer and the run that its batch began with.
-    running: BTreeMap<N, Vec<(N, (u64, u64))>>,
+    running: BTreeMap<N, Vec<Running<N>>>,
     accused: BTreeSet<(N, N)>,
     /// Accusations: those of deliveries come first in reports.
     deliveries: Vec<Anomaly>,
