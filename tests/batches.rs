@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+use redeliver::env::live::LiveEnv;
 use redeliver::harness::run::{RunResult, simulate};
 use redeliver::harness::scenario::Scenario;
 use redeliver::harness::verdict::Verdict;
+use redeliver::pipeline::event::{Kind, Message};
+use redeliver::pipeline::handler::{Consumer, Cx, Each, Failure, Handler};
 use redeliver::pipeline::policy::Policy;
+use redeliver::ports::{Ports, World};
+use redeliver::postgres::PgStore;
+use redeliver::rabbitmq::RabbitMq;
+use redeliver::rabbitmq::lapin::LapinAmqp;
+use redeliver::service::live::LiveServices;
 use redeliver::workloads::Onboarding;
 
 const MESSAGES: u32 = 60;
@@ -42,6 +50,36 @@ fn batches_are_made_of_what_is_there() {
     let (alone, together) = (burst(1, 1, |_| {}), burst(32, 1, |_| {}));
     assert_eq!(alone.ends.done, together.ends.done);
     assert_eq!(told(&together, FAILED), 0);
+}
+
+/// A message whose order matters.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Posted;
+
+impl Message for Posted {
+    const TYPE: &'static str = "ledger.posted";
+    const KIND: Kind = Kind::Fact;
+    const ORDERED: bool = true;
+    fn key(&self) -> String {
+        "account-1".to_owned()
+    }
+}
+
+struct Post;
+
+impl<W: World> Handler<W> for Post {
+    type Event = Posted;
+    async fn handle(&self, _: &Posted, _: &mut Cx<'_, W>) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+type Live = Ports<RabbitMq<LapinAmqp, LiveEnv>, PgStore, LiveServices, LiveEnv>;
+
+#[test]
+#[should_panic(expected = "ledger.posted is ordered")]
+fn ordered_events_are_in_no_batch() {
+    let _ = Consumer::<Live>::new("ledger").on_batch(Each(Post));
 }
 
 /// Two consumers hear of a request; in one of them handlers take several messages.

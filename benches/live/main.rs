@@ -14,8 +14,9 @@ use redeliver_testing::unique;
 
 /// Handlers at the same time.
 const WORKERS: u16 = 8;
-/// Handlers at the same time, of batches of so many messages at most.
+/// Handlers of batches at the same time.
 const BATCH_WORKERS: u16 = 2;
+/// The most messages that a batch holds.
 const BATCH: u16 = 100;
 
 /// How many messages share a transaction of a consumer.

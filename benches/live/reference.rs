@@ -12,7 +12,7 @@ use lapin::options::{
     ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 use tokio::task::JoinSet;
@@ -156,6 +156,23 @@ async fn relay(pool: PgPool, broker: String, schema: String, stop: Arc<AtomicBoo
     }
 }
 
+async fn consumer(broker: &str, queue: &str, prefetch: u16) -> (Connection, Consumer) {
+    let (connection, channel) = channel(broker).await;
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await
+        .expect("a prefetch");
+    let consumer = channel
+        .basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await;
+    (connection, consumer.expect("a consumer"))
+}
+
 /// Takes what is there, up to so many, and does it in one transaction.
 async fn worker_of_batches(
     pool: PgPool,
@@ -164,20 +181,7 @@ async fn worker_of_batches(
     stop: Arc<AtomicBool>,
     most: u16,
 ) {
-    let (_connection, channel) = channel(&broker).await;
-    channel
-        .basic_qos(most * 2, BasicQosOptions::default())
-        .await
-        .expect("a prefetch");
-    let consumer = channel
-        .basic_consume(
-            schema.as_str().into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await;
-    let mut consumer = consumer.expect("a consumer");
+    let (_connection, mut consumer) = consumer(&broker, &schema, most * 2).await;
     let inbox = format!(
         "insert into {schema}.inbox (event_id) select unnest($1::uuid[]) \
          on conflict do nothing returning event_id"
@@ -217,20 +221,7 @@ async fn worker_of_batches(
 }
 
 async fn worker(pool: PgPool, broker: String, schema: String, stop: Arc<AtomicBool>) {
-    let (_connection, channel) = channel(&broker).await;
-    channel
-        .basic_qos(4, BasicQosOptions::default())
-        .await
-        .expect("a prefetch");
-    let consumer = channel
-        .basic_consume(
-            schema.as_str().into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await;
-    let mut consumer = consumer.expect("a consumer");
+    let (_connection, mut consumer) = consumer(&broker, &schema, 4).await;
     let inbox = format!("insert into {schema}.inbox (event_id) values ($1) on conflict do nothing");
     let effect = format!("insert into {schema}.effect (n) values ($1)");
     while !stop.load(Ordering::Relaxed) {

@@ -303,3 +303,40 @@ impl Policy {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What contradicts itself about a consumer.
+    fn found(change: impl Fn(&mut ConsumerPolicy)) -> Vec<Check> {
+        let mut policy = Policy::default();
+        change(&mut policy.consumer);
+        let found = policy.contradictions();
+        found.into_iter().map(|found| found.check).collect()
+    }
+
+    #[test]
+    fn a_batch_can_be_full_and_holds_a_message() {
+        assert_eq!(found(|it| it.batch = it.prefetch), []);
+        let beyond = found(|it| it.batch = it.prefetch + 1);
+        assert_eq!(beyond, [Check::BatchBeyondPrefetch]);
+        assert_eq!(found(|it| it.batch = 0), [Check::Zero]);
+    }
+
+    /// All that two workers have in hand: 200 messages each, of which each may need the limit.
+    #[test]
+    fn a_batch_that_hangs_costs_its_limit_before_each_message_may() {
+        let in_hand = |batch, limit| {
+            found(|it| {
+                (it.workers, it.prefetch, it.batch) = (2, 400, batch);
+                it.handler_limit = limit;
+            })
+        };
+        let half_an_hour = Duration::from_secs(30 * 60);
+        assert_eq!(in_hand(1, half_an_hour / 200), []);
+        let too_deep = in_hand(100, half_an_hour / 200);
+        assert_eq!(too_deep, [Check::PrefetchTooDeep]);
+        assert_eq!(in_hand(100, half_an_hour / 202), []);
+    }
+}

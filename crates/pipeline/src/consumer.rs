@@ -295,6 +295,16 @@ async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) 
     .await
 }
 
+/// What a future gives without being waited for; it is dropped then.
+pub async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(out) => Poll::Ready(Some(out)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Runs handler code; a panic in it becomes an `Err` with its message.
 pub(crate) async fn contained<F: Future>(work: F) -> Result<F::Output, String> {
     let mut work = pin!(work);

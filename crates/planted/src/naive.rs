@@ -4,9 +4,7 @@
 //! It takes one delivery after the other, runs the handler, commits, and acks. It has no inbox, no
 //! claims and no order; what fails it sends round again, or into the dead letters, by the policy.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use redeliver_core::dead_letter::{DeadLetter, Reason};
@@ -19,6 +17,7 @@ use redeliver_core::ports::{
     TransportError, Tx, World,
 };
 use redeliver_core::retry::Next;
+use redeliver_pipeline::consumer::at_once;
 use redeliver_pipeline::handler::{Consumer, Cx, Failure, Opaque, Outside, TxOf};
 
 /// The ports of a build are the shipped ones, and its consumers are naive: each runs `$run`.
@@ -115,16 +114,6 @@ impl Row for Processed {
 
 /// The subscription type of a world.
 pub(super) type ReceiverOf<W> = <<W as World>::Transport as Transport>::Receiver;
-
-/// What a future gives when it is asked once.
-async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(out) => Poll::Ready(Some(out)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-}
 
 /// A consumer whose parts can each be replaced by a wrong one.
 #[derive(Debug)]

@@ -41,17 +41,28 @@ fn claimed_row(row: &PgRow) -> Result<ClaimedRow, StoreError> {
     })
 }
 
-/// All rows of a batch are published at one moment: which of them is updated first is the planner's
-/// affair, and is not to decide which is purged first. Nor is it to decide who waits for whom, and does
-/// not: of a row only one holder has the token.
+/// Locks the named rows in one order: a relay that lost its lease and its successor may both
+/// mark the same ones, and would end in a deadlock if each went its own way.
+macro_rules! held {
+    () => {
+        "with held as materialized ( \
+            select o.id from redeliver.outbox o \
+            join unnest($1::bigint[], $2::bigint[]) as m (id, token) \
+                on o.id = m.id and o.token = m.token \
+            where o.published_at is null order by o.id for update of o) "
+    };
+}
+
+/// All rows of a batch are published at one moment, once they are locked: which of them is
+/// updated first is the planner's affair, and is not to decide which is purged first.
 pub(super) async fn mark(store: &PgStore, rows: &[(i64, i64)]) -> Result<u64, StoreError> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
-    let query = sqlx::query(store.shared.sql(
-        "with moment as materialized (select clock_timestamp() as at) \
+    let query = sqlx::query(store.shared.sql(concat!(
+        held!(),
+        ", moment as materialized (select count(*), clock_timestamp() as at from held) \
          update redeliver.outbox o set published_at = moment.at, lease_until = null \
-         from moment, unnest($1::bigint[], $2::bigint[]) as m (id, token) \
-         where o.id = m.id and o.token = m.token and o.published_at is null",
-    ))
+         from held, moment where o.id = held.id"
+    )))
     .bind(ids)
     .bind(tokens);
     store.execute(query).await
@@ -64,14 +75,13 @@ pub(super) async fn release(
     reason: &str,
 ) -> Result<u64, StoreError> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = rows.iter().copied().unzip();
-    let query = sqlx::query(store.shared.sql(
+    let query = sqlx::query(store.shared.sql(concat!(
+        held!(),
         "update redeliver.outbox o \
          set lease_until = null, failures = o.failures + 1, last_error = $4, \
              available_at = clock_timestamp() + $3 * interval '1 microsecond' \
-         from unnest($1::bigint[], $2::bigint[]) as m (id, token) \
-         where o.id = m.id and o.token = m.token and o.published_at is null \
-           and o.lease_until is not null",
-    ))
+         from held where o.id = held.id and o.lease_until is not null"
+    )))
     .bind(ids)
     .bind(tokens)
     .bind(micros(delay))

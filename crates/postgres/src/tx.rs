@@ -223,6 +223,22 @@ fn versioned<R: Row>(row: &PgRow) -> Result<Versioned<R>, StoreError> {
     })
 }
 
+/// Inserts or locks inbox rows in one statement: the update changes nothing, but it waits for the row,
+/// locks it and returns its newest version, which a SELECT could not see. A row that was inserted has no
+/// xmax.
+macro_rules! open_inbox {
+    ($rows:literal) => {
+        concat!(
+            "insert into redeliver.inbox as i \
+                (consumer, idempotency_key, state, result, attempts) ",
+            $rows,
+            " on conflict (consumer, idempotency_key) do update set token = i.token \
+             returning (xmax = 0) as created, ",
+            inbox_columns!()
+        )
+    };
+}
+
 impl Tx for PgTx {
     fn connection(&mut self) -> Option<&mut Native> {
         Some(Self::connection(self))
@@ -323,17 +339,10 @@ impl Tx for PgTx {
         let consumer = consumer.to_owned();
         let idempotency_key = idempotency_key.to_owned();
         boxed(async move {
-            // Insert or lock in one statement: the update changes nothing, but it waits for the
-            // row, locks it and returns its newest version, which a SELECT could not see. A row that
-            // was inserted has no xmax.
-            let query = sqlx::query(self.shared.sql(concat!(
-                "insert into redeliver.inbox as i \
-                (consumer, idempotency_key, state, result, attempts) \
-             values ($1, $2, 'done', '', $3) \
-             on conflict (consumer, idempotency_key) do update set token = i.token \
-             returning (xmax = 0) as created, ",
-                inbox_columns!()
-            )))
+            let query = sqlx::query(
+                self.shared
+                    .sql(open_inbox!("values ($1, $2, 'done', '', $3)")),
+            )
             .bind(&consumer)
             .bind(&idempotency_key)
             .bind(i32::try_from(self.attempt).unwrap_or(i32::MAX));
@@ -351,13 +360,9 @@ impl Tx for PgTx {
         let consumer = consumer.to_owned();
         let keys: Vec<String> = idempotency_keys.iter().map(ToString::to_string).collect();
         boxed(async move {
-            let query = sqlx::query(self.shared.sql(concat!(
-                "insert into redeliver.inbox as i \
-                (consumer, idempotency_key, state, result, attempts) \
-             select $1, key, 'done', '', $3 from unnest($2::text[]) as key order by key collate \"C\" \
-             on conflict (consumer, idempotency_key) do update set token = i.token \
-             returning (xmax = 0) as created, ",
-                inbox_columns!()
+            let query = sqlx::query(self.shared.sql(open_inbox!(
+                "select $1, key, 'done', '', $3 from unnest($2::text[]) as key \
+                 order by key collate \"C\""
             )))
             .bind(&consumer)
             .bind(&keys)

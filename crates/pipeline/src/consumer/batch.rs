@@ -10,14 +10,12 @@
 //! fails costs itself, and its neighbours a few transactions.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 
 use super::work::{Gate, Work};
-use super::{ReceiverOf, Shared, contained};
+use super::{ReceiverOf, Shared, at_once, contained};
 use crate::handler::{Batch, Erased, Failure, Opaque};
 use redeliver_core::event::Event;
 use redeliver_core::inbox::{InboxRow, InboxState};
@@ -50,7 +48,7 @@ pub(super) async fn take_ready<W: World>(
     // An error comes again with the next message that is waited for. After one that is handled alone no
     // more are taken: they would wait for it while others idle.
     while taken.len() < most
-        && let Some(Ok(delivery)) = ready(receiver.receive()).await
+        && let Some(Ok(delivery)) = at_once(receiver.receive()).await
     {
         let shares = batches_by(shared, &delivery).is_some();
         taken.push(delivery);
@@ -82,16 +80,6 @@ pub(super) async fn take_ready<W: World>(
         batches: batches.collect(),
         alone,
     }
-}
-
-/// What a future gives at once.
-async fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(out) => Poll::Ready(Some(out)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 /// The event of a delivery that may share its transaction with others.

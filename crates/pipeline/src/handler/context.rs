@@ -279,7 +279,7 @@ impl<W: World> Behind for Outside<'_, W> {
 pub struct Batch<'a, W: World> {
     tx: &'a mut TxOf<W>,
     env: &'a W::Env,
-    messages: Arc<[(&'a Event, Scope<'a>)]>,
+    messages: Box<[(&'a Event, Scope<'a>)]>,
     /// One for each message.
     answers: &'a mut [Bytes],
     max_payload: usize,
@@ -298,7 +298,7 @@ impl<'a, W: World> Batch<'a, W> {
     pub(crate) fn new(
         tx: &'a mut TxOf<W>,
         env: &'a W::Env,
-        messages: Arc<[(&'a Event, Scope<'a>)]>,
+        messages: Box<[(&'a Event, Scope<'a>)]>,
         answers: &'a mut [Bytes],
         max_payload: usize,
     ) -> Self {

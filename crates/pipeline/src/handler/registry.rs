@@ -17,15 +17,20 @@ pub type Opaque = Box<dyn std::any::Any + Send + Sync>;
 /// stable.
 pub trait Erased<W: World>: Send + Sync + 'static {
     /// Whether it leaves the database, and so needs a claim.
-    fn is_outside(&self) -> bool;
+    fn is_outside(&self) -> bool {
+        false
+    }
     /// Decodes the event.
     fn decode(&self, event: &Event) -> Result<Opaque, Malformed>;
-    /// The outside call. Nothing for a [`Handler`].
+    /// The outside call. Nothing for a handler that stays in the database.
     fn call<'a>(
         &'a self,
         decoded: &'a Opaque,
         cx: &'a Outside<'a, W>,
-    ) -> Boxed<'a, Result<Opaque, Failure>>;
+    ) -> Boxed<'a, Result<Opaque, Failure>> {
+        let _ = (decoded, cx);
+        Box::pin(std::future::ready(Ok(Box::new(()) as Opaque)))
+    }
     /// The transaction.
     fn apply<'a>(
         &'a self,
@@ -60,18 +65,8 @@ fn typed<T: 'static>(opaque: &Opaque) -> &T {
 }
 
 impl<W: World, H: Handler<W>> Erased<W> for Inside<H> {
-    fn is_outside(&self) -> bool {
-        false
-    }
     fn decode(&self, event: &Event) -> Result<Opaque, Malformed> {
         Ok(Box::new(event.decode::<H::Event>()?))
-    }
-    fn call<'a>(
-        &'a self,
-        _: &'a Opaque,
-        _: &'a Outside<'a, W>,
-    ) -> Boxed<'a, Result<Opaque, Failure>> {
-        Box::pin(std::future::ready(Ok(Box::new(()) as Opaque)))
     }
     fn apply<'a>(
         &'a self,
@@ -87,18 +82,8 @@ impl<W: World, H: Handler<W>> Erased<W> for Inside<H> {
 }
 
 impl<W: World, H: BatchHandler<W>> Erased<W> for Together<H> {
-    fn is_outside(&self) -> bool {
-        false
-    }
     fn decode(&self, event: &Event) -> Result<Opaque, Malformed> {
         Ok(Box::new(event.decode::<H::Event>()?))
-    }
-    fn call<'a>(
-        &'a self,
-        _: &'a Opaque,
-        _: &'a Outside<'a, W>,
-    ) -> Boxed<'a, Result<Opaque, Failure>> {
-        Box::pin(std::future::ready(Ok(Box::new(()) as Opaque)))
     }
     fn apply<'a>(
         &'a self,
